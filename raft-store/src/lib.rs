@@ -4,6 +4,7 @@
 //! stamps them with the log clock and proposes; openraft replicates through the network and appends
 //! through [`storage`]; the state applies in memory, and its image follows on disk.
 
+pub mod log_clock;
 pub mod runtime;
 pub mod seams;
 pub mod storage;

@@ -1,0 +1,189 @@
+//! Frames of commands on their way through the batcher, and the answers that come back.
+
+use bytes::Bytes;
+use inventory_machine::{
+    codec::BatchEncoder,
+    command::{Body, Command, CreateSale, NAMESPACE_DEFAULT, PutDocument},
+    reply::Reply,
+};
+use tokio::sync::oneshot;
+
+/// One command, checked and hashed: ready to be encoded. Sales are named by their place in the frame's list.
+#[derive(Clone, Debug)]
+pub struct PreparedCommand {
+    /// Keyed hash of who asks.
+    pub principal: u128,
+    /// Keyed, scoped hash of the idempotency key.
+    pub key: u128,
+    /// Latest log time to apply at.
+    pub not_after_ms: u64,
+    /// What is asked.
+    pub body: PreparedBody,
+}
+
+/// A command's body; what borrows bytes in the machine's own type keeps them here.
+#[derive(Clone, Debug)]
+pub enum PreparedBody {
+    /// Fixed size: everything but the following.
+    Plain(Body<'static>),
+    /// A new sale; its name is kept beside it.
+    CreateSale(CreateSale<'static>, String),
+    /// A document; key and body are kept beside it.
+    PutDocument(PutDocument<'static>, Bytes, Bytes),
+    /// Deletes a document.
+    DeleteDocument {
+        /// Its key.
+        document: Bytes,
+        /// Version it must have.
+        version_expected: u64,
+    },
+    /// Leases a document.
+    LeaseDocument {
+        /// Its key.
+        document: Bytes,
+        /// Token of the lease to renew, or zero.
+        fencing_token: u64,
+        /// Length in ms of log time.
+        lease_ms: u64,
+    },
+}
+
+impl PreparedCommand {
+    /// Adds this command to a batch; `place` translates the frame's sale places to the batch's.
+    pub fn encode(&self, sales: &[String], encoder: &mut BatchEncoder) {
+        let mut place = |sale: u16| encoder.sale(NAMESPACE_DEFAULT, &sales[usize::from(sale)]);
+        let body = match &self.body {
+            PreparedBody::Plain(body) => match *body {
+                Body::OpenSale { sale } => Body::OpenSale { sale: place(sale) },
+                Body::PauseSale { sale } => Body::PauseSale { sale: place(sale) },
+                Body::CloseSale { sale } => Body::CloseSale { sale: place(sale) },
+                Body::Restock { sale, units } => Body::Restock { sale: place(sale), units },
+                Body::Withdraw { sale, units } => Body::Withdraw { sale: place(sale), units },
+                Body::Claim(mut take) => {
+                    take.sale = place(take.sale);
+                    Body::Claim(take)
+                }
+                Body::Decrement(mut take) => {
+                    take.sale = place(take.sale);
+                    Body::Decrement(take)
+                }
+                Body::Resolve(mut resolve) => {
+                    resolve.sale = place(resolve.sale);
+                    Body::Resolve(resolve)
+                }
+                other => other,
+            },
+            PreparedBody::CreateSale(create, name) => {
+                Body::CreateSale(CreateSale { sale: place(create.sale), name, ..*create })
+            }
+            PreparedBody::PutDocument(put, document, body) => {
+                Body::PutDocument(PutDocument { document, body, ..*put })
+            }
+            PreparedBody::DeleteDocument { document, version_expected } => {
+                Body::DeleteDocument { document, version_expected: *version_expected }
+            }
+            PreparedBody::LeaseDocument { document, fencing_token, lease_ms } => {
+                Body::LeaseDocument { document, fencing_token: *fencing_token, lease_ms: *lease_ms }
+            }
+        };
+        encoder.push(&Command {
+            principal: self.principal,
+            key: self.key,
+            not_after_ms: self.not_after_ms,
+            body,
+        });
+    }
+
+    /// Whether it asks for new units: those wait in the lane that a flash crowd fills.
+    pub fn takes_units(&self) -> bool {
+        matches!(self.body, PreparedBody::Plain(Body::Claim(_) | Body::Decrement(_)))
+    }
+}
+
+/// Commands that travel together, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Frame {
+    /// Ids of the sales that the commands name.
+    pub sales: Vec<String>,
+    /// The commands.
+    pub commands: Vec<PreparedCommand>,
+}
+
+impl Frame {
+    /// The place of a sale in this frame; adds it when it is not there yet.
+    pub fn sale(&mut self, sale_id: &str) -> u16 {
+        // A frame names one sale, or a few: a scan beats a map. Frames are short enough for 16 bits.
+        let place = self.sales.iter().position(|name| name == sale_id).unwrap_or_else(|| {
+            self.sales.push(sale_id.to_owned());
+            self.sales.len() - 1
+        });
+        u16::try_from(place).expect("a frame has at most FRAME_COMMANDS_MAX commands")
+    }
+}
+
+/// What became of one command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The machine answered.
+    Reply(Reply),
+    /// Never proposed.
+    Unsubmitted(Unsubmitted),
+    /// Proposed; it may yet apply, until this log time.
+    Unknown {
+        /// After this log time it can no longer apply.
+        not_after_ms: u64,
+    },
+}
+
+/// Why a command was never proposed: the same key may be retried at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsubmitted {
+    /// Another node leads, or none.
+    #[error("this node does not lead")]
+    NotLeader,
+    /// The queue is full.
+    #[error("the queue is full")]
+    Overloaded,
+    /// No identity yet, or a new term whose log is not applied yet.
+    #[error("the cluster is starting")]
+    Starting,
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+    /// Too little disk space for new claims.
+    #[error("the disk reserve is reached: no new claims until there is space")]
+    DiskReserve,
+}
+
+/// What answers reflect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Applied log index.
+    pub applied_index: u64,
+    /// Term.
+    pub term: u64,
+    /// Log time.
+    pub log_time_ms: u64,
+    /// Agreed wall time.
+    pub wall_time_ms: u64,
+}
+
+/// Answers to one frame, in the order of its commands.
+#[derive(Clone, Debug)]
+pub struct FrameAnswer {
+    /// One a command.
+    pub answers: Vec<Answer>,
+    /// What they reflect.
+    pub position: Position,
+}
+
+/// A frame inside the batcher.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub frame: Frame,
+    pub reply: oneshot::Sender<FrameAnswer>,
+    /// Answers so far, in order: commands are proposed and applied in order.
+    pub answers: Vec<Answer>,
+    /// Commands proposed so far.
+    pub proposed: usize,
+}
