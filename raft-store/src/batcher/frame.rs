@@ -186,4 +186,6 @@ pub(super) struct Waiting {
     pub answers: Vec<Answer>,
     /// Commands proposed so far.
     pub proposed: usize,
+    /// Why the commands not proposed so far never will be.
+    pub given_up: Option<Unsubmitted>,
 }

@@ -1,0 +1,157 @@
+//! The way into the batcher: bounded, and closed when nothing could come of entering.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::frame::{Frame, FrameAnswer, Unsubmitted};
+use crate::limits::{QUEUE_COMMANDS_MAX, QUEUE_FRAMES_MAX};
+
+/// Which queue a frame waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Frames that only ask for new units.
+    Claims = 0,
+    /// Frames with anything else: they have a reserved share of every entry.
+    Settles = 1,
+}
+
+impl Lane {
+    pub const ALL: [Lane; 2] = [Lane::Claims, Lane::Settles];
+
+    pub fn of(frame: &Frame) -> Lane {
+        if frame.commands.iter().all(|command| command.takes_units()) { Lane::Claims } else { Lane::Settles }
+    }
+}
+
+/// A frame on its way in.
+pub(super) struct Submission {
+    pub frame: Frame,
+    pub lane: Lane,
+    pub reply: oneshot::Sender<FrameAnswer>,
+}
+
+/// Whether commands can be proposed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LeadState {
+    /// Somebody else leads, or nobody.
+    Following = 0,
+    /// This node leads, but what came before its term is not applied, or the cluster has no identity yet.
+    Starting = 1,
+    /// This node leads and is ready.
+    Leading = 2,
+}
+
+struct Shared {
+    inbox: mpsc::Sender<Submission>,
+    commands: [AtomicUsize; 2],
+    lead: AtomicU8,
+    stopping: AtomicBool,
+    disk_reserve_reached: AtomicBool,
+    entries_total: AtomicU64,
+    commands_total: AtomicU64,
+}
+
+/// The door. Cheap to clone.
+#[derive(Clone)]
+pub struct Door(Arc<Shared>);
+
+pub(super) fn open() -> (Door, mpsc::Receiver<Submission>) {
+    let (inbox, receiver) = mpsc::channel(2 * QUEUE_FRAMES_MAX);
+    let door = Door(Arc::new(Shared {
+        inbox,
+        commands: [AtomicUsize::new(0), AtomicUsize::new(0)],
+        lead: AtomicU8::new(LeadState::Following as u8),
+        stopping: AtomicBool::new(false),
+        disk_reserve_reached: AtomicBool::new(false),
+        entries_total: AtomicU64::new(0),
+        commands_total: AtomicU64::new(0),
+    }));
+    (door, receiver)
+}
+
+impl Door {
+    /// Lets a frame in; its answer comes through the receiver. A dropped receiver costs nothing.
+    ///
+    /// # Errors
+    /// Nothing of the frame was proposed.
+    ///
+    /// # Panics
+    /// When the frame is empty: the services refuse those.
+    pub fn submit(&self, frame: Frame) -> Result<oneshot::Receiver<FrameAnswer>, Unsubmitted> {
+        assert!(!frame.commands.is_empty(), "an empty frame has no answer");
+        let lane = Lane::of(&frame);
+        self.check(&frame)?;
+        let count = frame.commands.len();
+        let waiting = &self.0.commands[lane as usize];
+        if waiting.fetch_add(count, Ordering::Relaxed) + count > QUEUE_COMMANDS_MAX {
+            waiting.fetch_sub(count, Ordering::Relaxed);
+            return Err(Unsubmitted::Overloaded);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.0.inbox.try_send(Submission { frame, lane, reply }).map_err(|error| {
+            waiting.fetch_sub(count, Ordering::Relaxed);
+            match error {
+                mpsc::error::TrySendError::Full(_) => Unsubmitted::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => Unsubmitted::Stopping,
+            }
+        })?;
+        Ok(answer)
+    }
+
+    fn check(&self, frame: &Frame) -> Result<(), Unsubmitted> {
+        if self.is_stopping() {
+            return Err(Unsubmitted::Stopping);
+        }
+        match self.0.lead.load(Ordering::Acquire) {
+            lead if lead == LeadState::Leading as u8 => {}
+            lead if lead == LeadState::Starting as u8 => return Err(Unsubmitted::Starting),
+            _ => return Err(Unsubmitted::NotLeader),
+        }
+        if self.0.disk_reserve_reached.load(Ordering::Relaxed)
+            && frame.commands.iter().any(|command| command.takes_units())
+        {
+            return Err(Unsubmitted::DiskReserve);
+        }
+        Ok(())
+    }
+
+    /// Says whether commands can be proposed here.
+    pub fn set_lead(&self, lead: LeadState) {
+        self.0.lead.store(lead as u8, Ordering::Release);
+    }
+
+    /// Says whether the disk is too full for new claims.
+    pub fn set_disk_reserve_reached(&self, reached: bool) {
+        self.0.disk_reserve_reached.store(reached, Ordering::Relaxed);
+    }
+
+    /// Closes the door for good; what is inside is still answered.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the door is closed for good.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
+    /// Entries and commands proposed since the start.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.0.entries_total.load(Ordering::Relaxed), self.0.commands_total.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn count_entry(&self, commands: usize) {
+        self.0.entries_total.fetch_add(1, Ordering::Relaxed);
+        self.0.commands_total.fetch_add(commands as u64, Ordering::Relaxed);
+    }
+
+    /// Commands left a queue.
+    pub(super) fn left(&self, lane: Lane, count: usize) {
+        self.0.commands[lane as usize].fetch_sub(count, Ordering::Relaxed);
+    }
+}

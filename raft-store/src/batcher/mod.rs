@@ -1,0 +1,443 @@
+//! From waiting frames to log entries and back.
+//!
+//! One task owns every waiting caller. It gathers whatever waits, up to a count and a byte limit, while
+//! only a few entries are in flight; it never lingers, so one lonely claim commits at raft's own latency.
+//! Commands stay in order within their frame; frames are unordered.
+//!
+//! - Full queues, a missing lead and a full disk refuse at the door ([`Door`]), before anything is proposed.
+//! - A frame whose every claim would be refused by the applied state is answered without a log entry: after
+//!   a ReadIndex round shared by all that wait, and only while no claim of the same user or key is in flight.
+//! - Entries are proposed under the term they were stamped in. Once proposed, every failure is unknown.
+//! - Deadlines and sale hours that come due are proposed as entries without commands.
+//!
+//! Left out on purpose: retries. The caller has the key; he knows when to stop.
+
+mod door;
+mod flight;
+pub mod frame;
+
+use std::{collections::VecDeque, time::Duration};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use inventory_machine::{
+    codec::BatchEncoder,
+    command::{Body, NAMESPACE_DEFAULT},
+    reply::Reply,
+};
+use openraft::{Instant as _, ReadPolicy, impls::OneshotResponder};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior},
+};
+
+pub use self::door::{Door, LeadState};
+use self::{
+    door::{Lane, Submission},
+    flight::InFlight,
+    frame::{Answer, FrameAnswer, Position, PreparedBody, Unsubmitted, Waiting},
+};
+use crate::{
+    HoldfastRaft,
+    clock::NodeClock,
+    limits::{
+        CLOCK_ENTRY_MS, DEADLINE_TICK_MS, ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX,
+        ENTRY_SETTLE_SHARE_PERCENT,
+    },
+    log_clock::Stamp,
+    storage::state::SharedState,
+    types::{BatchBytes, LogId, TypeConfig},
+};
+
+/// The term this node leads in, once everything from before it is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// What raft calls this leader; entries are proposed under it.
+    pub leader: openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>,
+}
+
+/// What the batcher stands on.
+pub struct Parts {
+    /// Consensus.
+    pub raft: HoldfastRaft,
+    /// Applied state.
+    pub shared: SharedState,
+    /// The log clock.
+    pub clock: NodeClock,
+    /// Whether this node leads.
+    pub lead: watch::Receiver<Option<Lead>>,
+}
+
+/// Starts the batcher: the door to it, and the task, which ends when the door is told to stop and
+/// everything proposed has been answered.
+pub fn start(parts: Parts) -> (Door, JoinHandle<()>) {
+    let (door, inbox) = door::open();
+    let batcher = Batcher {
+        door: door.clone(),
+        parts,
+        frames: slab::Slab::new(),
+        lanes: [VecDeque::new(), VecDeque::new()],
+        flying: FuturesOrdered::new(),
+        in_flight: InFlight::default(),
+        encoder: BatchEncoder::new(),
+        reading: None,
+        reading_frames: Vec::new(),
+        unread_frames: Vec::new(),
+        lead: None,
+        stamped: Stamp { log_time_ms: 0, wall_time_ms: 0 },
+        proposed_at: Instant::now(),
+    };
+    (door, tokio::spawn(batcher.run(inbox)))
+}
+
+/// A frame in the slab.
+type FrameId = usize;
+
+/// Some commands of one frame in one entry.
+struct Span {
+    frame: FrameId,
+    first: usize,
+    count: usize,
+}
+
+/// One entry's way home.
+struct Landed {
+    spans: Vec<Span>,
+    /// `None`: it is not known what became of the entry.
+    applied: Option<(LogId, Vec<Reply>)>,
+}
+
+struct Batcher {
+    door: Door,
+    parts: Parts,
+    frames: slab::Slab<Waiting>,
+    lanes: [VecDeque<FrameId>; 2],
+    flying: FuturesOrdered<BoxFuture<'static, Landed>>,
+    in_flight: InFlight,
+    encoder: BatchEncoder,
+    reading: Option<BoxFuture<'static, bool>>,
+    reading_frames: Vec<FrameId>,
+    unread_frames: Vec<FrameId>,
+    lead: Option<Lead>,
+    stamped: Stamp,
+    proposed_at: Instant,
+}
+
+impl Batcher {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Submission>) {
+        let mut tick = tokio::time::interval(Duration::from_millis(DEADLINE_TICK_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut lead = self.parts.lead.clone();
+        let mut arrived = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(landed) = self.flying.next() => self.land(landed),
+                Ok(()) = lead.changed() => {
+                    let now = *lead.borrow_and_update();
+                    self.follow(now);
+                }
+                read = async { self.reading.as_mut().expect("guarded").await }, if self.reading.is_some() => {
+                    self.reading = None;
+                    self.answer_refusals(read);
+                }
+                _ = inbox.recv_many(&mut arrived, 256) => self.admit(&mut arrived),
+                _ = tick.tick() => self.propose_due_time().await,
+            }
+            // Take all that has come meanwhile, so that it travels together.
+            while arrived.len() < 4_096
+                && let Ok(submission) = inbox.try_recv()
+            {
+                arrived.push(submission);
+            }
+            self.admit(&mut arrived);
+            self.begin_read();
+            self.propose().await;
+            if self.door.is_stopping() && self.frames.is_empty() && self.flying.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The lead came or went. Without it, whatever was not proposed never will be.
+    fn follow(&mut self, lead: Option<Lead>) {
+        if lead == self.lead {
+            return;
+        }
+        self.lead = lead;
+        self.stamped = Stamp { log_time_ms: 0, wall_time_ms: 0 };
+        for lane in Lane::ALL {
+            while let Some(frame) = self.lanes[lane as usize].pop_front() {
+                self.give_up(frame, Unsubmitted::NotLeader);
+            }
+        }
+        for frame in std::mem::take(&mut self.unread_frames) {
+            self.give_up(frame, Unsubmitted::NotLeader);
+        }
+    }
+
+    /// Takes new frames in: refusable ones wait for a read, the others for a place in an entry.
+    fn admit(&mut self, arrived: &mut Vec<Submission>) {
+        if arrived.is_empty() {
+            return;
+        }
+        let log_now_ms = self.stamp().map(|stamp| stamp.log_time_ms);
+        let shared = self.parts.shared.clone();
+        // One look at the state for all of them.
+        shared.read(|machine| {
+            for Submission { frame, lane, reply } in arrived.drain(..) {
+                let refusable = log_now_ms.is_some_and(|log_now_ms| {
+                    frame.commands.iter().all(|command| match &command.body {
+                        PreparedBody::Plain(Body::Claim(take)) => {
+                            !self.in_flight.knows(take.user, command.key)
+                                && machine
+                                    .refusal(
+                                        NAMESPACE_DEFAULT,
+                                        &frame.sales[usize::from(take.sale)],
+                                        take.user,
+                                        command.key,
+                                        take.quantity,
+                                        log_now_ms,
+                                    )
+                                    .is_some()
+                        }
+                        _ => false,
+                    })
+                });
+                let answers = Vec::with_capacity(frame.commands.len());
+                let frame = self.frames.insert(Waiting { frame, reply, answers, proposed: 0, given_up: None });
+                if log_now_ms.is_none() {
+                    self.give_up(frame, Unsubmitted::NotLeader);
+                } else if refusable {
+                    self.unread_frames.push(frame);
+                } else {
+                    self.lanes[lane as usize].push_back(frame);
+                }
+            }
+        });
+    }
+
+    /// Begins a ReadIndex round for the frames that wait for one, unless one is on its way.
+    fn begin_read(&mut self) {
+        if self.reading.is_some() || self.unread_frames.is_empty() {
+            return;
+        }
+        std::mem::swap(&mut self.reading_frames, &mut self.unread_frames);
+        let (raft, shared) = (self.parts.raft.clone(), self.parts.shared.clone());
+        let read = async move {
+            let Ok(linearizer) = raft.get_read_linearizer(ReadPolicy::ReadIndex).await else {
+                return false;
+            };
+            shared.wait_applied(linearizer.read_log_id().index()).await;
+            true
+        };
+        self.reading = Some(read.boxed());
+    }
+
+    /// The round is over: the applied state may speak for all commands that waited for it.
+    fn answer_refusals(&mut self, leads: bool) {
+        let mut waiting = std::mem::take(&mut self.reading_frames);
+        let log_now_ms = self.stamp().map(|stamp| stamp.log_time_ms).filter(|_| leads);
+        let Some(log_now_ms) = log_now_ms else {
+            for frame in waiting.drain(..) {
+                self.give_up(frame, Unsubmitted::NotLeader);
+            }
+            return;
+        };
+        let shared = self.parts.shared.clone();
+        shared.read(|machine| {
+            let position = Position {
+                applied_index: machine.applied_index(),
+                term: self.term(),
+                log_time_ms: machine.log_time_ms(),
+                wall_time_ms: machine.wall_time_ms(),
+            };
+            for id in waiting.drain(..) {
+                let Waiting { frame, answers, .. } = &mut self.frames[id];
+                let refused = frame.commands.iter().all(|command| {
+                    let PreparedBody::Plain(Body::Claim(take)) = &command.body else { return false };
+                    let sale_id = &frame.sales[usize::from(take.sale)];
+                    machine
+                        .refusal(
+                            NAMESPACE_DEFAULT,
+                            sale_id,
+                            take.user,
+                            command.key,
+                            take.quantity,
+                            log_now_ms,
+                        )
+                        .map(|reply| answers.push(Answer::Reply(reply)))
+                        .is_some()
+                });
+                if refused {
+                    let waiting = self.frames.remove(id);
+                    self.door.left(Lane::Claims, waiting.frame.commands.len());
+                    send(waiting, position);
+                } else {
+                    answers.clear();
+                    self.lanes[Lane::Claims as usize].push_back(id);
+                }
+            }
+        });
+        self.reading_frames = waiting;
+    }
+
+    /// Proposes entries while there is something to say and room in flight.
+    async fn propose(&mut self) {
+        while self.flying.len() < ENTRIES_IN_FLIGHT_MAX && self.lanes.iter().any(|lane| !lane.is_empty()) {
+            let Some(stamp) = self.stamp() else { return };
+            let mut spans = Vec::new();
+            let settle_max = if self.lanes[Lane::Claims as usize].is_empty() {
+                ENTRY_COMMANDS_MAX
+            } else {
+                ENTRY_COMMANDS_MAX * ENTRY_SETTLE_SHARE_PERCENT / 100
+            };
+            self.pack(Lane::Settles, settle_max, &mut spans);
+            self.pack(Lane::Claims, ENTRY_COMMANDS_MAX, &mut spans);
+            self.pack(Lane::Settles, ENTRY_COMMANDS_MAX, &mut spans);
+            self.send(stamp, spans).await;
+        }
+    }
+
+    /// Moves commands from a lane into the entry until the entry has `commands_max` of them.
+    fn pack(&mut self, lane: Lane, commands_max: usize, spans: &mut Vec<Span>) {
+        let mut moved = 0;
+        while let Some(&id) = self.lanes[lane as usize].front() {
+            let Waiting { frame, proposed, .. } = &mut self.frames[id];
+            let first = *proposed;
+            while *proposed < frame.commands.len()
+                && self.encoder.count() < commands_max
+                && self.encoder.bytes() < ENTRY_BYTES_MAX
+            {
+                let command = &frame.commands[*proposed];
+                command.encode(&frame.sales, &mut self.encoder);
+                self.in_flight.add(command);
+                *proposed += 1;
+            }
+            let count = *proposed - first;
+            if count > 0 {
+                spans.push(Span { frame: id, first, count });
+                moved += count;
+            }
+            if *proposed < frame.commands.len() {
+                break;
+            }
+            self.lanes[lane as usize].pop_front();
+        }
+        self.door.left(lane, moved);
+    }
+
+    /// Proposes what the encoder holds, under the term it is stamped in.
+    async fn send(&mut self, stamp: Stamp, spans: Vec<Span>) {
+        let lead = self.lead.expect("stamped only while leading");
+        metrics::histogram!("holdfast_batch_commands").record(self.encoder.count() as f64);
+        self.door.count_entry(self.encoder.count());
+        let bytes = self.encoder.finish(stamp.log_time_ms, stamp.wall_time_ms);
+        let (responder, receiver) = OneshotResponder::<TypeConfig, _>::new_pair();
+        self.stamped = stamp;
+        self.proposed_at = Instant::now();
+        // An error here means that raft has stopped: the receiver then fails as well.
+        let _ = self
+            .parts
+            .raft
+            .write(BatchBytes(bytes.into()))
+            .with_leader(lead.leader)
+            .responder(responder)
+            .await;
+        let landed = receiver.map(move |result| {
+            let applied = match result {
+                Ok(Ok(response)) => Some((response.log_id, response.data.replies)),
+                // Whatever raft says after it took the entry, the entry may yet commit.
+                Ok(Err(_)) | Err(_) => None,
+            };
+            Landed { spans, applied }
+        });
+        self.flying.push_back(landed.boxed());
+    }
+
+    /// An entry came home: its replies go to the frames they belong to.
+    fn land(&mut self, landed: Landed) {
+        let (log_id, mut replies) = match landed.applied {
+            Some((log_id, replies)) => (Some(log_id), replies.into_iter()),
+            None => (None, Vec::new().into_iter()),
+        };
+        let newest = self.parts.clock.newest();
+        let position = Position {
+            applied_index: log_id.as_ref().map_or(0, |log_id| log_id.index),
+            term: log_id.as_ref().map_or(0, |log_id| log_id.committed_leader_id().term),
+            log_time_ms: newest.log_time_ms,
+            wall_time_ms: newest.wall_time_ms,
+        };
+        for span in landed.spans {
+            let waiting = &mut self.frames[span.frame];
+            for command in &waiting.frame.commands[span.first..span.first + span.count] {
+                self.in_flight.remove(command);
+                waiting.answers.push(match replies.next() {
+                    Some(reply) => Answer::Reply(reply),
+                    None => Answer::Unknown { not_after_ms: command.not_after_ms },
+                });
+            }
+            if waiting.answers.len() == waiting.frame.commands.len() {
+                send(self.frames.remove(span.frame), position);
+            } else if let Some(why) = waiting.given_up {
+                self.give_up(span.frame, why);
+            }
+        }
+    }
+
+    /// Answers the rest of a frame, which was not proposed; commands in flight are waited for first.
+    fn give_up(&mut self, id: FrameId, why: Unsubmitted) {
+        let waiting = &mut self.frames[id];
+        let missing = waiting.frame.commands.len() - waiting.proposed;
+        waiting.given_up = Some(why);
+        if waiting.answers.len() < waiting.proposed {
+            return;
+        }
+        waiting.answers.extend(std::iter::repeat_n(Answer::Unsubmitted(why), missing));
+        let lane = Lane::of(&waiting.frame);
+        let waiting = self.frames.remove(id);
+        self.door.left(lane, missing);
+        let newest = self.parts.clock.newest();
+        let position = Position {
+            applied_index: 0,
+            term: self.term(),
+            log_time_ms: newest.log_time_ms,
+            wall_time_ms: newest.wall_time_ms,
+        };
+        send(waiting, position);
+    }
+
+    /// Lets the log know what time it is when a deadline or an hour is due, and once a second while
+    /// anything waits for log time.
+    async fn propose_due_time(&mut self) {
+        let Some(stamp) = self.stamp() else { return };
+        let (deadline_ms, hour_ms, waits) = self.parts.shared.read(|machine| {
+            (machine.next_deadline_ms(), machine.next_hour_ms(), machine.waits_for_time())
+        });
+        let due = |due_ms: Option<u64>, stamped_ms: u64, now_ms: u64| {
+            due_ms.is_some_and(|due_ms| due_ms <= now_ms && stamped_ms < due_ms)
+        };
+        let due = due(deadline_ms, self.stamped.log_time_ms, stamp.log_time_ms)
+            || due(hour_ms, self.stamped.wall_time_ms, stamp.wall_time_ms);
+        let idle = self.proposed_at.elapsed() >= Duration::from_millis(CLOCK_ENTRY_MS);
+        if (due || (waits && idle)) && self.flying.len() < ENTRIES_IN_FLIGHT_MAX {
+            self.send(stamp, Vec::new()).await;
+        }
+    }
+
+    /// The times now, if this node leads.
+    fn stamp(&self) -> Option<Stamp> {
+        self.lead?;
+        let leader = self.parts.raft.as_leader().ok()?;
+        self.parts.clock.stamp(leader.last_quorum_acked().map(|acked| acked.elapsed()))
+    }
+
+    fn term(&self) -> u64 {
+        self.lead.map_or(0, |lead| lead.leader.term)
+    }
+}
+
+fn send(waiting: Waiting, position: Position) {
+    // A caller that went away needs no answer.
+    let _ = waiting.reply.send(FrameAnswer { answers: waiting.answers, position });
+}

@@ -1,0 +1,414 @@
+//! `holdfast.v1.Inventory`: platforms' commands and reads.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::{
+    FutureExt, Stream, StreamExt,
+    future::{BoxFuture, ready},
+    stream::{self, FuturesUnordered},
+};
+use inventory_machine::{
+    Machine,
+    command::{Found, NAMESPACE_DEFAULT},
+};
+use proto::v1::{self, inventory_server::Inventory};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    outcome::{self, LeaderHint},
+    prepare::{Malformed, Preparer, check_sale_id, parse_claim_id, sale_number},
+    refusal, watch,
+};
+use crate::{
+    HoldfastRaft,
+    batcher::{
+        Door,
+        frame::{Answer, Frame, FrameAnswer, Position, Unsubmitted},
+    },
+    clock::NodeClock,
+    limits::{FRAME_COMMANDS_MAX, LIST_DEFAULT, LIST_MAX, STREAM_FRAMES_MAX},
+    reads::{Freshness, ReadError, Reads},
+    storage::feed::Feed,
+};
+
+/// What the service stands on.
+pub struct Parts {
+    /// Consensus, for knowing who leads.
+    pub raft: HoldfastRaft,
+    /// The way to the log.
+    pub door: Door,
+    /// The way to the state.
+    pub reads: Reads,
+    /// What time it is.
+    pub clock: NodeClock,
+    /// Committed changes.
+    pub feed: Feed,
+}
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub struct InventoryService(Arc<Parts>);
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl InventoryService {
+    /// The service over these parts.
+    pub fn new(parts: Parts) -> Self {
+        InventoryService(Arc::new(parts))
+    }
+
+    /// Runs one frame to its answer. Never fails as a whole: every command has its own outcome.
+    fn run(&self, request: v1::SubmitRequest) -> BoxFuture<'static, v1::SubmitResponse> {
+        let v1::SubmitRequest { frame_id, commands } = request;
+        let count = commands.len();
+        if count == 0 || count > FRAME_COMMANDS_MAX {
+            let why = format!("the frame has {count} commands; 1 to {FRAME_COMMANDS_MAX} are possible");
+            let outcomes = vec![outcome::malformed(why); count.min(FRAME_COMMANDS_MAX)];
+            return ready(self.respond(frame_id, outcomes, self.position_now(), 0)).boxed();
+        }
+        let Some(founding) = self.founding() else {
+            return ready(self.all_unsubmitted(frame_id, count, Unsubmitted::Starting)).boxed();
+        };
+        let preparer = Preparer { secret: founding.secret, now: self.0.clock.newest() };
+        let mut frame = Frame::default();
+        frame.commands.reserve_exact(count);
+        // Where malformed commands stood, and what is wrong with them; nearly always empty.
+        let mut malformed: Vec<(usize, Malformed)> = Vec::new();
+        for (place, command) in commands.into_iter().enumerate() {
+            if let Err(error) = preparer.add(command, &mut frame) {
+                malformed.push((place, error));
+            }
+        }
+        let answer = if frame.commands.is_empty() { None } else { Some(self.0.door.submit(frame)) };
+        let answer = match answer {
+            None => None,
+            Some(Ok(answer)) => Some(answer),
+            Some(Err(why)) if malformed.is_empty() => {
+                return ready(self.all_unsubmitted(frame_id, count, why)).boxed();
+            }
+            // The well-formed commands were not submitted; the malformed ones keep their own answer.
+            Some(Err(why)) => {
+                let answers = vec![Answer::Unsubmitted(why); count - malformed.len()];
+                let answer = FrameAnswer { answers, position: self.position_now() };
+                return ready(self.merge(frame_id, answer, malformed, founding)).boxed();
+            }
+        };
+        let service = self.clone();
+        async move {
+            let answer = match answer {
+                None => FrameAnswer { answers: Vec::new(), position: service.position_now() },
+                Some(answer) => match answer.await {
+                    Ok(answer) => answer,
+                    // The batcher is gone with the frame: the node is coming down in disorder.
+                    Err(_) => {
+                        let not_after_ms = preparer.now.log_time_ms + inventory_machine::command::NOT_AFTER_MS_MAX;
+                        let answers = vec![Answer::Unknown { not_after_ms }; count - malformed.len()];
+                        FrameAnswer { answers, position: service.position_now() }
+                    }
+                },
+            };
+            service.merge(frame_id, answer, malformed, founding)
+        }
+        .boxed()
+    }
+
+    fn merge(
+        &self,
+        frame_id: u64,
+        answer: FrameAnswer,
+        malformed: Vec<(usize, Malformed)>,
+        founding: Found,
+    ) -> v1::SubmitResponse {
+        let hint = if answer.answers.iter().any(|answer| matches!(answer, Answer::Unsubmitted(_))) {
+            self.hint()
+        } else {
+            LeaderHint::default()
+        };
+        let mut outcomes: Vec<v1::Outcome> =
+            answer.answers.into_iter().map(|answer| outcome::outcome(answer, &hint)).collect();
+        for (place, Malformed(why)) in malformed {
+            outcomes.insert(place, outcome::malformed(why));
+        }
+        self.respond(frame_id, outcomes, answer.position, founding.incarnation)
+    }
+
+    fn all_unsubmitted(&self, frame_id: u64, count: usize, why: Unsubmitted) -> v1::SubmitResponse {
+        let hint = self.hint();
+        let outcomes = (0..count).map(|_| outcome::outcome(Answer::Unsubmitted(why), &hint)).collect();
+        self.respond(frame_id, outcomes, self.position_now(), 0)
+    }
+
+    fn respond(
+        &self,
+        frame_id: u64,
+        outcomes: Vec<v1::Outcome>,
+        position: Position,
+        incarnation: u32,
+    ) -> v1::SubmitResponse {
+        v1::SubmitResponse { frame_id, outcomes, position: Some(outcome::position(position, incarnation)) }
+    }
+
+    fn founding(&self) -> Option<Found> {
+        self.0.reads.shared().read(Machine::founding)
+    }
+
+    fn position_now(&self) -> Position {
+        let newest = self.0.clock.newest();
+        Position {
+            applied_index: *self.0.reads.shared().applied().borrow(),
+            term: 0,
+            log_time_ms: newest.log_time_ms,
+            wall_time_ms: newest.wall_time_ms,
+        }
+    }
+
+    fn hint(&self) -> LeaderHint {
+        LeaderHint { endpoint: leader_endpoint(&self.0.raft) }
+    }
+
+    /// Reads once the state is as fresh as asked for; gives what was read and what it reflects.
+    async fn read<R>(
+        &self,
+        consistency: Option<v1::Consistency>,
+        reader: impl FnOnce(&Machine) -> R,
+    ) -> Result<(R, v1::Position), Status> {
+        use v1::consistency::Level;
+        let consistency = consistency.unwrap_or_default();
+        let freshness = match Level::try_from(consistency.level) {
+            Ok(Level::Linearizable) => Freshness::Linearizable,
+            Ok(Level::Bounded) => Freshness::Bounded(Duration::from_millis(consistency.max_age_ms)),
+            Ok(Level::Local) => Freshness::Local,
+            Err(_) => {
+                let why = format!("consistency.level {} is not a level", consistency.level);
+                return Err(refusal::invalid(why));
+            }
+        };
+        self.0.reads.ready(freshness).await.map_err(|error| match error {
+            ReadError::NotLeader => refusal::not_leader(&leader_endpoint(&self.0.raft)),
+            ReadError::TooOld { .. } => {
+                refusal::with_details(tonic::Code::FailedPrecondition, "TOO_OLD", error.to_string(), &[])
+            }
+        })?;
+        let term = self.0.raft.metrics().borrow_watched().current_term;
+        Ok(self.0.reads.shared().read(|machine| {
+            let founding = machine.founding();
+            let position = Position {
+                applied_index: machine.applied_index(),
+                term,
+                log_time_ms: machine.log_time_ms(),
+                wall_time_ms: machine.wall_time_ms(),
+            };
+            let incarnation = founding.map_or(0, |founding| founding.incarnation);
+            (reader(machine), outcome::position(position, incarnation))
+        }))
+    }
+
+    /// The keyed hash of a user, for reads; zero hashes nobody, and is what an unfounded cluster knows.
+    fn user(&self, name: &str) -> u128 {
+        self.founding().map_or(0, |founding| {
+            Preparer { secret: founding.secret, now: self.0.clock.newest() }.user(name)
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Inventory for InventoryService {
+    type SubmitStream = Answers<v1::SubmitResponse>;
+    type WatchStream = Answers<v1::WatchResponse>;
+
+    async fn submit(
+        &self,
+        request: Request<Streaming<v1::SubmitRequest>>,
+    ) -> Result<Response<Self::SubmitStream>, Status> {
+        let stream = Submitting {
+            service: self.clone(),
+            requests: Some(request.into_inner()),
+            running: FuturesUnordered::new(),
+        };
+        let answers = stream::unfold(stream, |mut stream| async move {
+            let answer = stream.next().await?;
+            Some((answer, stream))
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn execute(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let request = request.into_inner();
+        let count = request.commands.len();
+        if count == 0 || count > FRAME_COMMANDS_MAX {
+            let why = format!("the frame has {count} commands; 1 to {FRAME_COMMANDS_MAX} are possible");
+            return Err(refusal::invalid(why));
+        }
+        Ok(Response::new(self.run(request).await))
+    }
+
+    async fn get_sale(
+        &self,
+        request: Request<v1::GetSaleRequest>,
+    ) -> Result<Response<v1::GetSaleResponse>, Status> {
+        let v1::GetSaleRequest { sale_id, consistency } = request.into_inner();
+        check_sale_id(&sale_id).map_err(|Malformed(why)| refusal::invalid(why))?;
+        let read = self.read(consistency, |machine| machine.sale(NAMESPACE_DEFAULT, &sale_id)).await?;
+        let (Some(sale), position) = read else { return Err(no_sale(&sale_id)) };
+        let sale = Some(outcome::sale(&sale));
+        Ok(Response::new(v1::GetSaleResponse { sale, position: Some(position) }))
+    }
+
+    async fn list_sales(
+        &self,
+        request: Request<v1::ListSalesRequest>,
+    ) -> Result<Response<v1::ListSalesResponse>, Status> {
+        let v1::ListSalesRequest { after, limit, consistency } = request.into_inner();
+        let limit = list_limit(limit)?;
+        let after = (!after.is_empty()).then_some(after.as_str());
+        let (sales, position) =
+            self.read(consistency, |machine| machine.sales(NAMESPACE_DEFAULT, after, limit)).await?;
+        let sales = sales.iter().map(outcome::sale).collect();
+        Ok(Response::new(v1::ListSalesResponse { sales, position: Some(position) }))
+    }
+
+    async fn get_claim(
+        &self,
+        request: Request<v1::GetClaimRequest>,
+    ) -> Result<Response<v1::GetClaimResponse>, Status> {
+        let v1::GetClaimRequest { claim_id, user, consistency } = request.into_inner();
+        let id = parse_claim_id(&claim_id).map_err(|Malformed(why)| refusal::invalid(why))?;
+        let read = self.read(consistency, |machine| {
+            let claim = machine.claim(id)?;
+            Some((claim, machine.sale_by_number(sale_number(id))?.sale_id))
+        });
+        let (found, position) = read.await?;
+        let found = found.filter(|(claim, _)| user.is_empty() || claim.user == self.user(&user));
+        let Some((claim, sale_id)) = found else {
+            return Err(refusal::not_found("CLAIM_UNKNOWN", format!("there is no claim {claim_id}")));
+        };
+        let claim = Some(outcome::claim(&claim));
+        Ok(Response::new(v1::GetClaimResponse { claim, position: Some(position), sale_id }))
+    }
+
+    async fn list_claims(
+        &self,
+        request: Request<v1::ListClaimsRequest>,
+    ) -> Result<Response<v1::ListClaimsResponse>, Status> {
+        let v1::ListClaimsRequest { sale_id, rank_from, limit, user, consistency } = request.into_inner();
+        check_sale_id(&sale_id).map_err(|Malformed(why)| refusal::invalid(why))?;
+        let limit = list_limit(limit)?;
+        let user = (!user.is_empty()).then(|| self.user(&user));
+        let read = self.read(consistency, |machine| {
+            let sale = machine.sale(NAMESPACE_DEFAULT, &sale_id)?;
+            Some(match user {
+                Some(user) => machine.claims_of(sale.sale_number, user, limit),
+                None => machine.claims(sale.sale_number, rank_from.max(1), limit),
+            })
+        });
+        let (Some(claims), position) = read.await? else { return Err(no_sale(&sale_id)) };
+        let claims = claims.iter().map(outcome::listed_claim).collect();
+        Ok(Response::new(v1::ListClaimsResponse { claims, position: Some(position) }))
+    }
+
+    async fn get_document(
+        &self,
+        request: Request<v1::GetDocumentRequest>,
+    ) -> Result<Response<v1::GetDocumentResponse>, Status> {
+        let v1::GetDocumentRequest { document, consistency } = request.into_inner();
+        let (found, position) = self.read(consistency, |machine| machine.document(&document)).await?;
+        let Some(found) = found else {
+            return Err(refusal::not_found("DOCUMENT_UNKNOWN", "there is no such document".into()));
+        };
+        Ok(Response::new(v1::GetDocumentResponse {
+            body: found.body.into(),
+            version: found.version,
+            fencing_token: found.fencing_token,
+            leased_until_ms: found.leased_until_ms,
+            position: Some(position),
+        }))
+    }
+
+    async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Result<Response<v1::Outcome>, Status> {
+        let request = request.into_inner();
+        let Some(founding) = self.founding() else {
+            let outcome = outcome::outcome(Answer::Unsubmitted(Unsubmitted::Starting), &self.hint());
+            return Ok(Response::new(outcome));
+        };
+        let preparer = Preparer { secret: founding.secret, now: self.0.clock.newest() };
+        let sale = self.0.reads.shared().read(|machine| machine.sale(NAMESPACE_DEFAULT, &request.sale_id));
+        let frame = preparer
+            .resolve(&request, sale.map(|sale| sale.sale_number))
+            .map_err(|Malformed(why)| refusal::invalid(why))?;
+        let unknown = Answer::Unknown { not_after_ms: frame.commands[0].not_after_ms };
+        let answer = match self.0.door.submit(frame) {
+            Err(why) => Answer::Unsubmitted(why),
+            Ok(answer) => match answer.await {
+                Ok(answer) => answer.answers.into_iter().next().unwrap_or(unknown),
+                Err(_) => unknown,
+            },
+        };
+        Ok(Response::new(outcome::outcome(answer, &self.hint())))
+    }
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let shared = self.0.reads.shared().clone();
+        Ok(Response::new(watch::watch(&self.0.feed, shared, request)?.boxed()))
+    }
+}
+
+/// One Submit stream: frames are read while few enough are running; answers leave as they come.
+struct Submitting {
+    service: InventoryService,
+    /// `None` once the caller has said all.
+    requests: Option<Streaming<v1::SubmitRequest>>,
+    running: FuturesUnordered<BoxFuture<'static, v1::SubmitResponse>>,
+}
+
+impl Submitting {
+    /// The next answer; `None` when the caller has said all and been answered.
+    async fn next(&mut self) -> Option<Result<v1::SubmitResponse, Status>> {
+        loop {
+            let reads = self.requests.is_some() && self.running.len() < STREAM_FRAMES_MAX;
+            tokio::select! {
+                biased;
+                Some(answer) = self.running.next() => return Some(Ok(answer)),
+                request = async { self.requests.as_mut().expect("guarded").message().await }, if reads => {
+                    match request {
+                        Ok(Some(request)) => self.running.push(self.service.run(request)),
+                        Ok(None) => self.requests = None,
+                        // The caller is gone, or sent what is no frame: what runs, runs on without him.
+                        Err(status) => {
+                            self.requests = None;
+                            self.running.clear();
+                            return Some(Err(status));
+                        }
+                    }
+                }
+                else => return None,
+            }
+        }
+    }
+}
+
+/// Rows to list, from what was asked for.
+fn list_limit(limit: u32) -> Result<usize, Status> {
+    match limit {
+        0 => Ok(LIST_DEFAULT as usize),
+        1..=LIST_MAX => Ok(limit as usize),
+        _ => Err(refusal::invalid(format!("limit {limit} is more than {LIST_MAX}; list in parts"))),
+    }
+}
+
+fn no_sale(sale_id: &str) -> Status {
+    refusal::not_found("SALE_UNKNOWN", format!("there is no sale {sale_id}"))
+}
+
+/// Where the leader is, as far as this node knows; empty when it does not.
+pub fn leader_endpoint(raft: &HoldfastRaft) -> String {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched().clone();
+    metrics
+        .current_leader
+        .and_then(|leader| metrics.membership_config.membership().get_node(&leader).cloned())
+        .map_or_else(String::new, |node| node.addr)
+}

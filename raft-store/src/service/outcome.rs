@@ -1,0 +1,303 @@
+//! From the machine's words to the wire's.
+
+use bytes::Bytes;
+use inventory_machine::reply::{
+    ClaimStatus, ClaimView, Event, EventKind, Field, Grant, Receipt, Rejection, Reply, Resolution, SaleStatus,
+    SaleView,
+};
+use proto::v1::{self, outcome::Kind};
+
+use crate::batcher::frame::{Answer, Position, Unsubmitted};
+
+/// Who leads, for answers that send the caller there.
+#[derive(Clone, Debug, Default)]
+pub struct LeaderHint {
+    /// `host:port`, empty when nobody is known.
+    pub endpoint: String,
+}
+
+/// When it may be worth asking again after a full queue or a starting leader, in ms: about an election.
+const RETRY_AFTER_MS: u64 = 100;
+
+/// When a full disk may have been seen to, in ms.
+const RETRY_AFTER_DISK_MS: u64 = 5_000;
+
+/// One command's outcome.
+pub fn outcome(answer: Answer, hint: &LeaderHint) -> v1::Outcome {
+    let kind = match answer {
+        Answer::Reply(reply) => reply_kind(reply),
+        Answer::Unsubmitted(why) => Kind::Unsubmitted(unsubmitted(why, hint)),
+        Answer::Unknown { not_after_ms } => Kind::Unknown(v1::Unknown {
+            message: "proposed, but the lead changed before it was known to be committed; repeat or resolve \
+                      with the same key"
+                .into(),
+            not_after_ms,
+        }),
+    };
+    v1::Outcome { kind: Some(kind) }
+}
+
+/// A command refused at the door for its shape.
+pub fn malformed(message: String) -> v1::Outcome {
+    let rejected = v1::Rejected { reason: v1::Reason::Invalid as i32, message, ..Default::default() };
+    v1::Outcome { kind: Some(Kind::Rejected(rejected)) }
+}
+
+/// Never proposed.
+pub fn unsubmitted(why: Unsubmitted, hint: &LeaderHint) -> v1::Unsubmitted {
+    use v1::unsubmitted::Cause;
+    let (cause, retry_after_ms) = match why {
+        Unsubmitted::NotLeader if hint.endpoint.is_empty() => (Cause::NotLeader, RETRY_AFTER_MS),
+        Unsubmitted::NotLeader => (Cause::NotLeader, 0),
+        Unsubmitted::Overloaded => (Cause::Overloaded, RETRY_AFTER_MS),
+        Unsubmitted::Starting => (Cause::Starting, RETRY_AFTER_MS),
+        Unsubmitted::Stopping => (Cause::Stopping, 0),
+        Unsubmitted::DiskReserve => (Cause::DiskReserve, RETRY_AFTER_DISK_MS),
+    };
+    v1::Unsubmitted {
+        cause: cause as i32,
+        message: why.to_string(),
+        leader_endpoint: hint.endpoint.clone(),
+        retry_after_ms,
+    }
+}
+
+fn reply_kind(reply: Reply) -> Kind {
+    match reply {
+        Reply::Claim { grant: how, claim: view } => {
+            Kind::Claim(v1::Granted { grant: grant(how) as i32, claim: Some(claim(&view)) })
+        }
+        Reply::Settled(view) => Kind::Settled(claim(&view)),
+        Reply::Done(at) => Kind::Done(receipt(&at)),
+        Reply::Document { version, fencing_token, leased_until_ms } => {
+            Kind::Document(v1::DocumentDone { version, fencing_token, leased_until_ms })
+        }
+        Reply::Resolved(resolution) => {
+            use v1::resolution::Kind as Resolved;
+            let kind = match resolution {
+                Resolution::Claim(view) => Resolved::Claim(claim(&view)),
+                Resolution::Effect(at) => Resolved::Effect(receipt(&at)),
+                Resolution::Abandoned { fenced_until_ms } => Resolved::AbandonedUntilMs(fenced_until_ms),
+            };
+            Kind::Resolved(v1::Resolution { kind: Some(kind) })
+        }
+        Reply::Rejected(rejection) => Kind::Rejected(rejected(rejection)),
+    }
+}
+
+fn rejected(rejection: Rejection) -> v1::Rejected {
+    use v1::Reason;
+    let with = |reason: Reason, message: &str, value: u64| v1::Rejected {
+        reason: reason as i32,
+        message: message.to_owned(),
+        value,
+        ..Default::default()
+    };
+    match rejection {
+        // 99% of all answers: no text, so nothing is allocated.
+        Rejection::SoldOut { units_available, maybe_more_until_ms } => v1::Rejected {
+            reason: Reason::SoldOut as i32,
+            value: u64::from(units_available),
+            until_ms: maybe_more_until_ms,
+            ..Default::default()
+        },
+        Rejection::SaleNotOpen { status, opens_at_ms } => v1::Rejected {
+            opens_at_ms,
+            sale_status: sale_status(status) as i32,
+            ..with(Reason::SaleNotOpen, "the sale is not open", 0)
+        },
+        Rejection::SaleUnknown => with(Reason::SaleUnknown, "no such sale", 0),
+        Rejection::SaleExists => {
+            with(Reason::SaleExists, "a sale of this id exists already; choose another id", 0)
+        }
+        Rejection::SaleTransition { status } => v1::Rejected {
+            sale_status: sale_status(status) as i32,
+            ..with(Reason::SaleTransition, &format!("the sale is {status:?} already or for good"), 0)
+        },
+        Rejection::ClaimsExhausted { claims_max } => {
+            with(Reason::ClaimsExhausted, "the sale has made all the claims it may", claims_max.into())
+        }
+        Rejection::UserLimit { units_taken, units_max } => v1::Rejected {
+            value: units_taken.into(),
+            ..with(
+                Reason::UserLimit,
+                &format!("the user has {units_taken} of at most {units_max} units; ask for fewer"),
+                0,
+            )
+        },
+        Rejection::ClaimUnknown => with(Reason::ClaimUnknown, "no such claim", 0),
+        Rejection::ClaimGone { status } => v1::Rejected {
+            claim_status: claim_status(status) as i32,
+            ..with(Reason::ClaimGone, &format!("the claim is {status:?}: this step is too late"), 0)
+        },
+        Rejection::StaleToken { fencing_token } => {
+            with(Reason::StaleToken, "the fencing token is not the current one", fencing_token)
+        }
+        Rejection::KeyReused => {
+            with(Reason::KeyReused, "the key was used before with another request; make a new key", 0)
+        }
+        Rejection::KeyFenced => {
+            with(Reason::KeyFenced, "the key was given up by a resolve; make a new key", 0)
+        }
+        Rejection::TooLate { log_time_ms } => {
+            with(Reason::TooLate, "the command's not_after has passed", log_time_ms)
+        }
+        Rejection::OutOfRange { field } => with(Reason::OutOfRange, out_of_range(field), 0),
+        Rejection::UnitsInUse { units_available } => with(
+            Reason::UnitsInUse,
+            "only available units can be withdrawn, not held or confirmed ones",
+            units_available.into(),
+        ),
+        Rejection::VersionMismatch { version } => {
+            with(Reason::VersionMismatch, "the document is at another version", version)
+        }
+        Rejection::Leased { leased_until_ms } => v1::Rejected {
+            until_ms: leased_until_ms,
+            ..with(Reason::Leased, "somebody else holds the document's lease", 0)
+        },
+        Rejection::DocumentQuota => with(Reason::DocumentQuota, "the documents' quota is used up", 0),
+        Rejection::Founding => with(Reason::Invalid, "the cluster has its identity already", 0),
+    }
+}
+
+fn out_of_range(field: Field) -> &'static str {
+    match field {
+        Field::SaleId => "sale_id: 1 to 64 of a-z A-Z 0-9 . _ -",
+        Field::SaleName => "name: at most 256 bytes",
+        Field::Units => "units: 1 to 100,000,000 in all",
+        Field::Quantity => "quantity: at least 1, at most the sale's per_user_units_max",
+        Field::PerUserUnitsMax => "per_user_units_max: 1 to 65,535",
+        Field::HoldMs => "hold_ms: 1,000 (1 s) to 86,400,000 (24 h)",
+        Field::CheckoutMaxMs => "checkout_max_ms: at most 86,400,000 (24 h)",
+        Field::Hours => "closes_at_ms must lie after opens_at_ms",
+        Field::Currency => "currency: an ISO 4217 code of three capitals",
+        Field::ClaimsMax => "claims_max: at least units_total",
+        Field::NotAfter => "not_after_ms: at most 60,000 ms of log time ahead",
+        Field::DocumentKey => "document key: 1 to 128 bytes",
+        Field::DocumentBody => "document body: at most 16,384 bytes",
+        Field::LeaseMs => "lease_ms is out of range",
+        Field::TtlMs => "ttl_ms is out of range",
+    }
+}
+
+/// A claim.
+pub fn claim(view: &ClaimView) -> v1::Claim {
+    v1::Claim {
+        claim_id: view.claim_id.to_string(),
+        status: claim_status(view.status) as i32,
+        quantity: view.quantity,
+        rank: view.rank,
+        deadline_ms: view.deadline_ms,
+        fencing_token: view.fencing_token,
+        receipt: Some(receipt(&view.receipt)),
+        user_hash: Bytes::new(),
+    }
+}
+
+/// A claim in a listing: with its user's hash.
+pub fn listed_claim(view: &ClaimView) -> v1::Claim {
+    v1::Claim { user_hash: Bytes::copy_from_slice(&view.user.to_be_bytes()), ..claim(view) }
+}
+
+fn receipt(receipt: &Receipt) -> v1::Receipt {
+    v1::Receipt {
+        log_index: receipt.log_index,
+        position: receipt.position,
+        term: receipt.term,
+        log_time_ms: receipt.log_time_ms,
+    }
+}
+
+/// A sale.
+pub fn sale(view: &SaleView) -> v1::Sale {
+    v1::Sale {
+        sale_id: view.sale_id.clone(),
+        name: view.name.clone(),
+        status: sale_status(view.status) as i32,
+        units_total: view.units_total,
+        units_available: view.units_available,
+        units_held: view.units_held,
+        units_confirmed: view.units_confirmed,
+        per_user_units_max: view.per_user_units_max,
+        hold_ms: view.hold_ms,
+        checkout_max_ms: view.checkout_max_ms,
+        opens_at_ms: view.opens_at_ms,
+        closes_at_ms: view.closes_at_ms,
+        price_minor: view.price_minor,
+        currency: view.currency.iter().map(|&letter| char::from(letter)).collect(),
+        claims_made: view.claims_made,
+        claims_max: view.claims_max,
+        changed_index: view.changed_index,
+        first_deadline_ms: view.first_deadline_ms,
+        last_deadline_ms: view.last_deadline_ms,
+        sale_number: view.sale_number,
+    }
+}
+
+/// An event; `sale_id` is its sale's.
+pub fn event(event: &Event, sale_id: &str) -> v1::Event {
+    use v1::event::Kind as Wire;
+    let (kind, view, value) = match &event.kind {
+        EventKind::SaleCreated => (Wire::SaleCreated, None, 0),
+        EventKind::SaleOpened => (Wire::SaleOpened, None, 0),
+        EventKind::SalePaused => (Wire::SalePaused, None, 0),
+        EventKind::SaleClosed => (Wire::SaleClosed, None, 0),
+        EventKind::SaleRestocked { units } => (Wire::SaleRestocked, None, u64::from(*units)),
+        EventKind::SaleWithdrawn { units } => (Wire::SaleWithdrawn, None, u64::from(*units)),
+        EventKind::ClaimGranted(view) => (Wire::ClaimGranted, Some(view), 0),
+        EventKind::ClaimConfirmed(view) => (Wire::ClaimConfirmed, Some(view), 0),
+        EventKind::ClaimReleased(view) => (Wire::ClaimReleased, Some(view), 0),
+        EventKind::ClaimExpired(view) => (Wire::ClaimExpired, Some(view), 0),
+        EventKind::ClaimExtended(view) => (Wire::ClaimExtended, Some(view), 0),
+        EventKind::ClaimCancelled(view) => (Wire::ClaimCancelled, Some(view), 0),
+        EventKind::DocumentChanged { version } => (Wire::DocumentChanged, None, *version),
+    };
+    v1::Event {
+        log_index: event.log_index,
+        ordinal: event.ordinal,
+        log_time_ms: event.log_time_ms,
+        kind: kind as i32,
+        sale_id: sale_id.to_owned(),
+        claim: view.map(listed_claim),
+        value,
+    }
+}
+
+/// What an answer reflects.
+pub fn position(position: Position, incarnation: u32) -> v1::Position {
+    v1::Position {
+        applied_index: position.applied_index,
+        term: position.term,
+        log_time_ms: position.log_time_ms,
+        wall_time_ms: position.wall_time_ms,
+        incarnation,
+        group: 0,
+    }
+}
+
+fn grant(grant: Grant) -> v1::Grant {
+    match grant {
+        Grant::Granted => v1::Grant::Granted,
+        Grant::Repeated => v1::Grant::Repeated,
+        Grant::Already => v1::Grant::Already,
+    }
+}
+
+fn claim_status(status: ClaimStatus) -> v1::ClaimStatus {
+    match status {
+        ClaimStatus::Held => v1::ClaimStatus::Held,
+        ClaimStatus::Confirmed => v1::ClaimStatus::Confirmed,
+        ClaimStatus::Released => v1::ClaimStatus::Released,
+        ClaimStatus::Expired => v1::ClaimStatus::Expired,
+        ClaimStatus::Cancelled => v1::ClaimStatus::Cancelled,
+    }
+}
+
+fn sale_status(status: SaleStatus) -> v1::SaleStatus {
+    match status {
+        SaleStatus::Scheduled => v1::SaleStatus::Scheduled,
+        SaleStatus::Open => v1::SaleStatus::Open,
+        SaleStatus::Paused => v1::SaleStatus::Paused,
+        SaleStatus::Closed => v1::SaleStatus::Closed,
+    }
+}
