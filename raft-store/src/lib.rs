@@ -1,13 +1,19 @@
 //! The replicated inventory store: raft around the pure machine.
 //!
-//! The node's map, from the outside in: the services takes gRPC in; the batcher gathers commands,
-//! stamps them with the log clock and proposes; openraft replicates through the network and appends
+//! The node's map, from the outside in: [`service`] takes gRPC in; [`batcher`] gathers commands,
+//! stamps them with the [`log_clock`] and proposes; openraft replicates through [`network`] and appends
 //! through [`storage`]; the state applies in memory, and its image follows on disk.
 
 pub mod batcher;
 pub mod clock;
+pub mod config;
+pub mod convert;
 pub mod limits;
 pub mod log_clock;
+pub mod net_tcp;
+pub mod network;
+pub mod node;
+pub mod raft_config;
 pub mod reads;
 pub mod runtime;
 pub mod seams;

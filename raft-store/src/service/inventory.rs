@@ -12,9 +12,10 @@ use inventory_machine::{
     command::{Found, NAMESPACE_DEFAULT},
 };
 use proto::v1::{self, inventory_server::Inventory};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
+    invalid, not_leader,
     outcome::{self, LeaderHint},
     prepare::{Malformed, Preparer, check_sale_id, parse_claim_id, sale_number},
     refusal, watch,
@@ -180,13 +181,13 @@ impl InventoryService {
             Ok(Level::Local) => Freshness::Local,
             Err(_) => {
                 let why = format!("consistency.level {} is not a level", consistency.level);
-                return Err(refusal::invalid(why));
+                return Err(invalid(why));
             }
         };
         self.0.reads.ready(freshness).await.map_err(|error| match error {
-            ReadError::NotLeader => refusal::not_leader(&leader_endpoint(&self.0.raft)),
+            ReadError::NotLeader => not_leader(&leader_endpoint(&self.0.raft)),
             ReadError::TooOld { .. } => {
-                refusal::with_details(tonic::Code::FailedPrecondition, "TOO_OLD", error.to_string(), &[])
+                refusal(Code::FailedPrecondition, "TOO_OLD", error.to_string(), [])
             }
         })?;
         let term = self.0.raft.metrics().borrow_watched().current_term;
@@ -240,7 +241,7 @@ impl Inventory for InventoryService {
         let count = request.commands.len();
         if count == 0 || count > FRAME_COMMANDS_MAX {
             let why = format!("the frame has {count} commands; 1 to {FRAME_COMMANDS_MAX} are possible");
-            return Err(refusal::invalid(why));
+            return Err(invalid(why));
         }
         Ok(Response::new(self.run(request).await))
     }
@@ -250,7 +251,7 @@ impl Inventory for InventoryService {
         request: Request<v1::GetSaleRequest>,
     ) -> Result<Response<v1::GetSaleResponse>, Status> {
         let v1::GetSaleRequest { sale_id, consistency } = request.into_inner();
-        check_sale_id(&sale_id).map_err(|Malformed(why)| refusal::invalid(why))?;
+        check_sale_id(&sale_id).map_err(|Malformed(why)| invalid(why))?;
         let read = self.read(consistency, |machine| machine.sale(NAMESPACE_DEFAULT, &sale_id)).await?;
         let (Some(sale), position) = read else { return Err(no_sale(&sale_id)) };
         let sale = Some(outcome::sale(&sale));
@@ -275,7 +276,7 @@ impl Inventory for InventoryService {
         request: Request<v1::GetClaimRequest>,
     ) -> Result<Response<v1::GetClaimResponse>, Status> {
         let v1::GetClaimRequest { claim_id, user, consistency } = request.into_inner();
-        let id = parse_claim_id(&claim_id).map_err(|Malformed(why)| refusal::invalid(why))?;
+        let id = parse_claim_id(&claim_id).map_err(|Malformed(why)| invalid(why))?;
         let read = self.read(consistency, |machine| {
             let claim = machine.claim(id)?;
             Some((claim, machine.sale_by_number(sale_number(id))?.sale_id))
@@ -283,7 +284,7 @@ impl Inventory for InventoryService {
         let (found, position) = read.await?;
         let found = found.filter(|(claim, _)| user.is_empty() || claim.user == self.user(&user));
         let Some((claim, sale_id)) = found else {
-            return Err(refusal::not_found("CLAIM_UNKNOWN", format!("there is no claim {claim_id}")));
+            return Err(refusal(Code::NotFound, "CLAIM_UNKNOWN", format!("there is no claim {claim_id}"), []));
         };
         let claim = Some(outcome::claim(&claim));
         Ok(Response::new(v1::GetClaimResponse { claim, position: Some(position), sale_id }))
@@ -294,7 +295,7 @@ impl Inventory for InventoryService {
         request: Request<v1::ListClaimsRequest>,
     ) -> Result<Response<v1::ListClaimsResponse>, Status> {
         let v1::ListClaimsRequest { sale_id, rank_from, limit, user, consistency } = request.into_inner();
-        check_sale_id(&sale_id).map_err(|Malformed(why)| refusal::invalid(why))?;
+        check_sale_id(&sale_id).map_err(|Malformed(why)| invalid(why))?;
         let limit = list_limit(limit)?;
         let user = (!user.is_empty()).then(|| self.user(&user));
         let read = self.read(consistency, |machine| {
@@ -316,7 +317,7 @@ impl Inventory for InventoryService {
         let v1::GetDocumentRequest { document, consistency } = request.into_inner();
         let (found, position) = self.read(consistency, |machine| machine.document(&document)).await?;
         let Some(found) = found else {
-            return Err(refusal::not_found("DOCUMENT_UNKNOWN", "there is no such document".into()));
+            return Err(refusal(Code::NotFound, "DOCUMENT_UNKNOWN", "there is no such document", []));
         };
         Ok(Response::new(v1::GetDocumentResponse {
             body: found.body.into(),
@@ -337,7 +338,7 @@ impl Inventory for InventoryService {
         let sale = self.0.reads.shared().read(|machine| machine.sale(NAMESPACE_DEFAULT, &request.sale_id));
         let frame = preparer
             .resolve(&request, sale.map(|sale| sale.sale_number))
-            .map_err(|Malformed(why)| refusal::invalid(why))?;
+            .map_err(|Malformed(why)| invalid(why))?;
         let unknown = Answer::Unknown { not_after_ms: frame.commands[0].not_after_ms };
         let answer = match self.0.door.submit(frame) {
             Err(why) => Answer::Unsubmitted(why),
@@ -395,12 +396,12 @@ fn list_limit(limit: u32) -> Result<usize, Status> {
     match limit {
         0 => Ok(LIST_DEFAULT as usize),
         1..=LIST_MAX => Ok(limit as usize),
-        _ => Err(refusal::invalid(format!("limit {limit} is more than {LIST_MAX}; list in parts"))),
+        _ => Err(invalid(format!("limit {limit} is more than {LIST_MAX}; list in parts"))),
     }
 }
 
 fn no_sale(sale_id: &str) -> Status {
-    refusal::not_found("SALE_UNKNOWN", format!("there is no sale {sale_id}"))
+    refusal(Code::NotFound, "SALE_UNKNOWN", format!("there is no sale {sale_id}"), [])
 }
 
 /// Where the leader is, as far as this node knows; empty when it does not.

@@ -1,7 +1,199 @@
-//! gRPC in: the wire's words become commands and reads, and their answers become the wire's words again.
+//! gRPC in: what peers and operators call. Thin: each handler checks who is meant, converts, and asks
+//! the part that knows.
+//!
+//! Also here: what every server of ours needs before its first call, the connections ([`incoming`])
+//! and the limits ([`server`]), and the one shape of errors ([`refusal`]).
 
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{Stream, stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tonic::{
+    Code, Status,
+    metadata::MetadataMap,
+    transport::{Server, server::Connected},
+};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{
+    network::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
+    seams::{BoxConnection, Listener},
+};
+
+pub mod cluster;
 pub mod inventory;
 pub mod outcome;
 pub mod prepare;
-pub mod refusal;
+pub mod raft;
 pub mod watch;
+
+/// The domain of every error reason of ours.
+pub const ERROR_DOMAIN: &str = "holdfast";
+
+/// Most streams one connection may have open: a client needs one, a peer a handful; a connection with
+/// thousands is an attack or a leak.
+const STREAMS_MAX: u32 = 1_024;
+
+/// Pause after a failed accept, in ms: the usual cause, too many open files, does not go away at once.
+const ACCEPT_PAUSE_MS: u64 = 50;
+
+/// A client that is silent is asked for a sign of life this often, in ms: often enough that a vanished
+/// client's streams are freed within seconds, rare enough to cost nothing.
+const KEEPALIVE_INTERVAL_MS: u64 = 5_000;
+
+/// A client that then stays silent for this long, in ms, is disconnected.
+const KEEPALIVE_TIMEOUT_MS: u64 = 5_000;
+
+/// A server with our limits, to which services can be added.
+pub fn server() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_INTERVAL_MS)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_TIMEOUT_MS)))
+}
+
+/// The connections of a listener, as tonic takes them. Never ends.
+pub fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<Accepted>> + Send {
+    stream::unfold(listener, |mut listener| async {
+        let accepted = listener.accept().await;
+        if let Err(error) = &accepted {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+        }
+        let accepted = accepted.map(|(connection, peer)| Accepted { connection, peer });
+        Some((accepted, listener))
+    })
+}
+
+/// An accepted connection.
+pub struct Accepted {
+    connection: BoxConnection,
+    peer: SocketAddr,
+}
+
+impl Connected for Accepted {
+    /// Where it comes from.
+    type ConnectInfo = SocketAddr;
+    fn connect_info(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.connection.as_mut().poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.connection.as_mut().poll_write(context, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.as_mut().poll_flush(context)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.as_mut().poll_shutdown(context)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.connection.as_mut().poll_write_vectored(context, slices)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.connection.is_write_vectored()
+    }
+}
+
+/// An error as every caller gets it: a code and a sentence for people, and `google.rpc.ErrorInfo` with
+/// a reason and values for programs.
+pub fn refusal<'a>(
+    code: Code,
+    reason: &str,
+    message: impl Into<String>,
+    values: impl IntoIterator<Item = (&'a str, String)>,
+) -> Status {
+    let values: HashMap<String, String> =
+        values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, ERROR_DOMAIN, values))
+}
+
+/// Another node leads, or none: says which, if it is known.
+pub fn not_leader(leader_endpoint: &str) -> Status {
+    if leader_endpoint.is_empty() {
+        return refusal(Code::Unavailable, "NOT_LEADER", "no leader is known; try again", []);
+    }
+    let message = format!("this node does not lead; ask {leader_endpoint}");
+    refusal(Code::Unavailable, "NOT_LEADER", message, [("leader", leader_endpoint.to_owned())])
+}
+
+/// Asked wrongly; nothing changed.
+pub fn invalid(message: impl Into<String>) -> Status {
+    refusal(Code::InvalidArgument, "INVALID", message, [])
+}
+
+/// How long the caller will wait, from its `grpc-timeout`, less a tenth for the answer's way back; at
+/// most `longest`, which is also what a caller gets that does not say.
+pub fn patience(metadata: &MetadataMap, longest: Duration) -> Duration {
+    let said = metadata.get("grpc-timeout").and_then(|value| timeout_in(value.to_str().ok()?));
+    said.map_or(longest, |said| (said * 9 / 10).min(longest))
+}
+
+/// `grpc-timeout`: at most eight digits and a unit.
+fn timeout_in(text: &str) -> Option<Duration> {
+    let (unit, digits) = (text.chars().last()?, &text[..text.len().checked_sub(1)?]);
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        'H' => Some(Duration::from_secs(count * 3_600)),
+        'M' => Some(Duration::from_secs(count * 60)),
+        'S' => Some(Duration::from_secs(count)),
+        'm' => Some(Duration::from_millis(count)),
+        'u' => Some(Duration::from_micros(count)),
+        'n' => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_what_the_caller_said_within_bounds() {
+        let longest = Duration::from_secs(10);
+        let said = |text: &'static str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", text.parse().unwrap());
+            patience(&metadata, longest)
+        };
+        assert_eq!(patience(&MetadataMap::new(), longest), longest);
+        assert_eq!(said("1S"), Duration::from_millis(900));
+        assert_eq!(said("500m"), Duration::from_millis(450));
+        assert_eq!(said("99999999H"), longest);
+        for nonsense in ["", "S", "123456789S", "-1S", "+1S", "1x", "1.5S"] {
+            assert_eq!(said(nonsense), longest, "{nonsense}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use futures::{Stream, stream};
 use proto::v1;
 use tonic::{Code, Status};
 
-use super::{outcome, prepare, refusal};
+use super::{invalid, outcome, prepare, refusal};
 use crate::{
     batcher::frame::Position,
     storage::{
@@ -37,7 +37,7 @@ pub fn watch(
     let v1::WatchRequest { from_index, from_ordinal, sale_id } = request;
     let sale_id = (!sale_id.is_empty()).then_some(sale_id);
     if let Some(sale_id) = &sale_id {
-        prepare::check_sale_id(sale_id).map_err(|prepare::Malformed(why)| refusal::invalid(why))?;
+        prepare::check_sale_id(sale_id).map_err(|prepare::Malformed(why)| invalid(why))?;
     }
     let from_index = if from_index == 0 { feed.next_index() } else { from_index };
     let cursor = feed.subscribe(from_index, from_ordinal).map_err(|error| compacted(&error))?;
@@ -102,5 +102,5 @@ impl Watcher {
 fn compacted(error: &Compacted) -> Status {
     let first_index = error.first_index.to_string();
     let message = format!("{error}; read the current state, then watch from there");
-    refusal::with_details(Code::OutOfRange, "COMPACTED", message, &[("first_index", &first_index)])
+    refusal(Code::OutOfRange, "COMPACTED", message, [("first_index", first_index)])
 }

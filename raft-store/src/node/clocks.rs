@@ -1,0 +1,122 @@
+//! The exchange of clock reports: log time and wall clocks, about once a second, everybody with everybody.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use openraft::async_runtime::watch::WatchReceiver;
+use proto::internal::ClockReport;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::{
+    HoldfastRaft,
+    clock::NodeClock,
+    limits::CLOCK_EXCHANGE_MS,
+    log_clock::{Stamp, WALL_OFFSET_REPORTED_MS},
+    network::Peers,
+    reads::Reads,
+    service::raft::ClockExchange,
+};
+
+/// Both ends of the exchange.
+#[derive(Clone)]
+pub(super) struct Clocks {
+    pub raft: HoldfastRaft,
+    pub clock: NodeClock,
+    pub reads: Reads,
+    pub peers: Peers,
+}
+
+impl Clocks {
+    /// Tells the other members the time and hears theirs, until dropped.
+    pub async fn run(self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(CLOCK_EXCHANGE_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut off = false;
+        loop {
+            tick.tick().await;
+            let membership = self.reads.shared().membership();
+            let membership = membership.membership();
+            self.clock.lock().set_voters(membership.voter_ids());
+            let own = self.peers.identity().node_id();
+            let others: Vec<_> =
+                membership.nodes().filter(|&(&id, _)| id != own).map(|(&id, node)| (id, node.addr.clone())).collect();
+            join_all(others.into_iter().map(|(id, endpoint)| self.exchange_with(id, endpoint))).await;
+            self.report_offset(&mut off);
+        }
+    }
+
+    async fn exchange_with(&self, id: u64, endpoint: String) {
+        let asked_at = Instant::now();
+        let deadline = Duration::from_millis(CLOCK_EXCHANGE_MS);
+        // A peer that does not answer is the network's to report.
+        if let Ok(theirs) = self.peers.exchange_clock(id, &endpoint, self.report(), deadline).await {
+            self.hear(&theirs);
+            if theirs.leader && theirs.term >= self.term() {
+                self.reads.heard_leader(asked_at, theirs.committed_index);
+            }
+        }
+    }
+
+    fn term(&self) -> u64 {
+        self.raft.metrics().borrow_watched().current_term
+    }
+
+    fn hear(&self, report: &ClockReport) {
+        let now = self.clock.now();
+        let term = self.term();
+        let mut clock = self.clock.lock();
+        clock.heard_wall(report.node_id, report.wall_ms, now);
+        // An old leader that has not noticed yet must not tell the time.
+        if report.leader && report.term >= term {
+            let stamp = Stamp { log_time_ms: report.log_time_ms, wall_time_ms: report.wall_agreed_ms };
+            clock.heard_leader(stamp, now);
+        }
+    }
+
+    fn report(&self) -> ClockReport {
+        let leader = self.raft.as_leader().ok();
+        let stamp = leader.as_ref().and_then(|leader| {
+            use openraft::Instant as _;
+            self.clock.stamp(leader.last_quorum_acked().map(|acked| acked.elapsed()))
+        });
+        let now = self.clock.now();
+        let newest = stamp.unwrap_or_else(|| self.clock.newest());
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        ClockReport {
+            node_id: self.peers.identity().node_id(),
+            term: metrics.current_term,
+            leader: stamp.is_some(),
+            log_time_ms: newest.log_time_ms,
+            wall_ms: now.wall_ms,
+            wall_agreed_ms: newest.wall_time_ms,
+            committed_index: metrics.committed.map_or(0, |log_id| log_id.index),
+        }
+    }
+
+    /// Says once that this machine's wall clock is off, and once that it is right again.
+    fn report_offset(&self, off: &mut bool) {
+        let now = self.clock.now();
+        let offset_ms = self.clock.lock().own_offset_ms(now);
+        metrics::gauge!("holdfast_wall_clock_offset_seconds").set(offset_ms as f64 / 1_000.0);
+        let is_off = offset_ms.abs() > WALL_OFFSET_REPORTED_MS;
+        if is_off && !*off {
+            tracing::warn!(offset_ms, "this machine's wall clock is off; no sale opens or closes by it alone");
+        } else if *off && !is_off {
+            tracing::info!(offset_ms, "this machine's wall clock is right again");
+        }
+        *off = is_off;
+    }
+}
+
+impl ClockExchange for Clocks {
+    fn exchange(&self, report: ClockReport) -> ClockReport {
+        self.hear(&report);
+        self.report()
+    }
+}
+
+/// The exchange as the raft service takes it.
+pub(super) fn exchange(clocks: &Clocks) -> Arc<dyn ClockExchange> {
+    Arc::new(clocks.clone())
+}

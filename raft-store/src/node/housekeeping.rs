@@ -1,0 +1,137 @@
+//! What a node sees to beside serving: its identity, its log's length, its disk, and its own end.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use inventory_machine::Machine;
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::{sync::watch, time::MissedTickBehavior};
+
+use super::StopReason;
+use crate::{
+    HoldfastRaft,
+    batcher::Door,
+    network::Identity,
+    seams::Workers,
+    storage::{disk::Disk, open::Closer, snapshot::SnapshotStore, state::SharedState},
+};
+
+/// How often disk space and log length are looked at, in ms.
+const LOOK_MS: u64 = 1_000;
+
+/// The parts it looks after.
+#[derive(Clone)]
+pub(super) struct Keeper {
+    pub raft: HoldfastRaft,
+    pub shared: SharedState,
+    pub identity: Identity,
+    pub door: Door,
+    pub snapshots: SnapshotStore,
+    pub closer: Closer,
+    pub disk: Arc<dyn Disk>,
+    pub data_dir: PathBuf,
+    pub disk_reserve_bytes: u64,
+}
+
+impl Keeper {
+    /// Looks around once a second, until dropped.
+    pub async fn run(self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(LOOK_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.look_at_disk();
+            self.purge_log().await;
+            self.publish_metrics();
+        }
+    }
+
+    /// Refuses new claims while the disk is nearly full.
+    fn look_at_disk(&self) {
+        match self.disk.free_bytes(&self.data_dir) {
+            Ok(free_bytes) => {
+                metrics::gauge!("holdfast_disk_free_bytes").set(free_bytes as f64);
+                self.door.set_disk_reserve_reached(free_bytes < self.disk_reserve_bytes);
+            }
+            Err(error) => tracing::warn!(%error, "free disk space is not known"),
+        }
+    }
+
+    /// The log is needed from the older of the two verified snapshots on: not before.
+    async fn purge_log(&self) {
+        let Some(upto) = self.snapshots.purge_upto() else { return };
+        let purged = self.raft.metrics().borrow_watched().purged.map_or(0, |log_id| log_id.index);
+        if upto.index > purged {
+            // It fails only when raft has stopped, which is watched elsewhere.
+            let _ = self.raft.trigger().purge_log(upto.index).await;
+        }
+    }
+
+    fn publish_metrics(&self) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched().clone();
+        metrics::gauge!("holdfast_raft_term").set(metrics.current_term as f64);
+        metrics::gauge!("holdfast_raft_is_leader").set(if metrics.state.is_leader() { 1.0 } else { 0.0 });
+        let applied = metrics.last_applied.map_or(0, |log_id| log_id.index);
+        metrics::gauge!("holdfast_raft_applied_index").set(applied as f64);
+        let (sales, log_time_ms) =
+            self.shared.read(|machine| (machine.sales(0, None, SALES_PUBLISHED_MAX), machine.log_time_ms()));
+        metrics::gauge!("holdfast_log_time_seconds").set(log_time_ms as f64 / 1_000.0);
+        for sale in sales {
+            for (state, units) in [
+                ("total", sale.units_total),
+                ("available", sale.units_available),
+                ("held", sale.units_held),
+                ("confirmed", sale.units_confirmed),
+            ] {
+                let labels = [("sale", sale.sale_id.clone()), ("state", state.to_owned())];
+                metrics::gauge!("holdfast_units", &labels).set(f64::from(units));
+            }
+        }
+    }
+
+    /// Learns the cluster's identity when it is applied, and says why the node must end when it must.
+    pub async fn watch_for_the_end(
+        self,
+        mut storage_failed: watch::Receiver<Option<String>>,
+        mut removed: watch::Receiver<bool>,
+        stop: watch::Sender<Option<StopReason>>,
+    ) {
+        let mut applied = self.shared.applied();
+        let mut raft = self.raft.metrics();
+        let reason = loop {
+            self.learn_identity();
+            if let Err(error) = &raft.borrow_watched().running_state {
+                break StopReason::Raft(error.to_string());
+            }
+            if *removed.borrow_and_update() {
+                break StopReason::Removed;
+            }
+            if let Some(error) = &*storage_failed.borrow_and_update() {
+                break StopReason::Storage(error.clone());
+            }
+            let founded = self.identity.cluster_id().is_some();
+            tokio::select! {
+                changed = raft.changed() => if changed.is_err() {
+                    break StopReason::Raft("it ended".to_owned());
+                },
+                Ok(()) = removed.changed() => {}
+                Ok(()) = storage_failed.changed() => {}
+                Ok(()) = applied.changed(), if !founded => {}
+            }
+        };
+        tracing::error!(%reason, "the node stops");
+        stop.send_if_modified(|known| known.is_none() && known.replace(reason).is_none());
+    }
+
+    fn learn_identity(&self) {
+        if self.identity.cluster_id().is_none()
+            && let Some(founding) = self.shared.read(Machine::founding)
+        {
+            self.closer.join_cluster(founding.cluster_id);
+            self.identity.founded(founding.cluster_id);
+        }
+    }
+}
+
+/// Most sales published as metrics: a time series each for four states.
+const SALES_PUBLISHED_MAX: usize = 100;

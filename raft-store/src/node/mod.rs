@@ -1,0 +1,330 @@
+//! One node: wires the parts, starts them in order, and stops them in order.
+//!
+//! Start: storage (which refuses what it cannot trust), raft, batcher, services. Stop: the door closes,
+//! what was proposed is answered, the lead is handed over, the server ends, raft ends, the image is written.
+//! A node that loses its disk, its raft or its membership stops by itself and says why: better absent than
+//! divergent.
+
+mod clocks;
+mod housekeeping;
+mod lead;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use inventory_machine::Machine;
+use openraft::async_runtime::watch::WatchReceiver;
+use proto::v1::{cluster_server::ClusterServer, inventory_server::InventoryServer};
+use tokio::{
+    sync::{oneshot, watch},
+    task::{JoinHandle, JoinSet},
+};
+
+use crate::{
+    HoldfastRaft,
+    batcher::{self, Door},
+    clock::NodeClock,
+    config::{ConfigError, NodeConfig},
+    limits::MESSAGE_BYTES_MAX,
+    log_clock::{LogClock, Stamp},
+    membership::Membership,
+    network::{Identity, Network, NetworkOptions, Peers},
+    raft_config::raft_config,
+    reads::Reads,
+    seams::{Seams, Workers},
+    service::{self, cluster::ClusterService, inventory::InventoryService, raft::RaftService},
+    storage::{self, error::StorageError, state::SharedState},
+};
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting cannot be.
+    #[error("setting {0}")]
+    Config(#[from] ConfigError),
+    /// The storage refuses.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Nothing can listen there.
+    #[error("cannot listen on {address}: {source}; free the port or choose another with --listen")]
+    Listen {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// openraft refuses its settings or its storage.
+    #[error("raft does not start: {0}")]
+    Raft(String),
+}
+
+/// Why a node stopped by itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StopReason {
+    /// Its storage failed; what is on disk is what was synced before.
+    #[error("storage failed: {0}; look at the disk, then start the node again")]
+    Storage(String),
+    /// openraft stopped.
+    #[error("raft stopped: {0}")]
+    Raft(String),
+    /// It was removed from the cluster.
+    #[error("this node was removed from the cluster; to come back it needs an empty directory and a new node id")]
+    Removed,
+    /// Its server ended.
+    #[error("the server ended: {0}")]
+    Server(String),
+}
+
+/// A running node.
+pub struct Node {
+    address: SocketAddr,
+    config: NodeConfig,
+    raft: HoldfastRaft,
+    shared: SharedState,
+    door: Door,
+    health: tonic_health::server::HealthReporter,
+    batcher: JoinHandle<()>,
+    tasks: JoinSet<()>,
+    server: JoinHandle<()>,
+    stop_server: oneshot::Sender<()>,
+    storage: storage::open::Closer,
+    stopped: watch::Receiver<Option<StopReason>>,
+}
+
+impl Node {
+    /// Opens the storage and joins whatever cluster this node belongs to; a new node waits to be told.
+    ///
+    /// # Errors
+    /// The settings, the storage, the address or raft refuse; each says what to do.
+    pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError> {
+        config.check()?;
+        // The address first: a second node on the same machine should not even open files.
+        let listener = seams
+            .net
+            .listen(&config.listen)
+            .await
+            .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
+        let address = listener
+            .local_address()
+            .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
+        let endpoint =
+            if config.advertise.is_empty() { address.to_string() } else { config.advertise.clone() };
+
+        let opened = open_storage(&config, &seams).await?;
+        let shared = opened.shared.clone();
+        let cluster_id = shared.read(Machine::founding).map(|founding| founding.cluster_id);
+        let identity = Identity::new(config.node_id, endpoint, cluster_id.or(opened.cluster_id));
+        let peers = Peers::new(identity.clone(), seams.net.clone(), NetworkOptions::default());
+
+        let raft_settings =
+            raft_config(&config.raft()).map_err(|error| StartError::Raft(error.to_string()))?;
+        let raft = HoldfastRaft::new(
+            config.node_id,
+            Arc::new(raft_settings),
+            Network::new(peers.clone()),
+            opened.log,
+            opened.state_machine,
+        )
+        .await
+        .map_err(|error| StartError::Raft(error.to_string()))?;
+
+        let clock =
+            NodeClock::new(LogClock::new(config.node_id, applied_stamp(&shared)), seams.wall_clock.clone());
+        let (lead, leading) = watch::channel(None);
+        let (door, batcher) = batcher::start(batcher::Parts {
+            raft: raft.clone(),
+            shared: shared.clone(),
+            clock: clock.clone(),
+            lead: leading,
+        });
+        let reads = Reads::new(raft.clone(), shared.clone());
+        let clocks = clocks::Clocks {
+            raft: raft.clone(),
+            clock: clock.clone(),
+            reads: reads.clone(),
+            peers: peers.clone(),
+        };
+        let exchange = clocks::exchange(&clocks);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(lead::follow_lead(raft.clone(), shared.clone(), clock.clone(), door.clone(), lead));
+        tasks.spawn(clocks.run());
+        let membership = Membership::new(raft.clone(), shared.clone(), peers.clone());
+        let removed = membership.removed();
+        let (stop, stopped) = watch::channel(None);
+        let keeper = housekeeping::Keeper {
+            raft: raft.clone(),
+            shared: shared.clone(),
+            identity: identity.clone(),
+            door: door.clone(),
+            snapshots: opened.snapshots.clone(),
+            closer: opened.closer.clone(),
+            disk: seams.disk.clone(),
+            data_dir: config.data_dir.clone(),
+            disk_reserve_bytes: config.disk_reserve_bytes,
+        };
+        tasks.spawn(keeper.clone().run());
+        tasks.spawn(keeper.watch_for_the_end(opened.failures, removed, stop.clone()));
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<InventoryServer<InventoryService>>().await;
+        let inventory = InventoryService::new(service::inventory::Parts {
+            raft: raft.clone(),
+            door: door.clone(),
+            reads: reads.clone(),
+            clock: clock.clone(),
+            feed: opened.feed,
+        });
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .expect("our own descriptors are well formed");
+        let router = service::server()
+            .add_service(health_service)
+            .add_service(reflection)
+            .add_service(
+                InventoryServer::new(inventory)
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(ClusterServer::new(ClusterService::new(membership, clock.clone(), door.clone())))
+            .add_service(
+                RaftService::new(raft.clone(), identity, opened.snapshots, exchange, Default::default())
+                    .into_server(),
+            );
+        let (stop_server, server_stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(async move {
+            let until = async {
+                let _ = server_stopped.await;
+            };
+            if let Err(error) =
+                router.serve_with_incoming_shutdown(service::incoming(listener), until).await
+            {
+                stop.send_replace(Some(StopReason::Server(error.to_string())));
+            }
+        });
+        tracing::info!(node_id = config.node_id, %address, "the node is up");
+        Ok(Node {
+            address,
+            config,
+            raft,
+            shared,
+            door,
+            health,
+            batcher,
+            tasks,
+            server,
+            stop_server,
+            storage: opened.closer,
+            stopped,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The applied state.
+    pub fn shared(&self) -> &SharedState {
+        &self.shared
+    }
+
+    /// Consensus.
+    pub fn raft(&self) -> &HoldfastRaft {
+        &self.raft
+    }
+
+    /// Returns when the node can no longer serve, with the reason.
+    pub async fn stopped(&self) -> StopReason {
+        let mut stopped = self.stopped.clone();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().expect("waited for one"),
+            Err(_) => StopReason::Server("its tasks ended".to_owned()),
+        }
+    }
+
+    /// Stops in order: no new commands, everything proposed answered, the lead handed over, state written.
+    pub async fn stop(mut self) {
+        self.health.set_not_serving::<InventoryServer<InventoryService>>().await;
+        self.door.stop();
+        let drain = Duration::from_millis(self.config.stop_drain_ms);
+        if tokio::time::timeout(drain, &mut self.batcher).await.is_err() {
+            tracing::warn!("some commands were proposed and are not known to be committed; their keys resolve them");
+            self.batcher.abort();
+        }
+        self.hand_over().await;
+        let _ = self.stop_server.send(());
+        // Streams of watchers and peers end only when they are cut.
+        if tokio::time::timeout(Duration::from_millis(SERVER_STOP_MS), &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        self.tasks.shutdown().await;
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not end in order");
+        }
+        self.storage.close().await;
+        tracing::info!("the node has stopped");
+    }
+
+    /// If this node leads, the voter whose log is furthest along takes over.
+    async fn hand_over(&self) {
+        let heir = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+            let matched = metrics.replication.as_ref().map(|replication| {
+                let others = replication.iter().filter(|&(id, _)| *id != metrics.id && voters.contains(id));
+                others.max_by_key(|(_, log_id)| log_id.as_ref().map(|log_id| log_id.index)).map(|(&id, _)| id)
+            });
+            matched.flatten()
+        };
+        let Some(heir) = heir else { return };
+        if self.raft.trigger().transfer_leader(heir).await.is_ok() {
+            let own = self.config.node_id;
+            let handed = self
+                .raft
+                .wait(Some(Duration::from_millis(HAND_OVER_MS)))
+                .metrics(|metrics| metrics.current_leader.is_some_and(|leader| leader != own), "hand over");
+            if handed.await.is_err() {
+                tracing::warn!(heir, "nobody has taken the lead over yet; the others will elect");
+            }
+        }
+    }
+}
+
+/// How long the lead's hand-over is waited for, in ms: an election on a loaded machine.
+const HAND_OVER_MS: u64 = 1_000;
+
+/// How long open streams may take to end by themselves, in ms.
+const SERVER_STOP_MS: u64 = 500;
+
+/// The times of the last applied batch.
+fn applied_stamp(shared: &SharedState) -> Stamp {
+    shared.read(|machine| Stamp {
+        log_time_ms: machine.log_time_ms(),
+        wall_time_ms: machine.wall_time_ms(),
+    })
+}
+
+/// Opens the storage where blocking is allowed.
+async fn open_storage(config: &NodeConfig, seams: &Seams) -> Result<storage::open::Opened, StartError> {
+    let options = storage::open::StoreOptions {
+        node_id: config.node_id,
+        image_flush_ms: config.image_flush_ms,
+        ..Default::default()
+    };
+    let dir = config.data_dir.clone();
+    let opened = match seams.workers {
+        Workers::Tasks => storage::open::open(&dir, seams, &options),
+        Workers::Threads => {
+            let (seams, runtime) = (seams.clone(), tokio::runtime::Handle::current());
+            tokio::task::spawn_blocking(move || {
+                let _inside = runtime.enter();
+                storage::open::open(&dir, &seams, &options)
+            })
+            .await
+            .map_err(|error| StartError::Raft(format!("opening the storage panicked: {error}")))?
+        }
+    };
+    Ok(opened?)
+}
