@@ -5,6 +5,7 @@
 //! through [`storage`]; the state applies in memory, and its image follows on disk.
 
 pub mod convert;
+pub mod membership;
 pub mod net_tcp;
 pub mod network;
 pub mod raft_config;
