@@ -10,6 +10,7 @@ use super::StopReason;
 use crate::{
     HoldfastRaft,
     batcher::Door,
+    membership::removal::Removal,
     network::Identity,
     seams::Workers,
     storage::{disk::Disk, open::Closer, snapshot::SnapshotStore, state::SharedState},
@@ -93,7 +94,7 @@ impl Keeper {
     pub async fn watch_for_the_end(
         self,
         mut storage_failed: watch::Receiver<Option<String>>,
-        mut removed: watch::Receiver<bool>,
+        mut removed: watch::Receiver<Option<Removal>>,
         stop: watch::Sender<Option<StopReason>>,
     ) {
         let mut applied = self.shared.applied();
@@ -103,7 +104,7 @@ impl Keeper {
             if let Err(error) = &raft.borrow_watched().running_state {
                 break StopReason::Raft(error.to_string());
             }
-            if *removed.borrow_and_update() {
+            if removed.borrow_and_update().is_some() {
                 break StopReason::Removed;
             }
             if let Some(error) = &*storage_failed.borrow_and_update() {

@@ -8,12 +8,13 @@
 mod clocks;
 mod housekeeping;
 mod lead;
+mod view;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use inventory_machine::Machine;
 use openraft::async_runtime::watch::WatchReceiver;
-use proto::v1::{cluster_server::ClusterServer, inventory_server::InventoryServer};
+use proto::v1::inventory_server::InventoryServer;
 use tokio::{
     sync::{oneshot, watch},
     task::{JoinHandle, JoinSet},
@@ -26,12 +27,12 @@ use crate::{
     config::{ConfigError, NodeConfig},
     limits::MESSAGE_BYTES_MAX,
     log_clock::{LogClock, Stamp},
-    membership::Membership,
+    membership::{Membership, MembershipOptions},
     network::{Identity, Network, NetworkOptions, Peers},
     raft_config::raft_config,
     reads::Reads,
     seams::{Seams, Workers},
-    service::{self, cluster::ClusterService, inventory::InventoryService, raft::RaftService},
+    service::{self, cluster::ClusterService, inventory::InventoryService, raft::{LeaderHeard, RaftService}},
     storage::{self, error::StorageError, state::SharedState},
 };
 
@@ -147,8 +148,9 @@ impl Node {
         let mut tasks = JoinSet::new();
         tasks.spawn(lead::follow_lead(raft.clone(), shared.clone(), clock.clone(), door.clone(), lead));
         tasks.spawn(clocks.run());
-        let membership = Membership::new(raft.clone(), shared.clone(), peers.clone());
-        let removed = membership.removed();
+        let heard = LeaderHeard::default();
+        let membership = Membership::new(raft.clone(), peers, MembershipOptions::new(&config.raft()));
+        let removed = membership.watch_removal(heard.clone());
         let (stop, stopped) = watch::channel(None);
         let keeper = housekeeping::Keeper {
             raft: raft.clone(),
@@ -166,6 +168,13 @@ impl Node {
 
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<InventoryServer<InventoryService>>().await;
+        let view = Arc::new(view::View {
+            shared: shared.clone(),
+            clock: clock.clone(),
+            door: door.clone(),
+            closer: opened.closer.clone(),
+            pace: Default::default(),
+        });
         let inventory = InventoryService::new(service::inventory::Parts {
             raft: raft.clone(),
             door: door.clone(),
@@ -186,10 +195,9 @@ impl Node {
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
             )
-            .add_service(ClusterServer::new(ClusterService::new(membership, clock.clone(), door.clone())))
+            .add_service(ClusterService::new(raft.clone(), membership, view).into_server())
             .add_service(
-                RaftService::new(raft.clone(), identity, opened.snapshots, exchange, Default::default())
-                    .into_server(),
+                RaftService::new(raft.clone(), identity, opened.snapshots, exchange, heard).into_server(),
             );
         let (stop_server, server_stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
