@@ -36,8 +36,15 @@ fn simulation(seed: u64, node_count: u64) -> (turmoil::Sim<'static>, Arc<Mutex<V
                 let listen = format!("0.0.0.0:{PORT}");
                 let endpoint = format!("{}:{PORT}", host(node_id));
                 let options = RaftOptions::default();
-                let (node, serving) =
-                    start(node_id, &listen, &endpoint, Arc::new(SimNet), Disk::default(), options).await;
+                let (node, serving) = start(
+                    node_id,
+                    &listen,
+                    &endpoint,
+                    Arc::new(SimNet),
+                    Disk::default(),
+                    options,
+                )
+                .await;
                 nodes.lock().unwrap().push(node);
                 serving.await;
                 Ok(())

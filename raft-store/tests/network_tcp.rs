@@ -20,7 +20,10 @@ async fn nodes(count: u64) -> (Vec<Node>, TcpPartition) {
     let (mut nodes, mut cuts) = (Vec::new(), BTreeMap::new());
     for node_id in 1..=count {
         let cut = Arc::new(watch::Sender::new(false));
-        let net = Arc::new(CutNet { inner: TcpNet, cut: cut.clone() });
+        let net = Arc::new(CutNet {
+            inner: TcpNet,
+            cut: cut.clone(),
+        });
         cuts.insert(node_id, cut);
         let options = RaftOptions::default();
         let (node, serving) = start(node_id, "127.0.0.1:0", "", net, Disk::default(), options).await;
@@ -34,5 +37,7 @@ async fn nodes(count: u64) -> (Vec<Node>, TcpPartition) {
 async fn three_nodes_elect_replicate_heal_install_and_hand_over() {
     let (nodes, partition) = nodes(3).await;
     let story = scenario::three_nodes_live(nodes, partition);
-    tokio::time::timeout(Duration::from_secs(120), story).await.expect("the story hangs");
+    tokio::time::timeout(Duration::from_secs(120), story)
+        .await
+        .expect("the story hangs");
 }

@@ -36,7 +36,8 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             // Again, for membership may have changed while others were asked.
             if !is_member_at(&metrics, node_id, endpoint)? {
                 let nodes = BTreeMap::from([(node_id, BasicNode::new(endpoint))]);
-                self.change(changing, &metrics, ChangeMembers::AddNodes(nodes), true, until).await?;
+                self.change(changing, &metrics, ChangeMembers::AddNodes(nodes), true, until)
+                    .await?;
             }
         }
         // openraft counts a learner as added whether or not it is there.
@@ -50,10 +51,13 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             return Err(MembershipError::Unreachable {
                 node_id,
                 endpoint: endpoint.to_owned(),
-                why: "it was added, but has not answered the leader; repeat the call, or remove it".to_owned(),
+                why: "it was added, but has not answered the leader; repeat the call, or remove it"
+                    .to_owned(),
             });
         }
-        Ok(self.answer(index_of(metrics.membership_config.log_id()), until).await)
+        Ok(self
+            .answer(index_of(metrics.membership_config.log_id()), until)
+            .await)
     }
 
     /// The node must be the one it should be, and of this cluster or of none.
@@ -93,13 +97,21 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
     ) -> Result<v1::MembershipResponse, MembershipError> {
         let wanted: BTreeSet<NodeId> = node_ids.into_iter().collect();
         if wanted.is_empty() {
-            return Err(MembershipError::Invalid("no node to promote was named".to_owned()));
+            return Err(MembershipError::Invalid(
+                "no node to promote was named".to_owned(),
+            ));
         }
         self.leading()?;
         let (changing, metrics) = self.settled(until).await?;
         let membership = &metrics.membership_config;
-        if let Some(unknown) = wanted.iter().find(|node_id| membership.get_node(node_id).is_none()) {
-            return refused("NOT_A_MEMBER", format!("node {unknown} is no member; add it as a learner first"));
+        if let Some(unknown) = wanted
+            .iter()
+            .find(|node_id| membership.get_node(node_id).is_none())
+        {
+            return refused(
+                "NOT_A_MEMBER",
+                format!("node {unknown} is no member; add it as a learner first"),
+            );
         }
         let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
         let learners: BTreeSet<NodeId> = wanted.difference(&voters).copied().collect();
@@ -146,9 +158,15 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         }
         let mut remaining: BTreeSet<NodeId> = membership.voter_ids().collect();
         let change = if remaining.remove(&node_id) {
-            let alive = remaining.iter().filter(|voter| self.is_alive(&metrics, **voter)).count();
+            let alive = remaining
+                .iter()
+                .filter(|voter| self.is_alive(&metrics, **voter))
+                .count();
             if remaining.is_empty() {
-                return refused("LAST_VOTER", format!("node {node_id} is the last voter; a cluster needs one"));
+                return refused(
+                    "LAST_VOTER",
+                    format!("node {node_id} is the last voter; a cluster needs one"),
+                );
             }
             if alive * 2 <= remaining.len() && !force {
                 return refused(
@@ -182,14 +200,23 @@ fn is_member_at(
         }
         return refused(
             "NODE_ID_USED",
-            format!("node id {node_id} is that of the member at {}; ids are never reused, take another", node.addr),
+            format!(
+                "node id {node_id} is that of the member at {}; ids are never reused, take another",
+                node.addr
+            ),
         );
     }
     if let Some((other, _)) = membership.nodes().find(|(_, node)| node.addr == endpoint) {
-        return refused("ENDPOINT_USED", format!("endpoint {endpoint} is that of node {other}"));
+        return refused(
+            "ENDPOINT_USED",
+            format!("endpoint {endpoint} is that of node {other}"),
+        );
     }
     if membership.nodes().count() >= MEMBERS_MAX {
-        return refused("MEMBERS_MAX", format!("the cluster has {MEMBERS_MAX} members, the most there can be"));
+        return refused(
+            "MEMBERS_MAX",
+            format!("the cluster has {MEMBERS_MAX} members, the most there can be"),
+        );
     }
     Ok(false)
 }

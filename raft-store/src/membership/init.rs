@@ -24,18 +24,21 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
     /// # Errors
     /// This node or another is initialized already, one does not answer or is not the node it should
     /// be; then nothing was done. Or the founding entry was not seen in time.
-    pub async fn init(
-        &self,
-        wanted: Vec<v1::Member>,
-        until: Instant,
-    ) -> Result<ClusterId, MembershipError> {
+    pub async fn init(&self, wanted: Vec<v1::Member>, until: Instant) -> Result<ClusterId, MembershipError> {
         let Ok(_changing) = self.changing.try_lock() else {
             return Err(MembershipError::Busy);
         };
         let identity = self.peers.identity().clone();
-        let initialized = || MembershipError::Initialized { cluster_id: cluster_id_text(identity.cluster_id()) };
+        let initialized = || MembershipError::Initialized {
+            cluster_id: cluster_id_text(identity.cluster_id()),
+        };
         let stopped = |fatal: &dyn std::fmt::Display| MembershipError::Stopped(fatal.to_string());
-        if self.raft.is_initialized().await.map_err(|fatal| stopped(&fatal))? {
+        if self
+            .raft
+            .is_initialized()
+            .await
+            .map_err(|fatal| stopped(&fatal))?
+        {
             return Err(initialized());
         }
         let members = check_members(&wanted)?;
@@ -49,7 +52,9 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
                 )));
             }
         }
-        let others = members.iter().filter(|(node_id, _)| **node_id != identity.node_id());
+        let others = members
+            .iter()
+            .filter(|(node_id, _)| **node_id != identity.node_id());
         try_join_all(others.map(|(node_id, node)| self.check_pristine(*node_id, &node.addr, until))).await?;
 
         match self.raft.initialize(members).await {
@@ -63,7 +68,9 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         let founded = cluster_id.wait_for(Option::is_some);
         match tokio::time::timeout_at(until, founded).await {
             Ok(Ok(cluster_id)) => cluster_id.ok_or_else(initialized),
-            _ => Err(MembershipError::Unknown("initialized, but not founded in time".to_owned())),
+            _ => Err(MembershipError::Unknown(
+                "initialized, but not founded in time".to_owned(),
+            )),
         }
     }
 
@@ -82,7 +89,9 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             };
             return refused(
                 "MEMBER_INITIALIZED",
-                format!("node {node_id} at {endpoint} belongs to {cluster}; start it with an empty directory"),
+                format!(
+                    "node {node_id} at {endpoint} belongs to {cluster}; start it with an empty directory"
+                ),
             );
         }
         Ok(())
@@ -92,7 +101,9 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
 fn check_members(wanted: &[v1::Member]) -> Result<BTreeMap<NodeId, BasicNode>, MembershipError> {
     if wanted.is_empty() || wanted.len() > MEMBERS_MAX {
         let count = wanted.len();
-        return Err(MembershipError::Invalid(format!("{count} members; a cluster has 1 to {MEMBERS_MAX}")));
+        return Err(MembershipError::Invalid(format!(
+            "{count} members; a cluster has 1 to {MEMBERS_MAX}"
+        )));
     }
     let mut endpoints = BTreeSet::new();
     let mut members = BTreeMap::new();
@@ -100,10 +111,14 @@ fn check_members(wanted: &[v1::Member]) -> Result<BTreeMap<NodeId, BasicNode>, M
         let (node_id, endpoint) = (member.node_id, member.endpoint.as_str());
         check_endpoint(node_id, endpoint)?;
         if members.insert(node_id, BasicNode::new(endpoint)).is_some() {
-            return Err(MembershipError::Invalid(format!("node id {node_id} is named twice")));
+            return Err(MembershipError::Invalid(format!(
+                "node id {node_id} is named twice"
+            )));
         }
         if !endpoints.insert(endpoint) {
-            return Err(MembershipError::Invalid(format!("endpoint {endpoint} is named twice")));
+            return Err(MembershipError::Invalid(format!(
+                "endpoint {endpoint} is named twice"
+            )));
         }
     }
     Ok(members)

@@ -125,7 +125,10 @@ pub enum MembershipError {
 }
 
 fn refused<T>(reason: &'static str, message: impl Into<String>) -> Result<T, MembershipError> {
-    Err(MembershipError::Refused { reason, message: message.into() })
+    Err(MembershipError::Refused {
+        reason,
+        message: message.into(),
+    })
 }
 
 /// Membership as operators see and change it. Cheap to clone.
@@ -150,7 +153,12 @@ impl<SM: RaftStateMachine<TypeConfig>> Clone for Membership<SM> {
 impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
     /// Over a running raft.
     pub fn new(raft: Raft<TypeConfig, SM>, peers: Peers, options: MembershipOptions) -> Self {
-        Membership { raft, peers, options, changing: Arc::default() }
+        Membership {
+            raft,
+            peers,
+            options,
+            changing: Arc::default(),
+        }
     }
 
     /// The connections it asks other nodes through.
@@ -181,7 +189,10 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             let node = metrics.membership_config.get_node(&leader)?;
             Some((leader, node.addr.clone()))
         });
-        Err(MembershipError::NotLeader { node_id: self.node_id(), leader })
+        Err(MembershipError::NotLeader {
+            node_id: self.node_id(),
+            leader,
+        })
     }
 
     /// Waits until the metrics show what is looked for; `None` when that takes too long.
@@ -216,15 +227,26 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         endpoint: &str,
         until: Instant,
     ) -> Result<v1::StatusResponse, MembershipError> {
-        let deadline = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(PROBE_MS_MAX));
-        let unreachable =
-            |why| MembershipError::Unreachable { node_id, endpoint: endpoint.to_owned(), why };
+        let deadline = until
+            .saturating_duration_since(Instant::now())
+            .min(Duration::from_millis(PROBE_MS_MAX));
+        let unreachable = |why| MembershipError::Unreachable {
+            node_id,
+            endpoint: endpoint.to_owned(),
+            why,
+        };
         let peer = self.peers.stranger(node_id, endpoint);
-        let status = peer.status(deadline).await.map_err(|error| unreachable(error.to_string()))?;
+        let status = peer
+            .status(deadline)
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
         if status.node_id != node_id {
             return refused(
                 "WRONG_NODE",
-                format!("the node at {endpoint} is node {}, not node {node_id}", status.node_id),
+                format!(
+                    "the node at {endpoint} is node {}, not node {node_id}",
+                    status.node_id
+                ),
             );
         }
         Ok(status)
@@ -271,8 +293,9 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         until: Instant,
     ) -> Result<u64, MembershipError> {
         tracing::info!(%change, "changing membership");
-        let condition: Precondition<TypeConfig> =
-            Precondition::LastMembershipLogId { last_membership_log_id: *seen.membership_config.log_id() };
+        let condition: Precondition<TypeConfig> = Precondition::LastMembershipLogId {
+            last_membership_log_id: *seen.membership_config.log_id(),
+        };
         let raft = self.raft.clone();
         // A task of its own: the change must not stop at its joint half when the caller hangs up.
         let changed = tokio::spawn(async move {
@@ -296,9 +319,10 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
                     MembershipError::Busy
                 }
                 ClientWriteError::LogEntryDiscarded(error) => MembershipError::Unknown(error.to_string()),
-                ClientWriteError::ChangeMembershipError(error) => {
-                    MembershipError::Refused { reason: "CHANGE_REFUSED", message: error.to_string() }
-                }
+                ClientWriteError::ChangeMembershipError(error) => MembershipError::Refused {
+                    reason: "CHANGE_REFUSED",
+                    message: error.to_string(),
+                },
             }),
         }
     }
@@ -307,7 +331,8 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
     async fn answer(&self, log_index: u64, until: Instant) -> v1::MembershipResponse {
         let at = |metrics: &RaftMetrics<TypeConfig>| index_of(metrics.membership_config.log_id());
         // Committed already: the metrics follow at once, and if not, the answer is merely older.
-        self.wait_for(until, |metrics| (at(metrics) >= log_index).then_some(())).await;
+        self.wait_for(until, |metrics| (at(metrics) >= log_index).then_some(()))
+            .await;
         let metrics = self.metrics();
         v1::MembershipResponse {
             log_index: at(&metrics),
@@ -319,7 +344,11 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
 /// The members, with what the leader knows of them.
 pub fn members(metrics: &RaftMetrics<TypeConfig>, membership: &StoredMembership) -> Vec<v1::Member> {
     let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
-    let own_index = metrics.state.is_leader().then_some(metrics.last_log_index).flatten();
+    let own_index = metrics
+        .state
+        .is_leader()
+        .then_some(metrics.last_log_index)
+        .flatten();
     let member = |(node_id, node): (&NodeId, &BasicNode)| v1::Member {
         node_id: *node_id,
         endpoint: node.addr.clone(),
@@ -365,7 +394,9 @@ fn lag(metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> Option<u64> {
 /// Refuses what cannot be an endpoint.
 fn check_endpoint(node_id: NodeId, endpoint: &str) -> Result<(), MembershipError> {
     let invalid = |why: &str| {
-        Err(MembershipError::Invalid(format!("endpoint {endpoint:?} of node {node_id} {why}; write host:port")))
+        Err(MembershipError::Invalid(format!(
+            "endpoint {endpoint:?} of node {node_id} {why}; write host:port"
+        )))
     };
     if node_id == 0 {
         return Err(MembershipError::Invalid("node id 0 is no node".to_owned()));
@@ -400,8 +431,22 @@ mod tests {
         for good in ["127.0.0.1:7001", "node-1.example:1", "[::1]:65535", "n1:80"] {
             assert_eq!(check_endpoint(1, good), Ok(()), "{good}");
         }
-        for bad in ["", "n1", "n1:", ":80", "n1:0", "n1:65536", "http://n1:80", "n 1:80", "::1:80", "[x]:1"] {
-            assert!(matches!(check_endpoint(1, bad), Err(MembershipError::Invalid(_))), "{bad}");
+        for bad in [
+            "",
+            "n1",
+            "n1:",
+            ":80",
+            "n1:0",
+            "n1:65536",
+            "http://n1:80",
+            "n 1:80",
+            "::1:80",
+            "[x]:1",
+        ] {
+            assert!(
+                matches!(check_endpoint(1, bad), Err(MembershipError::Invalid(_))),
+                "{bad}"
+            );
         }
         assert!(check_endpoint(0, "n1:80").is_err());
         assert!(check_endpoint(1, &format!("{}:80", "n".repeat(300))).is_err());

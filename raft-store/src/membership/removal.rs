@@ -74,12 +74,17 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         let own_index = index_of(metrics.membership_config.log_id());
         let cluster_id = cluster_id_text(self.peers.identity().cluster_id());
         let membership = Arc::clone(&metrics.membership_config);
-        for (node_id, node) in membership.nodes().filter(|(node_id, _)| **node_id != self.node_id()) {
+        for (node_id, node) in membership
+            .nodes()
+            .filter(|(node_id, _)| **node_id != self.node_id())
+        {
             let until = Instant::now() + Duration::from_millis(super::PROBE_MS_MAX);
             if let Ok(status) = self.probe(*node_id, &node.addr, until).await
                 && says_removed(self.node_id(), &cluster_id, own_index, &status)
             {
-                return Some(Removal { membership_index: status.membership_index });
+                return Some(Removal {
+                    membership_index: status.membership_index,
+                });
             }
         }
         None
@@ -105,15 +110,30 @@ mod tests {
             membership_index,
             members: members
                 .iter()
-                .map(|node_id| v1::Member { node_id: *node_id, ..v1::Member::default() })
+                .map(|node_id| v1::Member {
+                    node_id: *node_id,
+                    ..v1::Member::default()
+                })
                 .collect(),
             ..v1::StatusResponse::default()
         };
         assert!(says_removed(3, "aa", 10, &status("aa", 12, &[1, 2])));
         assert!(says_removed(3, "aa", 10, &status("aa", 10, &[1, 2])));
-        assert!(!says_removed(3, "aa", 10, &status("aa", 9, &[1, 2])), "an older view, before we joined");
-        assert!(!says_removed(3, "aa", 10, &status("bb", 12, &[1, 2])), "another cluster");
-        assert!(!says_removed(3, "aa", 10, &status("aa", 12, &[1, 2, 3])), "still a member");
-        assert!(!says_removed(3, "aa", 0, &status("aa", 0, &[])), "an uninitialized node");
+        assert!(
+            !says_removed(3, "aa", 10, &status("aa", 9, &[1, 2])),
+            "an older view, before we joined"
+        );
+        assert!(
+            !says_removed(3, "aa", 10, &status("bb", 12, &[1, 2])),
+            "another cluster"
+        );
+        assert!(
+            !says_removed(3, "aa", 10, &status("aa", 12, &[1, 2, 3])),
+            "still a member"
+        );
+        assert!(
+            !says_removed(3, "aa", 0, &status("aa", 0, &[])),
+            "an uninitialized node"
+        );
     }
 }

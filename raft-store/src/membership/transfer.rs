@@ -18,13 +18,19 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         if to == self.node_id() {
             return Ok(metrics.current_term);
         }
-        let Some(to) = Some(to).filter(|to| *to != 0).or_else(|| self.successor(&metrics)) else {
+        let Some(to) = Some(to)
+            .filter(|to| *to != 0)
+            .or_else(|| self.successor(&metrics))
+        else {
             return refused("NO_SUCCESSOR", "no other voter is alive and caught up");
         };
         if !metrics.membership_config.voter_ids().any(|voter| voter == to) {
             return refused("NOT_A_VOTER", format!("node {to} is no voter; promote it first"));
         }
-        let endpoint = metrics.membership_config.get_node(&to).map_or("", |node| node.addr.as_str());
+        let endpoint = metrics
+            .membership_config
+            .get_node(&to)
+            .map_or("", |node| node.addr.as_str());
         self.probe(to, endpoint, until).await?;
         let ready = self.wait_for(until, |metrics| {
             (self.is_ready(metrics, to) || !metrics.state.is_leader()).then_some(())
@@ -32,7 +38,10 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         ready.await;
         let metrics = self.leading()?;
         if !self.is_ready(&metrics, to) {
-            return refused("NOT_CAUGHT_UP", format!("node {to} is not heard, or too far behind, to lead"));
+            return refused(
+                "NOT_CAUGHT_UP",
+                format!("node {to} is not heard, or too far behind, to lead"),
+            );
         }
         tracing::info!(to, "handing leadership over");
         self.raft
@@ -47,8 +56,12 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         });
         match taken.await {
             Some((leader, term)) if leader == to => Ok(term),
-            Some((leader, _)) => Err(MembershipError::Unknown(format!("node {leader} took over instead"))),
-            None => Err(MembershipError::Unknown(format!("node {to} had not taken over in time"))),
+            Some((leader, _)) => Err(MembershipError::Unknown(format!(
+                "node {leader} took over instead"
+            ))),
+            None => Err(MembershipError::Unknown(format!(
+                "node {to} had not taken over in time"
+            ))),
         }
     }
 
@@ -58,7 +71,12 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
 
     /// The other voter that is furthest ahead, among those that could lead.
     fn successor(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<NodeId> {
-        let voters = metrics.membership_config.voter_ids().filter(|voter| *voter != self.node_id());
-        voters.filter(|voter| self.is_ready(metrics, *voter)).max_by_key(|voter| matched(metrics, *voter))
+        let voters = metrics
+            .membership_config
+            .voter_ids()
+            .filter(|voter| *voter != self.node_id());
+        voters
+            .filter(|voter| self.is_ready(metrics, *voter))
+            .max_by_key(|voter| matched(metrics, *voter))
     }
 }

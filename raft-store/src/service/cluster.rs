@@ -6,7 +6,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use openraft::{Raft, RaftMetrics, ServerState, async_runtime::watch::WatchReceiver, storage::RaftStateMachine};
+use openraft::{
+    Raft, RaftMetrics, ServerState, async_runtime::watch::WatchReceiver, storage::RaftStateMachine,
+};
 use proto::v1::{self, cluster_server::ClusterServer};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
@@ -79,7 +81,11 @@ pub struct ClusterService<SM: RaftStateMachine<TypeConfig>> {
 impl<SM: RaftStateMachine<TypeConfig>> ClusterService<SM> {
     /// The service over a running raft.
     pub fn new(raft: Raft<TypeConfig, SM>, membership: Membership<SM>, view: Arc<dyn NodeView>) -> Self {
-        ClusterService { raft, membership, view }
+        ClusterService {
+            raft,
+            membership,
+            view,
+        }
     }
 
     /// As tonic serves it.
@@ -148,7 +154,9 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitResponse>, Status> {
         let until = until(request.metadata());
         let cluster_id = self.membership.init(request.into_inner().members, until).await?;
-        Ok(Response::new(v1::InitResponse { cluster_id: cluster_id_text(Some(cluster_id)) }))
+        Ok(Response::new(v1::InitResponse {
+            cluster_id: cluster_id_text(Some(cluster_id)),
+        }))
     }
 
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
@@ -161,7 +169,10 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
     ) -> Result<Response<v1::StateHashResponse>, Status> {
         let until = until(request.metadata());
         let log_index = request.into_inner().log_index;
-        if tokio::time::timeout_at(until, self.view.wait_applied(log_index)).await.is_err() {
+        if tokio::time::timeout_at(until, self.view.wait_applied(log_index))
+            .await
+            .is_err()
+        {
             let metrics = self.raft.metrics().borrow_watched().clone();
             let applied = metrics.last_applied.map_or(0, |log_id| log_id.index);
             return Err(refusal(
@@ -192,7 +203,10 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
     ) -> Result<Response<v1::MembershipResponse>, Status> {
         let until = until(request.metadata());
         let request = request.into_inner();
-        let added = self.membership.add_learner(request.node_id, &request.endpoint, until).await?;
+        let added = self
+            .membership
+            .add_learner(request.node_id, &request.endpoint, until)
+            .await?;
         Ok(Response::new(added))
     }
 
@@ -201,7 +215,11 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
         request: Request<v1::PromoteRequest>,
     ) -> Result<Response<v1::MembershipResponse>, Status> {
         let until = until(request.metadata());
-        Ok(Response::new(self.membership.promote(request.into_inner().node_ids, until).await?))
+        Ok(Response::new(
+            self.membership
+                .promote(request.into_inner().node_ids, until)
+                .await?,
+        ))
     }
 
     async fn remove(
@@ -210,7 +228,11 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
     ) -> Result<Response<v1::MembershipResponse>, Status> {
         let until = until(request.metadata());
         let request = request.into_inner();
-        Ok(Response::new(self.membership.remove(request.node_id, request.force, until).await?))
+        Ok(Response::new(
+            self.membership
+                .remove(request.node_id, request.force, until)
+                .await?,
+        ))
     }
 
     async fn transfer_leader(
@@ -218,7 +240,10 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
         let until = until(request.metadata());
-        let term = self.membership.transfer_leader(request.into_inner().node_id, until).await?;
+        let term = self
+            .membership
+            .transfer_leader(request.into_inner().node_id, until)
+            .await?;
         Ok(Response::new(v1::TransferLeaderResponse { term }))
     }
 }
@@ -236,11 +261,16 @@ impl From<MembershipError> for Status {
                     [("leader", endpoint), ("leader_id", leader_id.to_string())],
                 )
             }
-            MembershipError::Initialized { cluster_id } => {
-                refusal(Code::AlreadyExists, "INITIALIZED", message, [("cluster_id", cluster_id)])
-            }
+            MembershipError::Initialized { cluster_id } => refusal(
+                Code::AlreadyExists,
+                "INITIALIZED",
+                message,
+                [("cluster_id", cluster_id)],
+            ),
             MembershipError::Invalid(_) => refusal(Code::InvalidArgument, "INVALID", message, []),
-            MembershipError::Unreachable { node_id, endpoint, .. } => refusal(
+            MembershipError::Unreachable {
+                node_id, endpoint, ..
+            } => refusal(
                 Code::FailedPrecondition,
                 "NODE_UNREACHABLE",
                 message,

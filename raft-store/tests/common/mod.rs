@@ -17,7 +17,11 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use openraft::{Raft, async_runtime::watch::WatchReceiver};
+use openraft::{
+    Raft,
+    async_runtime::watch::WatchReceiver,
+    errors::{ClientWriteError, ForwardReason, RaftError},
+};
 use proto::internal::ClockReport;
 use raft_store::{
     membership::{Membership, MembershipOptions},
@@ -64,19 +68,34 @@ struct MemView(MemState, MemRaft);
 
 impl NodeView for MemView {
     fn now(&self) -> ViewNow {
-        ViewNow { claims_total: self.0.batches().len() as u64, ..ViewNow::default() }
+        ViewNow {
+            claims_total: self.0.batches().len() as u64,
+            ..ViewNow::default()
+        }
     }
     fn wait_applied(&self, log_index: u64) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let _ = self.1.wait(None).applied_index_at_least(Some(log_index), "hash").await;
+            let _ = self
+                .1
+                .wait(None)
+                .applied_index_at_least(Some(log_index), "hash")
+                .await;
         })
     }
     fn digest_at(&self, log_index: u64) -> DigestAt {
-        let applied = self.1.metrics().borrow_watched().last_applied.map_or(0, |last| last.index);
+        let applied = self
+            .1
+            .metrics()
+            .borrow_watched()
+            .last_applied
+            .map_or(0, |last| last.index);
         if log_index < 2 {
             return DigestAt::TooOld { first_index: 2 };
         }
-        DigestAt::Known { log_index: applied, digest: self.0.batches().len() as u128 }
+        DigestAt::Known {
+            log_index: applied,
+            digest: self.0.batches().len() as u128,
+        }
     }
     fn sales_wrong(&self) -> Vec<String> {
         Vec::new()
@@ -109,19 +128,34 @@ pub async fn start(
     let peers = Peers::new(identity.clone(), net, NetworkOptions::default());
     let config = Arc::new(raft_config(&options).unwrap());
     let network = Network::new(peers.clone());
-    let raft = Raft::new(node_id, config, network, disk.log, disk.state.clone()).await.unwrap();
+    let raft = Raft::new(node_id, config, network, disk.log, disk.state.clone())
+        .await
+        .unwrap();
     let heard = LeaderHeard::default();
     let clock = Arc::new(Echo::default());
     let membership = Membership::new(raft.clone(), peers.clone(), MembershipOptions::new(&options));
-    let raft_service =
-        RaftService::new(raft.clone(), identity.clone(), MemSink, clock.clone(), heard.clone());
+    let raft_service = RaftService::new(
+        raft.clone(),
+        identity.clone(),
+        MemSink,
+        clock.clone(),
+        heard.clone(),
+    );
     let view = Arc::new(MemView(disk.state.clone(), raft.clone()));
     let cluster_service = ClusterService::new(raft.clone(), membership.clone(), view);
     let serving = service::server()
         .add_service(raft_service.into_server())
         .add_service(cluster_service.into_server())
         .serve_with_incoming(service::incoming(listener));
-    let node = Node { raft, state: disk.state, identity, peers, membership, heard, clock };
+    let node = Node {
+        raft,
+        state: disk.state,
+        identity,
+        peers,
+        membership,
+        heard,
+        clock,
+    };
     let serving = async move {
         serving.await.unwrap();
     };
@@ -129,10 +163,21 @@ pub async fn start(
 }
 
 impl Node {
-    /// Proposes one batch and waits until it is applied here.
+    /// Proposes one batch and waits until it is applied here. A leader that a quorum has not confirmed
+    /// lately proposes nothing, as right after its election; then this tries again.
     pub async fn write(&self, batch: Bytes) -> Result<u64, String> {
-        let written = self.raft.client_write(BatchBytes(batch)).await;
-        written.map(|written| written.log_id.index).map_err(|error| error.to_string())
+        loop {
+            let written = self.raft.client_write(BatchBytes(batch.clone())).await;
+            match written {
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))
+                    if forward.reason == ForwardReason::LeaseExpired =>
+                {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => return Err(error.to_string()),
+                Ok(written) => return Ok(written.log_id.index),
+            }
+        }
     }
     /// Whom this node takes for the leader.
     pub fn leader(&self) -> Option<NodeId> {
@@ -140,13 +185,23 @@ impl Node {
     }
     /// Index of the last entry applied.
     pub fn applied(&self) -> u64 {
-        self.raft.metrics().borrow_watched().last_applied.map_or(0, |last| last.index)
+        self.raft
+            .metrics()
+            .borrow_watched()
+            .last_applied
+            .map_or(0, |last| last.index)
     }
 }
 
 /// A batch that tells itself from all others and is `bytes` long.
 pub fn batch(number: u64, bytes: usize) -> Bytes {
-    number.to_be_bytes().iter().copied().cycle().take(bytes.max(8)).collect()
+    number
+        .to_be_bytes()
+        .iter()
+        .copied()
+        .cycle()
+        .take(bytes.max(8))
+        .collect()
 }
 
 /// Polls until it holds; a test that waits for ever fails by the simulator's or the runner's deadline.
@@ -176,7 +231,10 @@ impl<N: Net> Net for CutNet<N> {
             Ok(Box::new(CutListener { inner, cut }) as Box<dyn raft_store::seams::Listener>)
         })
     }
-    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<raft_store::seams::BoxConnection>> {
+    fn connect<'a>(
+        &'a self,
+        address: &'a str,
+    ) -> BoxFuture<'a, io::Result<raft_store::seams::BoxConnection>> {
         let cut = self.cut.subscribe();
         Box::pin(async move {
             if *cut.borrow() {

@@ -24,7 +24,10 @@ pub async fn leader_of<'a>(nodes: &'a [&'a Node]) -> &'a Node {
     eventually(|| {
         let leader = nodes.first()?.leader()?;
         let agreed = nodes.iter().all(|node| node.leader() == Some(leader));
-        nodes.iter().find(|node| agreed && node.raft.is_leader() && node.identity.node_id() == leader).copied()
+        nodes
+            .iter()
+            .find(|node| agreed && node.raft.is_leader() && node.identity.node_id() == leader)
+            .copied()
     })
     .await
 }
@@ -50,7 +53,11 @@ pub async fn three_nodes_live(nodes: Vec<Node>, partition: impl Partition) {
     let last = *indexes.iter().max().unwrap();
     for node in &nodes {
         eventually(|| (node.applied() >= last).then_some(())).await;
-        assert_eq!(node.state.batches(), leader.state.batches(), "every replica applied the same, in order");
+        assert_eq!(
+            node.state.batches(),
+            leader.state.batches(),
+            "every replica applied the same, in order"
+        );
     }
     let mut applied = leader.state.batches();
     assert_eq!(applied.len() as u64, BATCHES);
@@ -89,7 +96,11 @@ pub async fn three_nodes_live(nodes: Vec<Node>, partition: impl Partition) {
     eventually(|| (lagging.applied() >= last).then_some(())).await;
     assert_eq!(lagging.state.snapshots_installed(), 1);
     assert_eq!(lagging.state.batches(), leader.state.batches());
-    assert_eq!(leader.raft.metrics().borrow_watched().current_term, term, "the leader led on undisturbed");
+    assert_eq!(
+        leader.raft.metrics().borrow_watched().current_term,
+        term,
+        "the leader led on undisturbed"
+    );
 
     // Hand over, and write through the new leader.
     let until = tokio::time::Instant::now() + Duration::from_secs(20);

@@ -39,7 +39,14 @@ impl RaftLogReader<TypeConfig> for MemLog {
         &mut self,
         range: R,
     ) -> io::Result<Vec<Entry>> {
-        Ok(self.0.lock().unwrap().entries.range(range).map(|(_, entry)| entry.clone()).collect())
+        Ok(self
+            .0
+            .lock()
+            .unwrap()
+            .entries
+            .range(range)
+            .map(|(_, entry)| entry.clone())
+            .collect())
     }
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
         Ok(self.0.lock().unwrap().vote)
@@ -50,8 +57,15 @@ impl RaftLogStorage<TypeConfig> for MemLog {
     type LogReader = MemLog;
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let log = self.0.lock().unwrap();
-        let last_log_id = log.entries.last_key_value().map(|(_, entry)| entry.log_id).or(log.purged);
-        Ok(LogState { last_purged_log_id: log.purged, last_log_id })
+        let last_log_id = log
+            .entries
+            .last_key_value()
+            .map(|(_, entry)| entry.log_id)
+            .or(log.purged);
+        Ok(LogState {
+            last_purged_log_id: log.purged,
+            last_log_id,
+        })
     }
     async fn get_log_reader(&mut self) -> MemLog {
         self.clone()
@@ -73,7 +87,8 @@ impl RaftLogStorage<TypeConfig> for MemLog {
         I::IntoIter: OptionalSend,
     {
         let mut log = self.0.lock().unwrap();
-        log.entries.extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
+        log.entries
+            .extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
         drop(log);
         callback.io_completed(Ok(()));
         Ok(())
@@ -141,7 +156,10 @@ impl RaftStateMachine<TypeConfig> for MemState {
                 }
             }
             if let Some(responder) = responder {
-                responder.send(EntryReply { log_index: entry.log_id.index, replies: Vec::new() });
+                responder.send(EntryReply {
+                    log_index: entry.log_id.index,
+                    replies: Vec::new(),
+                });
             }
         }
         Ok(())
@@ -172,7 +190,10 @@ impl RaftSnapshotBuilder<TypeConfig> for MemState {
         &mut self,
     ) -> io::Result<openraft::type_config::alias::SnapshotOf<TypeConfig, MemSnapshot>> {
         let mut state = self.0.lock().unwrap();
-        let meta = SnapshotMeta { last_log_id: state.applied, last_membership: state.membership.clone() };
+        let meta = SnapshotMeta {
+            last_log_id: state.applied,
+            last_membership: state.membership.clone(),
+        };
         let snapshot = MemSnapshot::of(&state.batches);
         state.snapshot = Some((meta.clone(), snapshot.clone()));
         Ok(Snapshot { meta, snapshot })
@@ -192,7 +213,9 @@ impl MemSnapshot {
             bytes.put_u32(batch.len() as u32);
             bytes.put_slice(batch);
         }
-        MemSnapshot { bytes: bytes.freeze() }
+        MemSnapshot {
+            bytes: bytes.freeze(),
+        }
     }
     fn batches(&self) -> Vec<Bytes> {
         let (mut bytes, mut batches) = (self.bytes.clone(), Vec::new());
@@ -232,7 +255,10 @@ impl SnapshotSink for MemSink {
     type Snapshot = MemSnapshot;
     type Intake = MemIntake;
     fn receive(&self, _: &SnapshotMeta, _: u64, checksum: u128) -> Result<MemIntake, SnapshotError> {
-        Ok(MemIntake { bytes: BytesMut::new(), checksum })
+        Ok(MemIntake {
+            bytes: BytesMut::new(),
+            checksum,
+        })
     }
 }
 
@@ -245,9 +271,14 @@ impl SnapshotIntake for MemIntake {
     fn finish(self) -> BoxFuture<'static, Result<MemSnapshot, SnapshotError>> {
         async move {
             if xxh3_128(&self.bytes) != self.checksum {
-                return Err(SnapshotError::Damaged { path: "memory".into(), why: "checksum".into() });
+                return Err(SnapshotError::Damaged {
+                    path: "memory".into(),
+                    why: "checksum".into(),
+                });
             }
-            Ok(MemSnapshot { bytes: self.bytes.freeze() })
+            Ok(MemSnapshot {
+                bytes: self.bytes.freeze(),
+            })
         }
         .boxed()
     }
