@@ -196,6 +196,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<Door>> for JsonBody<T> {
                 "send Content-Type: application/json",
             ));
         }
+        // serde would take a list for a struct, field by field; callers mean an object or are mistaken.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(Problem::invalid("the body must be a JSON object"));
+        }
         serde_json::from_slice(&bytes)
             .map(|value| JsonBody(Some(value)))
             .map_err(|error| Problem::invalid(format!("the body is not what is expected here: {error}")))
