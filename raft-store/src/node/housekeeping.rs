@@ -13,7 +13,7 @@ use crate::{
     membership::removal::Removal,
     network::Identity,
     seams::Workers,
-    storage::{disk::Disk, open::Closer, snapshot::SnapshotStore, state::SharedState},
+    storage::{disk::Disk, open::Failures, snapshot::SnapshotStore, state::SharedState},
 };
 
 /// How often disk space and log length are looked at, in ms.
@@ -27,7 +27,6 @@ pub(super) struct Keeper {
     pub identity: Identity,
     pub door: Door,
     pub snapshots: SnapshotStore,
-    pub closer: Closer,
     pub disk: Arc<dyn Disk>,
     pub data_dir: PathBuf,
     pub disk_reserve_bytes: u64,
@@ -93,7 +92,7 @@ impl Keeper {
     /// Learns the cluster's identity when it is applied, and says why the node must end when it must.
     pub async fn watch_for_the_end(
         self,
-        mut storage_failed: watch::Receiver<Option<String>>,
+        mut failures: Failures,
         mut removed: watch::Receiver<Option<Removal>>,
         stop: watch::Sender<Option<StopReason>>,
     ) {
@@ -107,16 +106,13 @@ impl Keeper {
             if removed.borrow_and_update().is_some() {
                 break StopReason::Removed;
             }
-            if let Some(error) = &*storage_failed.borrow_and_update() {
-                break StopReason::Storage(error.clone());
-            }
             let founded = self.identity.cluster_id().is_some();
             tokio::select! {
                 changed = raft.changed() => if changed.is_err() {
                     break StopReason::Raft("it ended".to_owned());
                 },
                 Ok(()) = removed.changed() => {}
-                Ok(()) = storage_failed.changed() => {}
+                error = failures.first() => break StopReason::Storage(error.to_string()),
                 Ok(()) = applied.changed(), if !founded => {}
             }
         };
@@ -128,7 +124,6 @@ impl Keeper {
         if self.identity.cluster_id().is_none()
             && let Some(founding) = self.shared.read(Machine::founding)
         {
-            self.closer.join_cluster(founding.cluster_id);
             self.identity.founded(founding.cluster_id);
         }
     }

@@ -33,7 +33,12 @@ use crate::{
     reads::Reads,
     seams::{Seams, Workers},
     service::{self, cluster::ClusterService, inventory::InventoryService, raft::{LeaderHeard, RaftService}},
-    storage::{self, error::StorageError, state::SharedState},
+    storage::{
+        error::StorageError,
+        image::Image,
+        open::{self, Opened, StoreOptions},
+        state::SharedState,
+    },
 };
 
 /// Why a node does not start.
@@ -87,7 +92,7 @@ pub struct Node {
     tasks: JoinSet<()>,
     server: JoinHandle<()>,
     stop_server: oneshot::Sender<()>,
-    storage: storage::open::Closer,
+    image: Option<Image>,
     stopped: watch::Receiver<Option<StopReason>>,
 }
 
@@ -113,7 +118,7 @@ impl Node {
         let opened = open_storage(&config, &seams).await?;
         let shared = opened.shared.clone();
         let cluster_id = shared.read(Machine::founding).map(|founding| founding.cluster_id);
-        let identity = Identity::new(config.node_id, endpoint, cluster_id.or(opened.cluster_id));
+        let identity = Identity::new(config.node_id, endpoint, cluster_id.or(opened.identity.cluster_id()));
         let peers = Peers::new(identity.clone(), seams.net.clone(), NetworkOptions::default());
 
         let raft_settings =
@@ -158,7 +163,6 @@ impl Node {
             identity: identity.clone(),
             door: door.clone(),
             snapshots: opened.snapshots.clone(),
-            closer: opened.closer.clone(),
             disk: seams.disk.clone(),
             data_dir: config.data_dir.clone(),
             disk_reserve_bytes: config.disk_reserve_bytes,
@@ -172,7 +176,7 @@ impl Node {
             shared: shared.clone(),
             clock: clock.clone(),
             door: door.clone(),
-            closer: opened.closer.clone(),
+            cut_index: opened.image.as_ref().map(Image::cut_index),
             pace: Default::default(),
         });
         let inventory = InventoryService::new(service::inventory::Parts {
@@ -222,7 +226,7 @@ impl Node {
             tasks,
             server,
             stop_server,
-            storage: opened.closer,
+            image: opened.image,
             stopped,
         })
     }
@@ -270,7 +274,13 @@ impl Node {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "raft did not end in order");
         }
-        self.storage.close().await;
+        // Last: it writes what was applied until now.
+        if let Some(image) = self.image.take() {
+            let stopped = tokio::task::spawn_blocking(move || image.stop()).await;
+            if let Err(error) = stopped {
+                tracing::warn!(%error, "the image was not written in order; it will be rebuilt");
+            }
+        }
         tracing::info!("the node has stopped");
     }
 
@@ -315,20 +325,19 @@ fn applied_stamp(shared: &SharedState) -> Stamp {
 }
 
 /// Opens the storage where blocking is allowed.
-async fn open_storage(config: &NodeConfig, seams: &Seams) -> Result<storage::open::Opened, StartError> {
-    let options = storage::open::StoreOptions {
-        node_id: config.node_id,
-        image_flush_ms: config.image_flush_ms,
-        ..Default::default()
+async fn open_storage(config: &NodeConfig, seams: &Seams) -> Result<Opened, StartError> {
+    let options = StoreOptions {
+        cut_every: Duration::from_millis(config.image_flush_ms),
+        ..StoreOptions::new(config.node_id)
     };
     let dir = config.data_dir.clone();
     let opened = match seams.workers {
-        Workers::Tasks => storage::open::open(&dir, seams, &options),
+        Workers::Tasks => open::open(&dir, seams, &options),
         Workers::Threads => {
             let (seams, runtime) = (seams.clone(), tokio::runtime::Handle::current());
             tokio::task::spawn_blocking(move || {
                 let _inside = runtime.enter();
-                storage::open::open(&dir, &seams, &options)
+                open::open(&dir, &seams, &options)
             })
             .await
             .map_err(|error| StartError::Raft(format!("opening the storage panicked: {error}")))?

@@ -3,14 +3,14 @@
 use std::{sync::Mutex, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use inventory_machine::Machine;
-use tokio::time::Instant;
+use inventory_machine::command::NAMESPACE_DEFAULT;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     batcher::Door,
     clock::NodeClock,
     service::cluster::{DigestAt, NodeView, ViewNow},
-    storage::{open::Closer, state::SharedState},
+    storage::state::SharedState,
 };
 
 /// Commands per entry are counted over at least this long.
@@ -21,7 +21,7 @@ pub(super) struct View {
     pub shared: SharedState,
     pub clock: NodeClock,
     pub door: Door,
-    pub closer: Closer,
+    pub cut_index: Option<watch::Receiver<Option<u64>>>,
     pub pace: Mutex<Pace>,
 }
 
@@ -50,12 +50,15 @@ impl NodeView for View {
     fn now(&self) -> ViewNow {
         let times = self.clock.newest();
         let local = self.clock.now();
-        let claims_total = self.shared.read(Machine::claims_total);
+        let claims_total = self.shared.read(|machine| {
+            let sales = machine.sales(NAMESPACE_DEFAULT, None, usize::MAX);
+            sales.iter().map(|sale| u64::from(sale.claims_made)).sum()
+        });
         let commands_per_entry =
             self.pace.lock().expect("no code panics while holding it").now(self.door.totals());
         ViewNow {
             stopping: self.door.is_stopping(),
-            image_index: self.closer.image_index(),
+            image_index: self.cut_index.as_ref().and_then(|index| *index.borrow()).unwrap_or(0),
             log_time_ms: times.log_time_ms,
             wall_time_ms: times.wall_time_ms,
             wall_offset_ms: self.clock.lock().own_offset_ms(local),
@@ -76,7 +79,7 @@ impl NodeView for View {
         }
         match self.shared.digest_at(log_index) {
             Some(digest) => DigestAt::Known { log_index, digest },
-            None => DigestAt::TooOld { first_index: self.shared.first_digest_index() },
+            None => DigestAt::TooOld { first_index: self.shared.digest_range().0 },
         }
     }
 
