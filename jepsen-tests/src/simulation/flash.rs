@@ -128,11 +128,11 @@ async fn load(plan: Plan, machines: &[Machine], trace: &Trace) -> turmoil::Resul
     let client = Client::builder()
         .endpoints(endpoints.clone())
         .connector(connector())
-        .seed(plan.seed)
         .timeout(Duration::from_secs(10))
         .build()?;
     let members = machines.iter().map(|machine| (machine.id, machine.endpoint())).collect();
-    let cluster_id = patiently(|| client.cluster().init(Vec::clone(&members))).await?;
+    let cluster = client.cluster();
+    let cluster_id = patiently(|| cluster.init(Vec::clone(&members))).await?;
     trace.note(format_args!("founded {cluster_id}"));
     let sale = NewSale {
         sale_id: "hot".into(),
@@ -254,13 +254,14 @@ async fn settle_and_compare(
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
     assert_eq!(sale.units_available + sale.units_confirmed, plan.units, "units are conserved");
-    let index = patiently(|| client.cluster().state_hash(&endpoints[0], 0)).await?.log_index;
+    let cluster = client.cluster();
+    let index = patiently(|| cluster.state_hash(&endpoints[0], 0)).await?.log_index;
     let mut digests = Vec::new();
     for endpoint in endpoints {
-        let hash = patiently(|| client.cluster().state_hash(endpoint, index)).await?;
+        let hash = patiently(|| cluster.state_hash(endpoint, index)).await?;
         assert!(hash.sales_wrong.is_empty(), "{endpoint} counts wrong: {:?}", hash.sales_wrong);
         digests.push(hash.digest);
-        let claims = patiently(|| client.cluster().claims_at(endpoint, "hot", 1, 10_000)).await?;
+        let claims = patiently(|| cluster.claims_at(endpoint, "hot", 1, 10_000)).await?;
         compare(endpoint, &claims, &heard, sale.units_confirmed);
     }
     assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "replicas differ at index {index}");

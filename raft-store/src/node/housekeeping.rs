@@ -10,9 +10,8 @@ use super::StopReason;
 use crate::{
     HoldfastRaft,
     batcher::Door,
-    membership::removal::Removal,
+    membership::Removal,
     network::Identity,
-    seams::Workers,
     storage::{disk::Disk, open::Failures, snapshot::SnapshotStore, state::SharedState},
 };
 

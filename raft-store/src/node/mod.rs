@@ -39,6 +39,7 @@ use crate::{
         open::{self, Opened, StoreOptions},
         state::SharedState,
     },
+    types::TypeConfig,
 };
 
 /// Why a node does not start.
@@ -299,11 +300,11 @@ impl Node {
         let Some(heir) = heir else { return };
         if self.raft.trigger().transfer_leader(heir).await.is_ok() {
             let own = self.config.node_id;
-            let handed = self
-                .raft
-                .wait(Some(Duration::from_millis(HAND_OVER_MS)))
-                .metrics(|metrics| metrics.current_leader.is_some_and(|leader| leader != own), "hand over");
-            if handed.await.is_err() {
+            let wait = self.raft.wait(Some(Duration::from_millis(HAND_OVER_MS)));
+            let taken_over = |metrics: &openraft::RaftMetrics<TypeConfig>| {
+                metrics.current_leader.is_some_and(|leader| leader != own)
+            };
+            if wait.metrics(taken_over, "hand over").await.is_err() {
                 tracing::warn!(heir, "nobody has taken the lead over yet; the others will elect");
             }
         }
