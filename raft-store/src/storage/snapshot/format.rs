@@ -71,21 +71,36 @@ pub(crate) struct Contents {
 
 /// Writes the whole state; returns length and checksum. Does not sync.
 pub(crate) fn write(file: &dyn DiskFile, frozen: &Frozen, standing: &Standing) -> io::Result<(u64, u128)> {
-    let mut writer = Writer { file, buffer: Vec::new(), offset: 0, hash: Xxh3::new() };
+    let mut writer = Writer {
+        file,
+        buffer: Vec::new(),
+        offset: 0,
+        hash: Xxh3::new(),
+    };
     let mut record = Vec::new();
     standing.encode(&mut record);
     writer.buffer.extend_from_slice(MAGIC);
     writer.buffer.extend_from_slice(&SNAPSHOT_VERSION.to_be_bytes());
-    writer.buffer.extend_from_slice(&(record.len() as u32).to_be_bytes());
+    writer
+        .buffer
+        .extend_from_slice(&(record.len() as u32).to_be_bytes());
     writer.buffer.extend_from_slice(&record);
     let mut rows: u64 = 0;
     for key in frozen.row_keys() {
         record.clear();
-        assert!(frozen.row(&key, &mut record), "a frozen state names a row that it does not have");
-        assert!(!key.is_empty() && record.len() <= ROW_BYTES_MAX, "a row is beyond its limits");
+        assert!(
+            frozen.row(&key, &mut record),
+            "a frozen state names a row that it does not have"
+        );
+        assert!(
+            !key.is_empty() && record.len() <= ROW_BYTES_MAX,
+            "a row is beyond its limits"
+        );
         let key_length = u16::try_from(key.len()).expect("row keys are short");
         writer.buffer.extend_from_slice(&key_length.to_be_bytes());
-        writer.buffer.extend_from_slice(&(record.len() as u32).to_be_bytes());
+        writer
+            .buffer
+            .extend_from_slice(&(record.len() as u32).to_be_bytes());
         writer.buffer.extend_from_slice(&key);
         writer.buffer.extend_from_slice(&record);
         rows += 1;
@@ -93,7 +108,10 @@ pub(crate) fn write(file: &dyn DiskFile, frozen: &Frozen, standing: &Standing) -
             writer.write_out()?;
         }
     }
-    assert_eq!(rows, standing.row_count, "a frozen state has another number of rows than it says");
+    assert_eq!(
+        rows, standing.row_count,
+        "a frozen state has another number of rows than it says"
+    );
     writer.buffer.extend_from_slice(&0u16.to_be_bytes());
     writer.write_out()?;
     let checksum = writer.hash.digest128();
@@ -128,7 +146,9 @@ pub(crate) fn check(file: &dyn DiskFile) -> Result<Contents, ReadError> {
 /// Reads the whole file and loads the state in it: everything is checked, down to the digest.
 pub(crate) fn load(file: &dyn DiskFile) -> Result<(Contents, Machine), ReadError> {
     let mut loader = Machine::loader();
-    let contents = read(file, |key, value| Ok(loader.row(key, value).map_err(LoadFailure::from)?))?;
+    let contents = read(file, |key, value| {
+        Ok(loader.row(key, value).map_err(LoadFailure::from)?)
+    })?;
     let machine = load::finish(loader, &contents.standing)?;
     Ok((contents, machine))
 }
@@ -154,7 +174,14 @@ fn read(
     file.read_at(body, &mut trailer)?;
     let checksum = u128::from_be_bytes(trailer);
 
-    let mut reader = Reader { file, end: body, offset: 0, buffer: Vec::new(), start: 0, hash: Xxh3::new() };
+    let mut reader = Reader {
+        file,
+        end: body,
+        offset: 0,
+        buffer: Vec::new(),
+        start: 0,
+        hash: Xxh3::new(),
+    };
     let mut rows: u64 = 0;
     let parsed = (|| {
         let prefix = reader.take(PREFIX_BYTES)?;
@@ -199,7 +226,11 @@ fn read(
     if rows != standing.row_count {
         return Err(damaged("it has another number of rows than it says"));
     }
-    Ok(Contents { standing, bytes, checksum })
+    Ok(Contents {
+        standing,
+        bytes,
+        checksum,
+    })
 }
 
 fn damaged(why: &str) -> ReadError {

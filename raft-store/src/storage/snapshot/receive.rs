@@ -9,9 +9,9 @@ use std::{path::PathBuf, sync::Arc, sync::atomic::Ordering};
 use bytes::Bytes;
 
 use super::{
-    FREE_BYTES_RESERVE, SnapshotData, SnapshotError, SnapshotStore, disk_error,
+    FREE_BYTES_RESERVE, SnapshotData, SnapshotError, SnapshotStore,
+    error::{disk_error, read_error},
     format::{self, SNAPSHOT_BYTES_MIN},
-    read_error,
 };
 use crate::{
     storage::{
@@ -66,14 +66,26 @@ impl SnapshotReceiver {
         let inner = &store.inner;
         if bytes_total < SNAPSHOT_BYTES_MIN {
             let why = format!("{bytes_total} bytes are too few");
-            return Err(SnapshotError::Damaged { path: inner.dir.clone(), why });
+            return Err(SnapshotError::Damaged {
+                path: inner.dir.clone(),
+                why,
+            });
         }
-        let bytes_free = inner.disk.free_bytes(&inner.dir).map_err(disk_error("measuring", &inner.dir))?;
+        let bytes_free = inner
+            .disk
+            .free_bytes(&inner.dir)
+            .map_err(disk_error("measuring", &inner.dir))?;
         if bytes_free < bytes_total.saturating_add(FREE_BYTES_RESERVE) {
-            return Err(SnapshotError::NoSpace { bytes: bytes_total, bytes_free });
+            return Err(SnapshotError::NoSpace {
+                bytes: bytes_total,
+                bytes_free,
+            });
         }
         let receiving = inner.receiving.fetch_add(1, Ordering::Relaxed);
-        let mut temporary = Temporary { store: store.clone(), path: None };
+        let mut temporary = Temporary {
+            store: store.clone(),
+            path: None,
+        };
         if receiving >= RECEIVING_MAX {
             return Err(SnapshotError::Busy { receiving });
         }
@@ -106,7 +118,9 @@ impl SnapshotReceiver {
         }
         let file = self.file.clone();
         let written = blocking(self.workers(), move || file.write_at(offset, &chunk)).await;
-        written.flatten().map_err(|source| disk_error("writing", &self.path())(source))
+        written
+            .flatten()
+            .map_err(|source| disk_error("writing", &self.path())(source))
     }
 
     /// Verifies everything, and syncs. What it gives goes to `Raft::install_full_snapshot`, which
@@ -128,7 +142,11 @@ impl SnapshotReceiver {
         let path = self.path();
         self.file.sync().map_err(disk_error("syncing", &path))?;
         let store = self.temporary.store.clone();
-        let file = store.inner.disk.open(&path, OpenMode::Read).map_err(disk_error("opening", &path))?;
+        let file = store
+            .inner
+            .disk
+            .open(&path, OpenMode::Read)
+            .map_err(disk_error("opening", &path))?;
         let (contents, machine) = format::load(&*file).map_err(read_error(&path))?;
         if contents.checksum != self.checksum {
             return Err(self.damaged("its checksum is not the announced one"));
@@ -137,9 +155,16 @@ impl SnapshotReceiver {
         if standing.last_log_id != self.meta.last_log_id || standing.membership != self.meta.last_membership {
             return Err(self.damaged("it stands for another log id or membership than announced"));
         }
-        let ours = *store.inner.cluster_id.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ours = *store
+            .inner
+            .cluster_id
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if ours != 0 && standing.cluster_id != ours {
-            let why = format!("it belongs to cluster {:032x}, not to {ours:032x}", standing.cluster_id);
+            let why = format!(
+                "it belongs to cluster {:032x}, not to {ours:032x}",
+                standing.cluster_id
+            );
             return Err(self.damaged(&why));
         }
         // From here on the data answers for the file.
@@ -148,7 +173,10 @@ impl SnapshotReceiver {
     }
 
     fn damaged(&self, why: &str) -> SnapshotError {
-        SnapshotError::Damaged { path: self.path(), why: why.into() }
+        SnapshotError::Damaged {
+            path: self.path(),
+            why: why.into(),
+        }
     }
 
     fn path(&self) -> PathBuf {
