@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{disk::Disk, error::StorageError, node_file::NodeFile, offload::blocking, snapshot::SnapshotStore};
+use super::{
+    disk::Disk, error::StorageError, node_file::NodeFile, offload::blocking, snapshot::SnapshotStore,
+};
 use crate::seams::Workers;
 
 /// The NODE file and those who must know the cluster id. Cheap to clone.
@@ -38,12 +40,25 @@ impl Identity {
             snapshots.set_cluster_id(u128::from_be_bytes(cluster_id));
         }
         let node_file = Mutex::new(node_file);
-        Identity { inner: Arc::new(Inner { disk, workers, dir, snapshots, node_file, _lock: lock }) }
+        Identity {
+            inner: Arc::new(Inner {
+                disk,
+                workers,
+                dir,
+                snapshots,
+                node_file,
+                _lock: lock,
+            }),
+        }
     }
 
     /// What the NODE file says now.
     pub fn node_file(&self) -> NodeFile {
-        self.inner.node_file.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner
+            .node_file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The cluster id, once known.

@@ -140,9 +140,13 @@ impl Failures {
 /// Everything that [`StorageError`] says: each names the path and what to do.
 pub fn open(dir: &Path, seams: &Seams, options: &StoreOptions) -> Result<Opened, StorageError> {
     let disk = &*seams.disk;
-    disk.create_dir_all(dir).map_err(StorageError::io("creating data directory", dir))?;
+    disk.create_dir_all(dir)
+        .map_err(StorageError::io("creating data directory", dir))?;
     let lock = disk.lock(dir).map_err(|source| match source.kind() {
-        io::ErrorKind::WouldBlock => StorageError::Locked { path: dir.to_path_buf(), source },
+        io::ErrorKind::WouldBlock => StorageError::Locked {
+            path: dir.to_path_buf(),
+            source,
+        },
         _ => StorageError::io("locking data directory", dir)(source),
     })?;
     let known = NodeFile::load(disk, dir)?;
@@ -157,45 +161,95 @@ pub fn open(dir: &Path, seams: &Seams, options: &StoreOptions) -> Result<Opened,
         return Err(StorageError::NotNew { path: snapshots_dir });
     }
     let origin = if new { Origin::New } else { Origin::Existing };
-    let log = LogStore::open(dir, seams, LogOptions { origin, ..options.log.clone() })?;
+    let log = LogStore::open(
+        dir,
+        seams,
+        LogOptions {
+            origin,
+            ..options.log.clone()
+        },
+    )?;
 
     let mut image = open_image(seams)?;
     if let (true, Some((store, image::Found::Whole { .. }))) = (new, &image) {
-        return Err(StorageError::NotNew { path: store.dir().to_path_buf() });
+        return Err(StorageError::NotNew {
+            path: store.dir().to_path_buf(),
+        });
     }
-    let node_file = known.unwrap_or(NodeFile { node_id: options.node_id, cluster_id: None });
+    let node_file = known.unwrap_or(NodeFile {
+        node_id: options.node_id,
+        cluster_id: None,
+    });
     if new {
         node_file.store(disk, dir)?;
     }
 
     let state = choose(dir, &node_file, &log, &snapshots, image.as_mut())?;
-    let identity =
-        Identity::new(seams.disk.clone(), seams.workers, dir.to_path_buf(), lock, snapshots.clone(), node_file);
+    let identity = Identity::new(
+        seams.disk.clone(),
+        seams.workers,
+        dir.to_path_buf(),
+        lock,
+        snapshots.clone(),
+        node_file,
+    );
     if state.standing.cluster_id != 0 {
         identity.learn_now(state.standing.cluster_id)?;
     }
     let stale = !matches!(state.base, Base::Image(_));
     let (index, base) = (index_of(&state.standing.last_log_id).unwrap_or(0), state.base);
-    tracing::info!(?base, digest = format!("{:032x}", state.machine.digest()), "state loaded");
-    let shared =
-        SharedState::new(state.machine, state.standing.last_log_id, state.standing.membership, stale);
+    tracing::info!(
+        ?base,
+        digest = format!("{:032x}", state.machine.digest()),
+        "state loaded"
+    );
+    let shared = SharedState::new(
+        state.machine,
+        state.standing.last_log_id,
+        state.standing.membership,
+        stale,
+    );
     mend_snapshots(&log, &snapshots, &shared)?;
 
     let feed = Feed::new(index, options.feed);
-    let state_machine =
-        StateMachine::new(shared.clone(), feed.clone(), snapshots.clone(), identity.clone(), seams.workers);
+    let state_machine = StateMachine::new(
+        shared.clone(),
+        feed.clone(),
+        snapshots.clone(),
+        identity.clone(),
+        seams.workers,
+    );
     let image = match image {
         None => None,
         Some((store, _)) => Some(store.start(shared.clone(), log.synced(), options.cut_every)?),
     };
-    let failures = Failures { log: log.failure(), image: image.as_ref().map(Image::failure) };
-    Ok(Opened { log, state_machine, shared, feed, snapshots, identity, image, failures, base })
+    let failures = Failures {
+        log: log.failure(),
+        image: image.as_ref().map(Image::failure),
+    };
+    Ok(Opened {
+        log,
+        state_machine,
+        shared,
+        feed,
+        snapshots,
+        identity,
+        image,
+        failures,
+        base,
+    })
 }
 
 /// Opens the image, where there is one.
 fn open_image(seams: &Seams) -> Result<Option<(ImageStore, image::Found)>, StorageError> {
-    let Some(dir) = &seams.image_dir else { return Ok(None) };
-    assert_eq!(seams.workers, Workers::Threads, "sled has threads of its own and runs only beside others");
+    let Some(dir) = &seams.image_dir else {
+        return Ok(None);
+    };
+    assert_eq!(
+        seams.workers,
+        Workers::Threads,
+        "sled has threads of its own and runs only beside others"
+    );
     let (store, found) = ImageStore::open(dir)?;
     if let image::Found::Nothing(Some(why)) = &found {
         tracing::warn!(path = %dir.display(), why, "the image is not usable: it is made anew from snapshot and log");
@@ -223,7 +277,8 @@ fn choose(
     };
     let mut from_image = None;
     if let Some((store, found)) = image
-        && let image::Found::Whole { machine, standing } = std::mem::replace(found, image::Found::Nothing(None))
+        && let image::Found::Whole { machine, standing } =
+            std::mem::replace(found, image::Found::Nothing(None))
     {
         check_cluster(store.dir(), node_file, &standing)?;
         let index = index_of(&standing.last_log_id);
@@ -234,11 +289,21 @@ fn choose(
                 shown(last),
                 shown(index)
             );
-            return Err(StorageError::damaged(&dir.join(super::log::LOG_DIR_NAME), 0, what));
+            return Err(StorageError::damaged(
+                &dir.join(super::log::LOG_DIR_NAME),
+                0,
+                what,
+            ));
         }
-        from_image = Some(State { machine, standing, base: Base::Image(index.unwrap_or(0)) });
+        from_image = Some(State {
+            machine: *machine,
+            standing,
+            base: Base::Image(index.unwrap_or(0)),
+        });
     }
-    let image_index = from_image.as_ref().and_then(|state| index_of(&state.standing.last_log_id));
+    let image_index = from_image
+        .as_ref()
+        .and_then(|state| index_of(&state.standing.last_log_id));
     let chosen = match newest_snapshot(node_file, snapshots, image_index)? {
         Some(state) => Some(state),
         None => from_image,
@@ -258,8 +323,12 @@ fn choose(
         return Err(StorageError::damaged(&dir.join(SNAPSHOTS_DIR_NAME), 0, what));
     }
     if node_file.cluster_id.is_some() && index.is_none() && last.is_none() {
-        let why = "NODE says that this node belongs to a cluster, but here are neither entries nor a snapshot";
-        return Err(StorageError::Missing { path: dir.to_path_buf(), why });
+        let why =
+            "NODE says that this node belongs to a cluster, but here are neither entries nor a snapshot";
+        return Err(StorageError::Missing {
+            path: dir.to_path_buf(),
+            why,
+        });
     }
     Ok(state)
 }
@@ -279,7 +348,11 @@ fn newest_snapshot(
         match snapshot.load() {
             Ok(machine) => {
                 let standing = snapshot.standing().clone();
-                return Ok(Some(State { machine, standing, base: Base::Snapshot(index.unwrap_or(0)) }));
+                return Ok(Some(State {
+                    machine,
+                    standing,
+                    base: Base::Snapshot(index.unwrap_or(0)),
+                }));
             }
             Err(SnapshotError::Damaged { path, why }) => {
                 tracing::error!(path = %path.display(), why, "snapshot does not load: set aside");
@@ -306,15 +379,28 @@ fn check_cluster(path: &Path, node_file: &NodeFile, standing: &Standing) -> Resu
 
 /// Followers that need what the log no longer has are sent the current snapshot, so it must cover what
 /// was purged. When it was lost and the image gave the state, a new one is written before anything else.
-fn mend_snapshots(log: &LogStore, snapshots: &SnapshotStore, shared: &SharedState) -> Result<(), StorageError> {
+fn mend_snapshots(
+    log: &LogStore,
+    snapshots: &SnapshotStore,
+    shared: &SharedState,
+) -> Result<(), StorageError> {
     let purged = index_of(&log.state().last_purged_log_id);
-    let current = snapshots.current().and_then(|(meta, _)| index_of(&meta.last_log_id));
+    let current = snapshots
+        .current()
+        .and_then(|(meta, _)| index_of(&meta.last_log_id));
     if current >= purged {
         return Ok(());
     }
-    tracing::warn!(?current, ?purged, "no snapshot covers what was purged from the log: one is written now");
+    tracing::warn!(
+        ?current,
+        ?purged,
+        "no snapshot covers what was purged from the log: one is written now"
+    );
     let (frozen, standing) = shared.freeze();
-    snapshots.build_now(&frozen, &standing).map(|_: SnapshotData| ()).map_err(StorageError::from)
+    snapshots
+        .build_now(&frozen, &standing)
+        .map(|_: SnapshotData| ())
+        .map_err(StorageError::from)
 }
 
 fn shown(index: Option<u64>) -> String {
@@ -325,7 +411,11 @@ impl From<SnapshotError> for StorageError {
     fn from(error: SnapshotError) -> Self {
         match error {
             SnapshotError::Disk { doing, path, source } => StorageError::Io { doing, path, source },
-            SnapshotError::Damaged { path, why } => StorageError::Damaged { path, offset: 0, what: why },
+            SnapshotError::Damaged { path, why } => StorageError::Damaged {
+                path,
+                offset: 0,
+                what: why,
+            },
             SnapshotError::Newer { path, version } => StorageError::Newer {
                 path,
                 found: version,

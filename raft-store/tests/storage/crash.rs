@@ -36,7 +36,11 @@ async fn build_and_purge(disk: &SimDisk, workload: &Workload, progress: &mut Pro
             node.purge().await?;
         }
     }
-    node.opened.log.close().await.map_err(|error| io::Error::other(error.to_string()))?;
+    node.opened
+        .log
+        .close()
+        .await
+        .map_err(|error| io::Error::other(error.to_string()))?;
     progress.done = true;
     Ok(())
 }
@@ -55,14 +59,21 @@ async fn install(
     node.snapshot().await?;
     progress.acknowledged = Some(behind as u64 - 1);
     let received = receive(&node, snapshot).await?;
-    node.opened.state_machine.install_snapshot(snapshot.meta(), received).await?;
+    node.opened
+        .state_machine
+        .install_snapshot(snapshot.meta(), received)
+        .await?;
     openraft::storage::RaftLogStorage::purge(&mut node.opened.log, installed).await?;
     progress.acknowledged = Some(installed.index());
     let rest = &workload.entries[installed.index() as usize + 1..];
     node.append(rest).await?;
     progress.acknowledged = Some(workload.last());
     node.apply(rest).await?;
-    node.opened.log.close().await.map_err(|error| io::Error::other(error.to_string()))?;
+    node.opened
+        .log
+        .close()
+        .await
+        .map_err(|error| io::Error::other(error.to_string()))?;
     progress.done = true;
     Ok(())
 }
@@ -72,7 +83,9 @@ async fn receive(node: &Node, snapshot: &SnapshotData) -> io::Result<SnapshotDat
     let store = &node.opened.snapshots;
     let mut receiver = SnapshotReceiver::new(store, snapshot.meta(), snapshot.len(), snapshot.checksum())?;
     while receiver.received() < snapshot.len() {
-        receiver.write(snapshot.chunk(receiver.received(), 5_000).await?).await?;
+        receiver
+            .write(snapshot.chunk(receiver.received(), 5_000).await?)
+            .await?;
     }
     Ok(receiver.finish().await?)
 }
@@ -83,12 +96,20 @@ async fn recover(disk: &SimDisk, workload: &Workload, progress: &Progress, what:
         .await
         .unwrap_or_else(|error| panic!("{what}: a crash alone must not lead to a refusal: {error}"));
     let last = node.opened.log.state().last_log_id.map(|last| last.index());
-    assert!(last >= progress.acknowledged, "{what}: {last:?} < {:?}", progress.acknowledged);
+    assert!(
+        last >= progress.acknowledged,
+        "{what}: {last:?} < {:?}",
+        progress.acknowledged
+    );
     node.check(workload).await;
-    node.catch_up().await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    node.catch_up()
+        .await
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(node.applied(), last, "{what}");
     node.check(workload).await;
-    node.advance(workload, workload.last()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    node.advance(workload, workload.last())
+        .await
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     node.check(workload).await;
     assert_eq!(node.applied(), Some(workload.last()), "{what}");
 }
@@ -105,7 +126,10 @@ fn a_crash_at_any_operation_loses_nothing_acknowledged() {
         disk.crash_at(operation);
         let mut progress = Progress::default();
         let ended = run(build_and_purge(&disk, &workload, &mut progress));
-        assert!(ended.is_err() && disk.crashed(), "operation {operation} was never reached");
+        assert!(
+            ended.is_err() && disk.crashed(),
+            "operation {operation} was never reached"
+        );
         for seed in 0..SURVIVAL_SEEDS {
             let what = format!("crash at operation {operation}, survival seed {seed}");
             run(recover(&disk.reboot(seed), &workload, &progress, &what));
@@ -118,21 +142,27 @@ fn a_crash_while_installing_leaves_the_old_state_or_the_new() {
     let workload = Workload::new(2, 60);
     let leader_disk = SimDisk::new();
     run(async {
-        let mut leader =
-            Node::start(Path::new(DIR), &sim_seams(&leader_disk), &options()).await.expect("leader");
+        let mut leader = Node::start(Path::new(DIR), &sim_seams(&leader_disk), &options())
+            .await
+            .expect("leader");
         leader.advance(&workload, 45).await.expect("leader");
         let snapshot = leader.snapshot().await.expect("snapshot");
 
         let disk = SimDisk::new();
         let mut progress = Progress::default();
-        install(&disk, &workload, &snapshot, &mut progress).await.expect("no fault yet");
+        install(&disk, &workload, &snapshot, &mut progress)
+            .await
+            .expect("no fault yet");
         assert!(progress.done);
         for operation in 1..=disk.operations() {
             let disk = SimDisk::new();
             disk.crash_at(operation);
             let mut progress = Progress::default();
             let ended = install(&disk, &workload, &snapshot, &mut progress).await;
-            assert!(ended.is_err() && disk.crashed(), "operation {operation} was never reached");
+            assert!(
+                ended.is_err() && disk.crashed(),
+                "operation {operation} was never reached"
+            );
             for seed in 0..SURVIVAL_SEEDS {
                 let what = format!("crash at operation {operation}, survival seed {seed}");
                 recover(&disk.reboot(seed), &workload, &progress, &what).await;
@@ -154,6 +184,11 @@ fn a_failed_sync_is_reported_and_ends_the_node() {
         let ended = run(build_and_purge(&disk, &workload, &mut progress));
         assert!(ended.is_err(), "sync {sync} failed, and nobody was told");
         disk.crash();
-        run(recover(&disk.reboot(sync), &workload, &progress, &format!("failed sync {sync}")));
+        run(recover(
+            &disk.reboot(sync),
+            &workload,
+            &progress,
+            &format!("failed sync {sync}"),
+        ));
     }
 }

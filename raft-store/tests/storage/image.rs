@@ -25,7 +25,9 @@ struct Place {
 
 impl Place {
     fn new() -> Place {
-        Place { root: tempfile::tempdir().expect("temporary directory") }
+        Place {
+            root: tempfile::tempdir().expect("temporary directory"),
+        }
     }
     fn dir(&self) -> PathBuf {
         self.root.path().join("node")
@@ -37,7 +39,9 @@ impl Place {
         Node::start(&self.dir(), &real_seams(&self.image()), options).await
     }
     async fn must_open(&self) -> Node {
-        self.open(&options()).await.unwrap_or_else(|error| panic!("{error}"))
+        self.open(&options())
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
     }
     /// The files as they are at this moment, as a kill would leave them. The log last: whatever the
     /// others hold is in it.
@@ -73,8 +77,13 @@ fn copy_dir(from: &Path, to: &Path) {
 
 /// Opens, and demands the workload's state; tells where it began.
 async fn recovered(place: &Place, workload: &Workload, last: u64, what: &str) -> Base {
-    let mut node = place.open(&options()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
-    node.catch_up().await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut node = place
+        .open(&options())
+        .await
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    node.catch_up()
+        .await
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(node.applied(), Some(last), "{what}");
     node.check(workload).await;
     let base = node.opened.base;
@@ -98,7 +107,10 @@ fn a_stopped_node_starts_from_its_image() {
             node.stop().await;
             last = upto;
         }
-        assert_eq!(recovered(&place, &workload, 299, "last start").await, Base::Image(299));
+        assert_eq!(
+            recovered(&place, &workload, 299, "last start").await,
+            Base::Image(299)
+        );
         assert_eq!(place.damaged_images(), [""; 0]);
     });
 }
@@ -111,7 +123,13 @@ fn an_image_behind_the_log_is_caught_up() {
         let mut node = place.must_open().await;
         node.advance(&workload, 80).await.expect("advancing");
         node.stop().await;
-        let mut node = place.open(&StoreOptions { cut_every: Duration::MAX, ..options() }).await.expect("open");
+        let mut node = place
+            .open(&StoreOptions {
+                cut_every: Duration::MAX,
+                ..options()
+            })
+            .await
+            .expect("open");
         node.advance(&workload, 199).await.expect("advancing");
         drop(node);
         assert_eq!(recovered(&place, &workload, 199, "behind").await, Base::Image(80));
@@ -123,7 +141,10 @@ fn kills_in_the_middle_of_cuts_lose_nothing() {
     run(async {
         let workload = Workload::new(13, 400);
         let place = Place::new();
-        let quick = StoreOptions { cut_every: Duration::from_millis(1), ..options() };
+        let quick = StoreOptions {
+            cut_every: Duration::from_millis(1),
+            ..options()
+        };
         let mut node = place.open(&quick).await.expect("open");
         let mut copies = Vec::new();
         for upto in (20..400).step_by(20) {
@@ -164,7 +185,11 @@ fn damaged_images_are_moved_aside_and_made_anew() {
         let whole = stopped(&workload).await;
         let db = whole.image().join("db");
         let length = fs::metadata(&db).expect("sled's file").len() as usize;
-        let used = fs::read(&db).expect("sled's file").iter().rposition(|byte| *byte != 0).unwrap_or(length - 1);
+        let used = fs::read(&db)
+            .expect("sled's file")
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .unwrap_or(length - 1);
         let mut noticed = 0;
         for number in 0..24 {
             let copy = whole.copy();
@@ -178,17 +203,30 @@ fn damaged_images_are_moved_aside_and_made_anew() {
                 noticed += 1;
             }
             // Whatever it was, the image is whole again now.
-            assert_eq!(recovered(&copy, &workload, 159, &what).await, Base::Image(159), "{what}");
+            assert_eq!(
+                recovered(&copy, &workload, 159, &what).await,
+                Base::Image(159),
+                "{what}"
+            );
         }
         assert!(noticed > 0, "no flip hit anything, so nothing was tested");
         for number in 0..6 {
             let copy = whole.copy();
             let db = copy.image().join("db");
             let at = used * number / 6;
-            fs::OpenOptions::new().write(true).open(&db).expect("db").set_len(at as u64).expect("cutting");
+            fs::OpenOptions::new()
+                .write(true)
+                .open(&db)
+                .expect("db")
+                .set_len(at as u64)
+                .expect("cutting");
             let what = format!("cut to {at} bytes");
             recovered(&copy, &workload, 159, &what).await;
-            assert_eq!(recovered(&copy, &workload, 159, &what).await, Base::Image(159), "{what}");
+            assert_eq!(
+                recovered(&copy, &workload, 159, &what).await,
+                Base::Image(159),
+                "{what}"
+            );
         }
     });
 }
@@ -199,8 +237,14 @@ fn a_lost_image_is_made_anew() {
         let workload = Workload::new(15, 160);
         let place = stopped(&workload).await;
         fs::remove_dir_all(place.image()).expect("removing");
-        assert_eq!(recovered(&place, &workload, 159, "no image").await, Base::Snapshot(120));
-        assert_eq!(recovered(&place, &workload, 159, "made anew").await, Base::Image(159));
+        assert_eq!(
+            recovered(&place, &workload, 159, "no image").await,
+            Base::Snapshot(120)
+        );
+        assert_eq!(
+            recovered(&place, &workload, 159, "made anew").await,
+            Base::Image(159)
+        );
     });
 }
 
@@ -210,10 +254,16 @@ fn what_a_crash_of_sled_leaves_does_not_stop_the_next_start() {
         let workload = Workload::new(16, 160);
         let place = stopped(&workload).await;
         fs::write(place.image().join("snap.0000000000001234.generating"), b"half").expect("writing");
-        assert_eq!(recovered(&place, &workload, 159, "generating").await, Base::Image(159));
+        assert_eq!(
+            recovered(&place, &workload, 159, "generating").await,
+            Base::Image(159)
+        );
         // An opening that never ended: it may have hung or aborted, so it is not tried again.
         fs::write(place.root.path().join("image.opening"), b"").expect("writing");
-        assert_eq!(recovered(&place, &workload, 159, "opening").await, Base::Snapshot(120));
+        assert_eq!(
+            recovered(&place, &workload, 159, "opening").await,
+            Base::Snapshot(120)
+        );
         assert_eq!(place.damaged_images(), ["image.damaged-1"]);
         fs::write(place.root.path().join("image.opening"), b"").expect("writing");
         recovered(&place, &workload, 159, "opening again").await;
@@ -228,9 +278,17 @@ fn without_image_and_snapshots_a_purged_log_is_refused() {
         let place = stopped(&workload).await;
         fs::remove_dir_all(place.image()).expect("removing");
         fs::remove_dir_all(place.dir().join("snapshots")).expect("removing");
-        let refusal = place.open(&options()).await.err().expect("must be refused").to_string();
+        let refusal = place
+            .open(&options())
+            .await
+            .err()
+            .expect("must be refused")
+            .to_string();
         assert!(refusal.contains("the log begins behind entry 60"), "{refusal}");
-        assert!(refusal.contains("holdfast member"), "it says what to do: {refusal}");
+        assert!(
+            refusal.contains("holdfast member"),
+            "it says what to do: {refusal}"
+        );
     });
 }
 
@@ -242,7 +300,11 @@ fn lost_snapshots_are_written_again_from_a_whole_image() {
         fs::remove_dir_all(place.dir().join("snapshots")).expect("removing");
         let node = place.must_open().await;
         assert_eq!(node.opened.base, Base::Image(159));
-        let (meta, _) = node.opened.snapshots.current().expect("a snapshot that covers what was purged");
+        let (meta, _) = node
+            .opened
+            .snapshots
+            .current()
+            .expect("a snapshot that covers what was purged");
         assert_eq!(meta.last_log_id.map(|last| last.index()), Some(159));
         node.stop().await;
     });
@@ -262,7 +324,12 @@ fn a_log_that_lost_what_the_image_has_applied_is_refused() {
         node.stop().await;
         fs::remove_dir_all(place.dir()).expect("removing");
         copy_dir(&before.dir(), &place.dir());
-        let refusal = place.open(&options()).await.err().expect("must be refused").to_string();
+        let refusal = place
+            .open(&options())
+            .await
+            .err()
+            .expect("must be refused")
+            .to_string();
         assert!(refusal.contains("the log ends at entry 100"), "{refusal}");
         assert!(refusal.contains("applied entry 130"), "{refusal}");
     });
@@ -281,7 +348,16 @@ fn a_foreign_image_is_refused() {
         fs::remove_dir_all(place.image()).expect("removing");
         copy_dir(&other.image(), &place.image());
         let refusal = place.open(&options()).await.err().expect("must be refused");
-        assert!(matches!(refusal, StorageError::Foreign { what: "cluster id", .. }), "{refusal}");
+        assert!(
+            matches!(
+                refusal,
+                StorageError::Foreign {
+                    what: "cluster id",
+                    ..
+                }
+            ),
+            "{refusal}"
+        );
         // Nor does a new node begin with somebody's image.
         fs::remove_dir_all(place.dir()).expect("removing");
         let refusal = place.open(&options()).await.err().expect("must be refused");

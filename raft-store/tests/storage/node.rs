@@ -5,9 +5,7 @@ use std::{io, path::Path, sync::Arc};
 use futures::stream;
 use openraft::{
     EntryPayload, StorageHelper,
-    storage::{
-        RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine,
-    },
+    storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine},
 };
 use raft_store::{
     seams::{Seams, SystemWallClock, Workers},
@@ -29,7 +27,10 @@ pub const NODE_ID: u64 = 1;
 
 /// Runs a test on a runtime of one thread.
 pub fn run<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime");
     runtime.block_on(future)
 }
 
@@ -111,12 +112,20 @@ impl Node {
         let Some(last) = entries.last() else { return Ok(()) };
         self.opened.log.save_committed(Some(last.log_id)).await?;
         let items = entries.iter().cloned().map(|entry| Ok((entry, None)));
-        self.opened.state_machine.apply(stream::iter(items.collect::<Vec<_>>())).await
+        self.opened
+            .state_machine
+            .apply(stream::iter(items.collect::<Vec<_>>()))
+            .await
     }
 
     /// Appends and applies the workload's entries from where the log ends up to and including `upto`.
     pub async fn advance(&mut self, workload: &Workload, upto: u64) -> io::Result<()> {
-        let next = self.opened.log.state().last_log_id.map_or(0, |last| last.index() + 1);
+        let next = self
+            .opened
+            .log
+            .state()
+            .last_log_id
+            .map_or(0, |last| last.index() + 1);
         let entries = &workload.entries[next as usize..=upto as usize];
         for chunk in entries.chunks(3) {
             self.append(chunk).await?;
@@ -143,8 +152,17 @@ impl Node {
 
     /// Applies what the log holds behind the state, as a leader's commit would.
     pub async fn catch_up(&mut self) -> io::Result<()> {
-        let next = self.opened.shared.applied_log_id().map_or(0, |applied| applied.index() + 1);
-        let end = self.opened.log.state().last_log_id.map_or(0, |last| last.index() + 1);
+        let next = self
+            .opened
+            .shared
+            .applied_log_id()
+            .map_or(0, |applied| applied.index() + 1);
+        let end = self
+            .opened
+            .log
+            .state()
+            .last_log_id
+            .map_or(0, |last| last.index() + 1);
         if next < end {
             let entries = self.opened.log.try_get_log_entries(next..end).await?;
             self.apply(&entries).await?;
@@ -165,19 +183,33 @@ impl Node {
             assert_eq!(self.opened.shared.digest_at(applied), Some(digest));
             assert!(self.opened.shared.read(|machine| machine.recount()).is_empty());
             let membership = self.opened.shared.membership();
-            let last = workload.entries[..=applied as usize].iter().rev().find_map(|entry| match &entry.payload {
-                EntryPayload::Membership(membership) => Some((entry.log_id, membership)),
-                _ => None,
-            });
+            let last = workload.entries[..=applied as usize]
+                .iter()
+                .rev()
+                .find_map(|entry| match &entry.payload {
+                    EntryPayload::Membership(membership) => Some((entry.log_id, membership)),
+                    _ => None,
+                });
             let (at, expected) = last.expect("the log begins with a membership");
-            assert_eq!((membership.log_id(), membership.membership()), (&Some(at), expected));
+            assert_eq!(
+                (membership.log_id(), membership.membership()),
+                (&Some(at), expected)
+            );
         }
         let state = self.opened.log.state();
         let start = state.last_purged_log_id.map_or(0, |purged| purged.index() + 1);
         let end = state.last_log_id.map_or(0, |last| last.index() + 1);
         if start < end {
-            let entries = self.opened.log.try_get_log_entries(start..end).await.expect("readable log");
-            assert!(entries == workload.entries[start as usize..end as usize], "log [{start}, {end})");
+            let entries = self
+                .opened
+                .log
+                .try_get_log_entries(start..end)
+                .await
+                .expect("readable log");
+            assert!(
+                entries == workload.entries[start as usize..end as usize],
+                "log [{start}, {end})"
+            );
         }
     }
 

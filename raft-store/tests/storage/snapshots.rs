@@ -19,7 +19,9 @@ use crate::{
 const DIR: &str = "/node";
 
 async fn start(disk: &SimDisk) -> Node {
-    Node::start(Path::new(DIR), &sim_seams(disk), &options()).await.unwrap_or_else(|error| panic!("{error}"))
+    Node::start(Path::new(DIR), &sim_seams(disk), &options())
+        .await
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn bytes_of(snapshot: &SnapshotData) -> Vec<u8> {
@@ -28,7 +30,10 @@ async fn bytes_of(snapshot: &SnapshotData) -> Vec<u8> {
 
 fn snapshot_files(disk: &SimDisk) -> Vec<PathBuf> {
     let files = disk.files();
-    files.into_iter().filter(|path| path.starts_with(Path::new(DIR).join("snapshots"))).collect()
+    files
+        .into_iter()
+        .filter(|path| path.starts_with(Path::new(DIR).join("snapshots")))
+        .collect()
 }
 
 async fn receive(node: &Node, from: &SnapshotData, bytes: &[u8]) -> Result<SnapshotData, SnapshotError> {
@@ -57,7 +62,12 @@ fn a_snapshot_holds_the_state_it_was_begun_at() {
         let mut other = start(&SimDisk::new()).await;
         let bytes = bytes_of(&snapshot).await;
         let received = receive(&other, &snapshot, &bytes).await.expect("receiving");
-        other.opened.state_machine.install_snapshot(snapshot.meta(), received).await.expect("installing");
+        other
+            .opened
+            .state_machine
+            .install_snapshot(snapshot.meta(), received)
+            .await
+            .expect("installing");
         assert_eq!(other.opened.shared.digest_at(50), Some(workload.digests[50]));
         assert_eq!(other.opened.shared.membership(), snapshot.meta().last_membership);
         // And goes on from there like the one it was made from.
@@ -81,14 +91,25 @@ fn an_installed_snapshot_replaces_state_and_feed_and_survives() {
         let mut behind = node.opened.feed.subscribe(20, 0).expect("history");
         let received = receive(&node, &snapshot, &bytes).await.expect("receiving");
         let mut applied = node.opened.shared.applied();
-        node.opened.state_machine.install_snapshot(snapshot.meta(), received).await.expect("installing");
+        node.opened
+            .state_machine
+            .install_snapshot(snapshot.meta(), received)
+            .await
+            .expect("installing");
         assert_eq!(*applied.borrow_and_update(), 100);
         node.opened.shared.wait_applied(100).await;
-        assert_eq!(node.opened.shared.digest_at(30), None, "digests before the jump are of another history");
+        assert_eq!(
+            node.opened.shared.digest_at(30),
+            None,
+            "digests before the jump are of another history"
+        );
         assert_eq!(node.opened.shared.digest_range(), (100, 100));
         assert_eq!(behind.pull().unwrap_err().first_index, 101);
-        let (meta, _) =
-            node.opened.snapshots.current().expect("the installed snapshot is the current one");
+        let (meta, _) = node
+            .opened
+            .snapshots
+            .current()
+            .expect("the installed snapshot is the current one");
         assert_eq!(&meta, snapshot.meta());
 
         // It is durable without anything else having been written.
@@ -117,16 +138,25 @@ fn what_a_peer_sends_is_believed_only_when_all_of_it_fits() {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x10;
             let refused = receive(&node, &snapshot, &damaged).await.err();
-            assert!(matches!(refused, Some(SnapshotError::Damaged { .. })), "byte {at}: {refused:?}");
+            assert!(
+                matches!(refused, Some(SnapshotError::Damaged { .. })),
+                "byte {at}: {refused:?}"
+            );
         }
         for length in [0, 1, whole.len() / 2, whole.len() - 1] {
             let refused = receive(&node, &snapshot, &whole[..length]).await.err();
-            assert!(matches!(refused, Some(SnapshotError::Damaged { .. })), "{length} bytes: {refused:?}");
+            assert!(
+                matches!(refused, Some(SnapshotError::Damaged { .. })),
+                "{length} bytes: {refused:?}"
+            );
         }
         let mut longer = whole.clone();
         longer.push(0);
         let refused = receive(&node, &snapshot, &longer).await.err();
-        assert!(matches!(refused, Some(SnapshotError::Damaged { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Some(SnapshotError::Damaged { .. })),
+            "{refused:?}"
+        );
 
         // Announced as something else than it is.
         let mut meta = snapshot.meta().clone();
@@ -135,7 +165,10 @@ fn what_a_peer_sends_is_believed_only_when_all_of_it_fits() {
         let mut receiver =
             SnapshotReceiver::new(store, &meta, snapshot.len(), snapshot.checksum()).expect("begin");
         receiver.write(whole.clone().into()).await.expect("write");
-        assert!(matches!(receiver.finish().await.err(), Some(SnapshotError::Damaged { .. })));
+        assert!(matches!(
+            receiver.finish().await.err(),
+            Some(SnapshotError::Damaged { .. })
+        ));
         assert!(matches!(
             SnapshotReceiver::new(store, &meta, 3, 0).err(),
             Some(SnapshotError::Damaged { .. })
@@ -161,7 +194,11 @@ fn what_a_peer_sends_is_believed_only_when_all_of_it_fits() {
 
         // A received snapshot that raft then does not want.
         drop(receive(&node, &snapshot, &whole).await.expect("receiving"));
-        assert_eq!(snapshot_files(&disk), [PathBuf::new(); 0], "nothing is left behind");
+        assert_eq!(
+            snapshot_files(&disk),
+            [PathBuf::new(); 0],
+            "nothing is left behind"
+        );
         node.check(&workload).await;
     });
 }
@@ -217,15 +254,27 @@ fn a_damaged_snapshot_gives_way_to_the_older_one_and_the_log() {
         let workload = Workload::new(35, 100);
         let disk = with_two_snapshots(&workload).await;
         let files = snapshot_files(&disk);
-        let newest = files.iter().find(|path| path.to_string_lossy().contains("-80-")).expect("newest").clone();
-        let oldest = files.iter().find(|path| path.to_string_lossy().contains("-40-")).expect("older").clone();
+        let newest = files
+            .iter()
+            .find(|path| path.to_string_lossy().contains("-80-"))
+            .expect("newest")
+            .clone();
+        let oldest = files
+            .iter()
+            .find(|path| path.to_string_lossy().contains("-40-"))
+            .expect("older")
+            .clone();
         let length = disk.bytes(&newest).expect("bytes").len();
         for at in (0..length).step_by(61).chain(length - 20..length) {
             let disk = disk.copy();
             disk.flip(&newest, at, 0x04);
             let mut node = start(&disk).await;
             assert_eq!(node.opened.base, Base::Snapshot(40), "byte {at}");
-            assert_eq!(node.opened.snapshots.purge_upto(), None, "one verified snapshot is not two");
+            assert_eq!(
+                node.opened.snapshots.purge_upto(),
+                None,
+                "one verified snapshot is not two"
+            );
             node.catch_up().await.expect("catching up");
             node.check(&workload).await;
             assert_eq!(node.applied(), Some(99));
@@ -233,10 +282,15 @@ fn a_damaged_snapshot_gives_way_to_the_older_one_and_the_log() {
         // Both: the log alone does not reach back.
         disk.flip(&newest, length / 2, 0x04);
         disk.flip(&oldest, 30, 0x80);
-        let refusal = Node::start(Path::new(DIR), &sim_seams(&disk), &options()).await.err();
+        let refusal = Node::start(Path::new(DIR), &sim_seams(&disk), &options())
+            .await
+            .err();
         let refusal = refusal.expect("must be refused").to_string();
         assert!(refusal.contains("the log begins behind entry 40"), "{refusal}");
-        assert!(refusal.contains("holdfast member"), "it says what to do: {refusal}");
+        assert!(
+            refusal.contains("holdfast member"),
+            "it says what to do: {refusal}"
+        );
     });
 }
 
@@ -250,13 +304,25 @@ fn a_lost_log_is_not_a_new_node() {
         // NODE of a founded cluster over an empty log, without snapshots.
         let node = Path::new(DIR).join("NODE");
         copy_file(&disk, &empty, &node);
-        let refusal = Node::start(Path::new(DIR), &sim_seams(&empty), &options()).await.err();
-        assert!(matches!(refusal, Some(StorageError::Missing { .. })), "{:?}", refusal.map(|e| e.to_string()));
+        let refusal = Node::start(Path::new(DIR), &sim_seams(&empty), &options())
+            .await
+            .err();
+        assert!(
+            matches!(refusal, Some(StorageError::Missing { .. })),
+            "{:?}",
+            refusal.map(|e| e.to_string())
+        );
         // Snapshots without NODE.
         let orphan = disk.copy();
         remove_file(&orphan, &node);
-        let refusal = Node::start(Path::new(DIR), &sim_seams(&orphan), &options()).await.err();
-        assert!(matches!(refusal, Some(StorageError::NotNew { .. })), "{:?}", refusal.map(|e| e.to_string()));
+        let refusal = Node::start(Path::new(DIR), &sim_seams(&orphan), &options())
+            .await
+            .err();
+        assert!(
+            matches!(refusal, Some(StorageError::NotNew { .. })),
+            "{:?}",
+            refusal.map(|e| e.to_string())
+        );
     });
 }
 
@@ -267,13 +333,15 @@ fn copy_file(from: &SimDisk, to: &SimDisk, path: &Path) {
     let file = to.open(path, OpenMode::Create).expect("creating");
     file.write_at(0, &bytes).expect("writing");
     file.sync().expect("syncing");
-    to.sync_dir(path.parent().expect("in a directory")).expect("syncing");
+    to.sync_dir(path.parent().expect("in a directory"))
+        .expect("syncing");
 }
 
 fn remove_file(disk: &SimDisk, path: &Path) {
     use raft_store::storage::disk::Disk;
     disk.remove(path).expect("removing");
-    disk.sync_dir(path.parent().expect("in a directory")).expect("syncing");
+    disk.sync_dir(path.parent().expect("in a directory"))
+        .expect("syncing");
 }
 
 #[test]
@@ -287,7 +355,12 @@ fn after_a_restart_the_feed_begins_behind_the_state_and_replays_the_rest() {
         let mut seen = Vec::new();
         while seen.len() < workload.events_from(0).len() {
             for chunk in cursor.pull().expect("history") {
-                seen.extend(chunk.events().iter().map(|event| (event.log_index, event.ordinal)));
+                seen.extend(
+                    chunk
+                        .events()
+                        .iter()
+                        .map(|event| (event.log_index, event.ordinal)),
+                );
             }
         }
         assert_eq!(seen, workload.events_from(0));
@@ -296,7 +369,14 @@ fn after_a_restart_the_feed_begins_behind_the_state_and_replays_the_rest() {
 
         let mut node = start(&disk).await;
         assert_eq!(node.opened.base, Base::Snapshot(99));
-        assert_eq!(node.opened.feed.subscribe(99, 0).err().map(|gone| gone.first_index), Some(100));
+        assert_eq!(
+            node.opened
+                .feed
+                .subscribe(99, 0)
+                .err()
+                .map(|gone| gone.first_index),
+            Some(100)
+        );
         node.catch_up().await.expect("catching up");
         assert_eq!(node.opened.feed.next_index(), 100);
     });
@@ -309,7 +389,12 @@ async fn node_with_snapshot_at(disk: &SimDisk, workload: &Workload) -> SnapshotD
     let mut cursor = node.opened.feed.subscribe(1, 0).expect("history from the start");
     let mut seen = 0;
     while seen < workload.events_from(0).len() {
-        seen += cursor.pull().expect("history").iter().map(|chunk| chunk.events().len()).sum::<usize>();
+        seen += cursor
+            .pull()
+            .expect("history")
+            .iter()
+            .map(|chunk| chunk.events().len())
+            .sum::<usize>();
     }
     let snapshot = node.snapshot().await.expect("snapshot");
     node.stop().await;
@@ -323,14 +408,22 @@ fn entries_that_cannot_be_applied_stop_the_node() {
         let mut node = start(&SimDisk::new()).await;
         node.advance(&workload, 10).await.expect("advancing");
         let mut entry = workload.entries[11].clone();
-        entry.payload = openraft::EntryPayload::Normal(raft_store::types::BatchBytes(Bytes::from_static(b"?")));
+        entry.payload =
+            openraft::EntryPayload::Normal(raft_store::types::BatchBytes(Bytes::from_static(b"?")));
         let refused = node.apply(&[entry]).await.expect_err("not a batch").to_string();
         assert!(refused.contains("log entry 11 cannot be applied"), "{refused}");
         // A hole is our own mistake; after it, nothing is applied or read any more.
         let mut node = start(&SimDisk::new()).await;
         node.advance(&workload, 10).await.expect("advancing");
-        let refused = node.apply(&workload.entries[12..13]).await.expect_err("a hole").to_string();
-        assert!(refused.contains("entry 12 was handed to apply where 11 comes next"), "{refused}");
+        let refused = node
+            .apply(&workload.entries[12..13])
+            .await
+            .expect_err("a hole")
+            .to_string();
+        assert!(
+            refused.contains("entry 12 was handed to apply where 11 comes next"),
+            "{refused}"
+        );
         assert!(node.apply(&workload.entries[11..12]).await.is_err());
     });
 }

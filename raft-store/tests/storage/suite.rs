@@ -46,7 +46,13 @@ impl RaftStateMachine<TypeConfig> for Filled {
             let leader = entry.log_id.committed_leader_id();
             while next < entry.log_id.index() {
                 let log_id = log_id(leader.term, leader.node_id, next);
-                filled.push(Ok((Entry { log_id, payload: EntryPayload::Blank }, None)));
+                filled.push(Ok((
+                    Entry {
+                        log_id,
+                        payload: EntryPayload::Blank,
+                    },
+                    None,
+                )));
                 next += 1;
             }
             next += 1;
@@ -78,8 +84,15 @@ impl StoreBuilder<TypeConfig, LogStore, Filled, (tempfile::TempDir, Option<Image
         &self,
     ) -> Result<((tempfile::TempDir, Option<Image>), LogStore, Filled), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let options = raft_store::storage::open::StoreOptions { node_id: 0 as NodeId, ..options() };
-        let opened = open(&dir.path().join("node"), &real_seams(&dir.path().join("image")), &options);
+        let options = raft_store::storage::open::StoreOptions {
+            node_id: 0 as NodeId,
+            ..options()
+        };
+        let opened = open(
+            &dir.path().join("node"),
+            &real_seams(&dir.path().join("image")),
+            &options,
+        );
         let opened = opened.expect("a new node");
         Ok(((dir, opened.image), opened.log, Filled(opened.state_machine)))
     }

@@ -9,11 +9,11 @@ use inventory_machine::{
     reply::{Event, Reply},
 };
 use openraft::{BasicNode, EntryPayload, Membership};
-use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use raft_store::{
     storage::rows::log_id,
     types::{BatchBytes, Entry},
 };
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 /// The cluster of every workload.
 pub const CLUSTER_ID: u128 = 0xc1;
@@ -36,7 +36,11 @@ impl Workload {
 
     /// The same for another cluster.
     pub fn of_cluster(cluster_id: u128, seed: u64, count: u64) -> Workload {
-        let mut made = Workload { entries: Vec::new(), digests: Vec::new(), events: Vec::new() };
+        let mut made = Workload {
+            entries: Vec::new(),
+            digests: Vec::new(),
+            events: Vec::new(),
+        };
         let mut maker = Maker {
             random: SmallRng::seed_from_u64(seed),
             machine: Machine::default(),
@@ -57,7 +61,10 @@ impl Workload {
                 _ => EntryPayload::Normal(maker.commands()),
             };
             let events = maker.apply(index, term, &payload);
-            made.entries.push(Entry { log_id: log_id(term, 1, index), payload });
+            made.entries.push(Entry {
+                log_id: log_id(term, 1, index),
+                payload,
+            });
             made.digests.push(maker.machine.digest());
             made.events.push(events);
         }
@@ -77,8 +84,17 @@ impl Workload {
 }
 
 fn membership(nodes: &[u64]) -> Membership<u64, BasicNode> {
-    let nodes: BTreeMap<u64, BasicNode> =
-        nodes.iter().map(|id| (*id, BasicNode { addr: format!("10.0.0.{id}:7000") })).collect();
+    let nodes: BTreeMap<u64, BasicNode> = nodes
+        .iter()
+        .map(|id| {
+            (
+                *id,
+                BasicNode {
+                    addr: format!("10.0.0.{id}:7000"),
+                },
+            )
+        })
+        .collect();
     Membership::new(vec![BTreeSet::from([1])], nodes).expect("a voter that is a node")
 }
 
@@ -97,15 +113,28 @@ impl Maker {
         let key = self.next_key;
         self.next_key += 1;
         let not_after_ms = self.log_time_ms + 30_000;
-        self.encoder.push(&Command { principal: 7, key, not_after_ms, body });
+        self.encoder.push(&Command {
+            principal: 7,
+            key,
+            not_after_ms,
+            body,
+        });
     }
 
     fn finish(&mut self) -> BatchBytes {
-        BatchBytes(self.encoder.finish(self.log_time_ms, 1_700_000_000_000 + self.log_time_ms).into())
+        BatchBytes(
+            self.encoder
+                .finish(self.log_time_ms, 1_700_000_000_000 + self.log_time_ms)
+                .into(),
+        )
     }
 
     fn founding(&mut self, cluster_id: u128) -> BatchBytes {
-        self.push(Body::Found(Found { cluster_id, secret: 99, incarnation: 1 }));
+        self.push(Body::Found(Found {
+            cluster_id,
+            secret: 99,
+            incarnation: 1,
+        }));
         self.finish()
     }
 
@@ -133,47 +162,70 @@ impl Maker {
     fn commands(&mut self) -> BatchBytes {
         self.log_time_ms += self.random.random_range(0..120);
         for _ in 0..self.random.random_range(1..12) {
-            let name = if self.random.random_bool(0.5) { "hot" } else { "long" };
+            let name = if self.random.random_bool(0.5) {
+                "hot"
+            } else {
+                "long"
+            };
             match self.random.random_range(0..10) {
                 0 | 1 if !self.held.is_empty() => {
                     let place = self.random.random_range(0..self.held.len());
                     let (claim, fencing_token) = self.held.swap_remove(place);
                     let settle = Settle { claim, fencing_token };
-                    self.push(match self.random.random_range(0..4) {
+                    let step = match self.random.random_range(0..4) {
                         0 => Body::Release(settle),
                         1 => Body::Extend(settle),
                         _ => Body::Confirm(settle),
-                    });
+                    };
+                    self.push(step);
                 }
                 2 => {
                     let document = format!("order/{}", self.random.random_range(0..20)).into_bytes();
                     let version_expected = self.documents.get(&document).copied().unwrap_or(0);
                     let body = vec![b'x'; self.random.random_range(0..900)];
+                    let ttl_ms = if self.random.random_bool(0.3) { 3_000 } else { 0 };
                     self.push(Body::PutDocument(PutDocument {
                         document: &document,
                         body: &body,
                         version_expected,
                         fencing_token: 0,
-                        ttl_ms: if self.random.random_bool(0.3) { 3_000 } else { 0 },
+                        ttl_ms,
                     }));
                 }
                 3 => {
                     let document = format!("order/{}", self.random.random_range(0..20)).into_bytes();
                     let version_expected = self.documents.get(&document).copied().unwrap_or(0);
-                    self.push(Body::DeleteDocument { document: &document, version_expected });
+                    self.push(Body::DeleteDocument {
+                        document: &document,
+                        version_expected,
+                    });
                 }
                 _ => {
                     let sale = self.encoder.sale(NAMESPACE_DEFAULT, name);
                     let user = self.random.random_range(1..2_000);
-                    let take = Take { sale, user, quantity: 1 };
-                    self.push(if self.random.random_bool(0.2) { Body::Decrement(take) } else { Body::Claim(take) });
+                    let take = Take {
+                        sale,
+                        user,
+                        quantity: 1,
+                    };
+                    let at_once = self.random.random_bool(0.2);
+                    self.push(if at_once {
+                        Body::Decrement(take)
+                    } else {
+                        Body::Claim(take)
+                    });
                 }
             }
         }
         self.finish()
     }
 
-    fn apply(&mut self, index: u64, term: u64, payload: &EntryPayload<BatchBytes, u64, BasicNode>) -> Vec<Event> {
+    fn apply(
+        &mut self,
+        index: u64,
+        term: u64,
+        payload: &EntryPayload<BatchBytes, u64, BasicNode>,
+    ) -> Vec<Event> {
         let EntryPayload::Normal(bytes) = payload else {
             if index > 0 {
                 self.machine.skip(index);
@@ -182,7 +234,10 @@ impl Maker {
         };
         let batch = Batch::parse(&bytes.0).expect("own batch");
         let applied = self.machine.apply(index, term, &batch).expect("own batch");
-        let commands = batch.commands().collect::<Result<Vec<_>, _>>().expect("own batch");
+        let commands = batch
+            .commands()
+            .collect::<Result<Vec<_>, _>>()
+            .expect("own batch");
         for (command, reply) in commands.iter().zip(&applied.replies) {
             match (&command.body, reply) {
                 (Body::Claim(_), Reply::Claim { claim, .. }) => {
