@@ -254,10 +254,31 @@ impl Replay {
                     let what = format!("a frame is not whole, and the one at byte {later} says it was");
                     return Err(StorageError::damaged(&segment.path, offset as u64, what));
                 }
+                if self.is_lost_mark(loaded, offset) {
+                    write_empty_frame(segment, Kind::Mark, offset as u64, self.sequence)?;
+                    self.sequence += 1;
+                    offset += HEADER_BYTES;
+                    continue;
+                }
                 return Ok(offset as u64);
             };
             self.apply(segment, offset as u64, &header, &payload)?;
             offset += frame::frame_bytes(payload.len());
+        }
+    }
+
+    /// Whether what is not whole at `offset` is a mark with a whole frame behind it. Marks are not synced
+    /// by themselves, so a power cut may keep the frame and lose the mark; nothing was in it but itself.
+    fn is_lost_mark(&self, loaded: &Loaded, offset: usize) -> bool {
+        let next = offset + HEADER_BYTES;
+        match Header::decode(loaded.bytes.get(next..).unwrap_or_default()) {
+            Decoded::Header(header) => {
+                header.salt == loaded.segment.salt
+                    && header.sequence == self.sequence + 1
+                    && header.synced_upto == offset as u64
+                    && payload(&loaded.bytes, next, &header).is_some()
+            }
+            _ => false,
         }
     }
 
@@ -399,25 +420,31 @@ fn mend_next(loaded: &Loaded, end: u64, sequence: u64) -> Result<(), StorageErro
     if there {
         return Ok(());
     }
-    write_next(segment, end, sequence)
+    write_empty_frame(segment, Kind::Next, end, sequence)
 }
 
-/// Writes and syncs the frame that says the log goes on in the next segment.
-pub fn write_next(segment: &Segment, end: u64, sequence: u64) -> Result<(), StorageError> {
+/// Writes and syncs a frame without a payload: a mark, or the one that says the log goes on in the next
+/// segment.
+pub fn write_empty_frame(
+    segment: &Segment,
+    kind: Kind,
+    offset: u64,
+    sequence: u64,
+) -> Result<(), StorageError> {
     let header = Header {
-        kind: Kind::Next,
+        kind,
         salt: segment.salt,
         sequence,
         payload_bytes: 0,
         entries: 0,
         first_index: 0,
-        synced_upto: end,
+        synced_upto: offset,
         committed: 0,
         payload_crc: crc32fast::hash(&[]),
     };
     segment
         .file
-        .write_at(end, &header.encode())
+        .write_at(offset, &header.encode())
         .map_err(StorageError::io("writing to log segment", &segment.path))?;
     segment
         .file

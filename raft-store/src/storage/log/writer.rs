@@ -402,7 +402,7 @@ impl Writer {
             committed,
             |bytes| self.spares.take(bytes + frame_bytes + RESERVE_BYTES),
         )?;
-        recover::write_next(&self.active, self.end, self.sequence)?;
+        recover::write_empty_frame(&self.active, Kind::Next, self.end, self.sequence)?;
         self.sequence += 1;
         self.end = head_frame_bytes(&head);
         self.synced_upto = self.end;
