@@ -17,9 +17,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use rand::{SeedableRng, rngs::SmallRng};
 
+use self::contents::{Dir, DirChange, File, Survival};
 use super::disk::{Disk, DiskFile, OpenMode};
+
+mod contents;
 
 /// What a disk writes whole or not at all, in bytes.
 pub const SECTOR_BYTES: usize = 512;
@@ -40,40 +43,6 @@ struct Inner {
     fail_sync_at: Option<u64>,
     capacity_bytes: Option<u64>,
     crashed: bool,
-}
-
-/// A directory: names now, names that are durable, and what happened in between.
-#[derive(Clone, Default)]
-struct Dir {
-    now: BTreeMap<PathBuf, u64>,
-    durable: BTreeMap<PathBuf, u64>,
-    unsynced: Vec<DirChange>,
-}
-
-#[derive(Clone)]
-enum DirChange {
-    Link(PathBuf, u64),
-    Unlink(PathBuf),
-    Rename(PathBuf, PathBuf, u64),
-}
-
-/// A file: content now, and for each sector and the length what it was since the last sync, the durable
-/// version first. A sector without such a list is durable as it is.
-#[derive(Clone, Default)]
-struct File {
-    now: Vec<u8>,
-    handles: usize,
-    older_sectors: BTreeMap<usize, Vec<Vec<u8>>>,
-    older_lens: Vec<usize>,
-}
-
-/// How much of what was not synced a crash leaves.
-#[derive(Clone, Copy)]
-enum Survival {
-    Nothing,
-    Everything,
-    Prefix,
-    AnySubset,
 }
 
 impl SimDisk {
@@ -118,8 +87,9 @@ impl SimDisk {
         self.inner().crashed = true;
     }
 
-    /// The disk after the power came back; `seed` decides what of the unsynced survived. The old disk
-    /// is crashed by this, and may be rebooted again with other seeds.
+    /// The disk after the power came back; `seed` decides what of the unsynced survived. Seeds that are 0
+    /// modulo 4 leave nothing of it, 1 all, 2 a prefix of each file and directory, 3 any subset. The old
+    /// disk is crashed by this, and may be rebooted again with other seeds.
     pub fn reboot(&self, seed: u64) -> SimDisk {
         let mut old = self.inner();
         old.crashed = true;
@@ -278,108 +248,6 @@ impl Inner {
         }
         self.files
             .retain(|id, file| file.handles > 0 || named.contains(id));
-    }
-}
-
-impl Dir {
-    fn survivor(&self, survival: Survival, random: &mut SmallRng) -> BTreeMap<PathBuf, u64> {
-        let mut names = self.durable.clone();
-        let kept = random.random_range(0..=self.unsynced.len());
-        for (place, change) in self.unsynced.iter().enumerate() {
-            let survives = match survival {
-                Survival::Nothing => false,
-                Survival::Everything => true,
-                Survival::Prefix => place < kept,
-                Survival::AnySubset => random.random_bool(0.5),
-            };
-            if survives {
-                change.apply(&mut names);
-            }
-        }
-        names
-    }
-}
-
-impl DirChange {
-    fn file(&self) -> Option<u64> {
-        match self {
-            DirChange::Link(_, id) | DirChange::Rename(_, _, id) => Some(*id),
-            DirChange::Unlink(_) => None,
-        }
-    }
-
-    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
-        match self {
-            DirChange::Link(name, id) => {
-                names.insert(name.clone(), *id);
-            }
-            DirChange::Unlink(name) => {
-                names.remove(name);
-            }
-            DirChange::Rename(from, to, id) => {
-                names.remove(from);
-                names.insert(to.clone(), *id);
-            }
-        }
-    }
-}
-
-impl File {
-    fn sector(&self, sector: usize) -> Vec<u8> {
-        let start = (sector * SECTOR_BYTES).min(self.now.len());
-        let end = (start + SECTOR_BYTES).min(self.now.len());
-        let mut bytes = self.now[start..end].to_vec();
-        bytes.resize(SECTOR_BYTES, 0);
-        bytes
-    }
-
-    /// Keeps the versions of the sectors that a change of `start..end` replaces.
-    fn remember(&mut self, start: usize, end: usize) {
-        for sector in start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
-            let bytes = self.sector(sector);
-            self.older_sectors.entry(sector).or_default().push(bytes);
-        }
-    }
-
-    fn resize(&mut self, bytes: usize) {
-        if bytes != self.now.len() {
-            self.older_lens.push(self.now.len());
-            self.remember(bytes.min(self.now.len()), bytes.max(self.now.len()));
-            self.now.resize(bytes, 0);
-        }
-    }
-
-    fn survivor(&self, survival: Survival, random: &mut SmallRng) -> File {
-        let mut now = self.now.clone();
-        let kept = random.random_range(0..=self.older_sectors.len());
-        for (place, (sector, older)) in self.older_sectors.iter().enumerate() {
-            let version = match survival {
-                Survival::Nothing => 0,
-                Survival::Everything => older.len(),
-                Survival::Prefix if place < kept => older.len(),
-                Survival::Prefix => 0,
-                Survival::AnySubset => random.random_range(0..=older.len()),
-            };
-            let start = sector * SECTOR_BYTES;
-            let end = (start + SECTOR_BYTES).min(now.len());
-            if let Some(bytes) = older.get(version)
-                && start < end
-            {
-                now[start..end].copy_from_slice(&bytes[..end - start]);
-            }
-        }
-        let len_version = match survival {
-            Survival::Nothing => 0,
-            Survival::Everything => self.older_lens.len(),
-            Survival::Prefix | Survival::AnySubset => random.random_range(0..=self.older_lens.len()),
-        };
-        if let Some(len) = self.older_lens.get(len_version) {
-            now.resize(*len, 0);
-        }
-        File {
-            now,
-            ..File::default()
-        }
     }
 }
 

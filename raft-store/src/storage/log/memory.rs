@@ -128,8 +128,10 @@ impl Memory {
     pub fn truncate(&mut self, after: Option<LogId>) {
         let after = after.max(self.purged);
         let end = after.map_or(0, |after| after.index + 1);
-        while let Some(entry) = self.cache.pop_back_if(|entry| entry.log_id.index >= end) {
-            self.cache_bytes -= frame::entry_bytes(&entry);
+        while self.cache.back().is_some_and(|entry| entry.log_id.index >= end) {
+            if let Some(entry) = self.cache.pop_back() {
+                self.cache_bytes -= frame::entry_bytes(&entry);
+            }
         }
         self.frames
             .truncate(self.frames.partition_point(|frame| frame.first_index < end));
