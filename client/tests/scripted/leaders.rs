@@ -34,6 +34,13 @@ async fn a_leader_that_changes_in_mid_stream_loses_no_call() {
     let second_frame = a.frames.next().await;
     // Leadership is lost between the two; the first was committed and is answered last.
     second_frame.answer(|_| not_leader("b:1"));
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        a.frames.now().is_none(),
+        "nothing goes back to a node that does not lead"
+    );
     first_frame.answer(granted);
     assert_eq!(first.await.unwrap().unwrap().claim.claim_id, "k1");
     let taken = b.frames.next().await;
