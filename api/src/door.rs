@@ -116,7 +116,6 @@ async fn keep_house(door: Weak<Door>) {
         every.tick().await;
         let Some(door) = door.upgrade() else { return };
         door.claim_rate.forget_idle();
-        door.telemetry.fold();
-        metrics::gauge!("holdfast_live_sales").set(door.live.feeds() as f64);
+        door.telemetry.keep_house(door.live.feeds());
     }
 }
