@@ -25,6 +25,9 @@ impl Trace {
     /// Notes one thing that happened.
     pub fn note(&self, what: impl std::fmt::Display) {
         let at = turmoil::sim_elapsed().unwrap_or_default();
+        if std::env::var_os("HOLDFAST_TRACE").is_some() {
+            eprintln!("{:>12} us  {what}", at.as_micros());
+        }
         let mut lines = self.0.lock().expect("no code panics while noting");
         writeln!(lines, "{:>12} us  {what}", at.as_micros()).expect("a String takes all");
     }
