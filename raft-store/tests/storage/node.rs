@@ -213,6 +213,12 @@ impl Node {
         }
     }
 
+    /// Ends without a last cut of the image.
+    pub async fn kill(mut self) {
+        drop(self.opened.image.take());
+        self.opened.log.close().await.expect("closing the log");
+    }
+
     /// Ends in good order.
     pub async fn stop(mut self) {
         if let Some(image) = self.opened.image.take() {

@@ -245,7 +245,7 @@ impl ImageStore {
     }
 
     /// Writes one cut.
-    pub(super) fn write(&mut self, cut: &Cut) -> sled::Result<()> {
+    pub(super) fn write_cut(&mut self, cut: &Cut) -> sled::Result<()> {
         self.cut += 1;
         self.db.insert(KEY_WRITING, encode_writing(self.cut))?;
         match &cut.rows {

@@ -76,7 +76,10 @@ impl StateMachine {
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let mut held = self.shared.held_mut()?;
             for (entry, responder) in self.chunk.drain(..) {
-                let (reply, entry_events, commands) = apply_entry(&mut held, &entry)?;
+                let applied = apply_entry(&mut held, &entry);
+                // Some of its commands may have taken effect.
+                held.broken |= applied.is_err();
+                let (reply, entry_events, commands) = applied?;
                 // Raft's own entry zero comes before the feed's beginning.
                 if entry.log_id.index() > 0 {
                     events.push((entry.log_id.index(), entry_events));
@@ -172,7 +175,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let held = self.shared.held_mut()?;
+        let held = self.shared.try_held()?;
         Ok((held.last_log_id, held.membership.clone()))
     }
 
