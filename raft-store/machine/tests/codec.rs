@@ -28,7 +28,7 @@ impl Made {
     fn body(&self, sale: u16) -> Body<'_> {
         let take = || {
             // Every other take is by its principal, which has a shorter form.
-            let user = if self.small[1] % 2 == 0 {
+            let user = if self.small[1].is_multiple_of(2) {
                 self.principal.max(1)
             } else {
                 self.hash
