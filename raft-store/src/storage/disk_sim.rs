@@ -3,7 +3,7 @@
 //! Bytes written but not synced are kept beside what is durable, sector by sector and version by
 //! version; directory operations not covered by [`Disk::sync_dir`] are kept as a list. A crash makes
 //! every handle fail; [`SimDisk::reboot`] gives the disk that survives it, where a seed decides about
-//! every unsynced sector (any version it ever had), every length and every directory operation on its
+//! every unsynced sector (any version it ever had, or torn between two), every length and every directory operation on its
 //! own: all of it, none of it, a prefix, or any subset. Syncing a file does not make its name durable.
 //! A directory operation is atomic, as on any journaling file system: a rename happened or did not.
 //!

@@ -11,7 +11,10 @@ use raft_store::{
     storage::{
         disk::Disk,
         disk_sim::SimDisk,
-        log::{LogStore, Origin},
+        log::{
+            LogStore, Origin,
+            frame::{self, Decoded, Header},
+        },
     },
     types::{Entry, LogId, Vote},
 };
@@ -208,6 +211,7 @@ async fn check_survivor(disk: &SimDisk, history: &History, context: &str) {
         Err(error) => panic!("{context}: refused to open: {error}"),
     };
     let found = support::content(&log).await;
+    assert_nothing_behind_the_end(disk, context);
     let allowed = &history.states[history.acknowledged..];
     assert!(
         allowed.contains(&found),
@@ -239,6 +243,24 @@ async fn check_survivor(disk: &SimDisk, history: &History, context: &str) {
         support::content(&log).await,
         expected,
         "{context}: after going on and reopening"
+    );
+}
+
+/// Of what a crash left unfinished nothing may stay behind the log's end, where it could be misread later.
+fn assert_nothing_behind_the_end(disk: &SimDisk, context: &str) {
+    let segments = disk
+        .files()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|ext| ext == "log"));
+    let last = segments.max().expect("a segment");
+    let bytes = disk.bytes(&last).expect("a listed file");
+    let mut end = 0;
+    while let Decoded::Header(header) = Header::decode(&bytes[end..]) {
+        end += frame::frame_bytes(header.payload_bytes as usize);
+    }
+    assert!(
+        bytes[end..].iter().all(|byte| *byte == 0),
+        "{context}: something behind byte {end}"
     );
 }
 
@@ -334,5 +356,35 @@ fn a_new_directory_can_be_founded_after_a_crash_at_any_operation() {
                     .expect("it takes entries");
             });
         }
+    }
+}
+
+#[test]
+fn a_lost_mark_is_not_taken_for_rot_nor_for_a_torn_tail() {
+    // Every length up to a sector, so that somewhere a mark ends one sector and a frame begins the next.
+    for bytes in (0..512).step_by(8) {
+        on_one_runtime(async {
+            let disk = SimDisk::new();
+            let mut log = support::open(&disk, Origin::New).expect("a new log");
+            support::append(&mut log, vec![entry(1, 0, bytes)])
+                .await
+                .expect("durable");
+            // The mark behind the first entry has been written; it is synced with the second entry only.
+            disk.crash_at(disk.operations() + 2);
+            assert!(
+                support::append(&mut log, vec![entry(1, 1, 700)]).await.is_err(),
+                "its sync crashes"
+            );
+            for seed in 0..32 {
+                let log = support::open(&disk.reboot(seed), Origin::Existing)
+                    .unwrap_or_else(|error| panic!("{bytes} bytes, survivor {seed}: {error}"));
+                let entries = support::content(&log).await.entries;
+                assert_eq!(
+                    entries.first(),
+                    Some(&entry(1, 0, bytes)),
+                    "{bytes} bytes, survivor {seed}"
+                );
+            }
+        });
     }
 }

@@ -163,6 +163,64 @@ fn real_files_survive_reopening_with_segments_made_ahead() {
 }
 
 #[test]
+fn appends_that_wait_share_one_sync_and_a_vote_stays_in_its_place() {
+    support::run(async {
+        let disk = SimDisk::new();
+        let mut log = support::open(&disk, Origin::New).expect("a new log");
+        let before = disk.syncs();
+        let mut answers = Vec::new();
+        for index in 0..10 {
+            answers.push(
+                support::submit(&mut log, vec![entry(1, index, 20)])
+                    .await
+                    .expect("submitted"),
+            );
+        }
+        assert_eq!(
+            *log.synced().borrow(),
+            None,
+            "nothing is reported before its sync"
+        );
+        log.save_vote(&Vote::new(2, 1)).await.expect("a vote");
+        assert_eq!(
+            *log.synced().borrow(),
+            Some(log_id(1, 9)),
+            "what was asked before the vote is durable"
+        );
+        for answer in answers {
+            answer.await.expect("an answer").expect("durable");
+        }
+        assert_eq!(
+            disk.syncs() - before,
+            1 + 2,
+            "one sync for ten appends, two for the vote"
+        );
+    });
+}
+
+#[test]
+fn committed_is_kept_with_the_next_frame_and_never_beyond_the_log() {
+    support::run(async {
+        let disk = SimDisk::new();
+        let mut log = support::open(&disk, Origin::New).expect("a new log");
+        support::append(&mut log, vec![entry(1, 0, 20), entry(1, 1, 20)])
+            .await
+            .expect("two entries");
+        log.save_committed(Some(log_id(1, 1))).await.expect("saved");
+        assert_eq!(log.read_committed().await.expect("readable"), Some(log_id(1, 1)));
+        support::append(&mut log, vec![entry(1, 2, 20)])
+            .await
+            .expect("a third");
+        let lost_the_rest = support::open(&disk.reboot(0), Origin::Existing).expect("it opens");
+        assert_eq!(
+            lost_the_rest.committed(),
+            Some(log_id(1, 1)),
+            "it went with the third entry"
+        );
+    });
+}
+
+#[test]
 fn a_gap_is_refused_and_changes_nothing() {
     support::run(async {
         let mut log = support::open(&SimDisk::new(), Origin::New).expect("a new log");

@@ -121,10 +121,17 @@ impl File {
             };
             let start = sector * SECTOR_BYTES;
             let end = (start + SECTOR_BYTES).min(now.len());
-            if let Some(bytes) = older.get(version)
-                && start < end
-            {
-                now[start..end].copy_from_slice(&bytes[..end - start]);
+            if start >= end {
+                continue;
+            }
+            let newer = self.sector(*sector);
+            let bytes = older.get(version).unwrap_or(&newer);
+            now[start..end].copy_from_slice(&bytes[..end - start]);
+            // Some disks tear within a sector: the front of the next version, the rest of this one.
+            if matches!(survival, Survival::AnySubset) && random.random_bool(0.25) {
+                let next = older.get(version + 1).unwrap_or(&newer);
+                let torn = start + random.random_range(0..=end - start);
+                now[start..torn].copy_from_slice(&next[..torn - start]);
             }
         }
         let len_version = match survival {
