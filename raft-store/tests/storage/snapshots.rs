@@ -10,6 +10,7 @@ use raft_store::storage::{
     open::Base,
     snapshot::{RECEIVING_MAX, SnapshotData, SnapshotError, SnapshotReceiver},
 };
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
     node::{Node, options, run, sim_seams},
@@ -157,6 +158,25 @@ fn what_a_peer_sends_is_believed_only_when_all_of_it_fits() {
             matches!(refused, Some(SnapshotError::Damaged { .. })),
             "{refused:?}"
         );
+
+        // A checksum that fits does not make a state of it, whatever the reader has to get through.
+        for at in (0..whole.len() - 16).step_by(41) {
+            let mut resealed = whole.clone();
+            resealed[at] ^= 0x81;
+            let (body, _) = whole.split_at(whole.len() - 16);
+            let checksum = xxh3_128(&resealed[..body.len()]);
+            resealed[body.len()..].copy_from_slice(&checksum.to_be_bytes());
+            let store = &node.opened.snapshots;
+            let mut receiver =
+                SnapshotReceiver::new(store, snapshot.meta(), snapshot.len(), checksum).expect("begin");
+            receiver.write(resealed.into()).await.expect("write");
+            let refused = receiver.finish().await.err();
+            let told = matches!(
+                refused,
+                Some(SnapshotError::Damaged { .. } | SnapshotError::Newer { .. })
+            );
+            assert!(told, "byte {at}: {refused:?}");
+        }
 
         // Announced as something else than it is.
         let mut meta = snapshot.meta().clone();
