@@ -78,6 +78,11 @@ pub fn sim_seams(disk: &SimDisk) -> Seams {
     seams(Arc::new(disk.clone()), Workers::Tasks, None)
 }
 
+/// Real files, without an image.
+pub fn real_seams_without_image() -> Seams {
+    seams(Arc::new(RealDisk), Workers::Threads, None)
+}
+
 /// Real files, and an image beside them.
 pub fn real_seams(image_dir: &Path) -> Seams {
     seams(Arc::new(RealDisk), Workers::Threads, Some(image_dir))
