@@ -260,11 +260,7 @@ impl Player {
                     key: asked,
                     fence_until_ms,
                 };
-                self.command(
-                    key(Operation::Claim, 99, number),
-                    d / 4 | 4,
-                    Body::Resolve(resolve),
-                )
+                self.command(key(Operation::Claim, 99, number), d | 64, Body::Resolve(resolve))
             }
             140..145 => of_sale(Body::OpenSale { sale: place }),
             145..148 => of_sale(Body::PauseSale { sale: place }),
