@@ -19,7 +19,11 @@ use common::{
     sim_net::SimNet,
     store::MemSnapshot,
 };
-use futures::{StreamExt, future::BoxFuture, stream};
+use futures::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use openraft::{
     BasicNode, RaftNetworkFactory,
     errors::RPCError,
@@ -30,9 +34,10 @@ use proto::internal as wire;
 use raft_store::{
     network::{Identity, METADATA_CLUSTER, METADATA_TARGET, Network, NetworkOptions, Peers},
     seams::{BoxConnection, Listener, Net},
+    service,
     types::{TypeConfig, Vote},
 };
-use tonic::{Code, Request};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// One node, not yet of any cluster, and a story.
 fn with_one_node(seed: u64, story: impl AsyncFnOnce(Node) + 'static) {
@@ -299,7 +304,7 @@ fn a_dead_peer_is_unreachable_and_dialled_at_a_bounded_pace() {
 }
 
 #[test]
-fn appends_are_pipelined_in_order_and_one_stream_serves_many_sessions() {
+fn appends_are_pipelined_in_order_on_one_connection() {
     with_one_node(14, async |node: Node| {
         let attempts = Arc::new(AtomicU64::new(0));
         let mut client = network(&attempts)
@@ -320,7 +325,8 @@ fn appends_are_pipelined_in_order_and_one_stream_serves_many_sessions() {
             }],
             leader_commit: None,
         };
-        // Far more than may be in flight, in one session, faster than one round trip each.
+        // Far more than may be in flight, in one session. Time is the simulation's: a thousand round trips
+        // of at least 2 ms each would take two seconds.
         let begun = tokio::time::Instant::now();
         let answers = client
             .stream_append(stream::iter((0..1_000).map(append)), option.clone())
@@ -335,7 +341,7 @@ fn appends_are_pipelined_in_order_and_one_stream_serves_many_sessions() {
             begun.elapsed()
         );
 
-        // Heartbeats after it: sessions of one, on the same connection and stream.
+        // Heartbeats after it: sessions of one, on the same connection.
         for _ in 0..10 {
             let session = client
                 .stream_append(stream::iter([append(999)]), option.clone())
@@ -364,6 +370,161 @@ fn appends_are_pipelined_in_order_and_one_stream_serves_many_sessions() {
         assert_eq!(session.collect::<Vec<_>>().await, [Ok(Ok(Some(log_id(1_000))))]);
         assert_eq!(node.state.batches().len(), 0, "nothing was committed");
     });
+}
+
+/// A peer that does with appends what it is told to.
+#[derive(Clone)]
+struct FakePeer {
+    conduct: Conduct,
+    streams: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Conduct {
+    /// Matches everything.
+    Good,
+    /// Takes everything and says nothing.
+    Silent,
+    /// Claims to have what it was never sent.
+    Mad,
+}
+
+type Answered<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl wire::raft_server::Raft for FakePeer {
+    type AppendStream = BoxStream<'static, Result<wire::AppendResponse, Status>>;
+    async fn append(&self, request: Request<Streaming<wire::AppendRequest>>) -> Answered<Self::AppendStream> {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        let conduct = self.conduct;
+        let answers = request.into_inner().filter_map(move |request| async move {
+            let last = request.ok()?.entries.last().and_then(|entry| entry.log_id);
+            let log_id = match conduct {
+                Conduct::Good => last,
+                Conduct::Silent => return None,
+                Conduct::Mad => last.map(|last| wire::LogId {
+                    index: last.index + 1,
+                    ..last
+                }),
+            };
+            let result = Some(wire::append_response::Result::Matched(wire::Matched { log_id }));
+            Some(Ok(wire::AppendResponse {
+                result,
+                conflict_log_id: None,
+            }))
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+    async fn vote(&self, _: Request<wire::VoteRequest>) -> Answered<wire::VoteResponse> {
+        Err(Status::unimplemented("appends only"))
+    }
+    async fn pre_vote(&self, _: Request<wire::VoteRequest>) -> Answered<wire::VoteResponse> {
+        Err(Status::unimplemented("appends only"))
+    }
+    async fn install_snapshot(
+        &self,
+        _: Request<Streaming<wire::SnapshotChunk>>,
+    ) -> Answered<wire::SnapshotResponse> {
+        Err(Status::unimplemented("appends only"))
+    }
+    async fn transfer_leader(
+        &self,
+        _: Request<wire::TransferLeaderRequest>,
+    ) -> Answered<wire::TransferLeaderResponse> {
+        Err(Status::unimplemented("appends only"))
+    }
+    async fn exchange_clock(&self, _: Request<wire::ClockReport>) -> Answered<wire::ClockReport> {
+        Err(Status::unimplemented("appends only"))
+    }
+}
+
+/// What eleven appends, each a session of its own, get from such a peer, and over how many streams.
+fn eleven_sessions(conduct: Conduct) -> (Vec<Result<(), RPCError<TypeConfig>>>, u64) {
+    let streams = Arc::new(AtomicU64::new(0));
+    let peer = FakePeer {
+        conduct,
+        streams: streams.clone(),
+    };
+    let results = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let gathered = results.clone();
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(16)
+        .max_message_latency(Duration::from_millis(4))
+        .simulation_duration(Duration::from_secs(60))
+        .build();
+    sim.host("n1", move || {
+        let peer = peer.clone();
+        async move {
+            let listener = SimNet.listen("0.0.0.0:7000").await?;
+            let server = service::server().add_service(wire::raft_server::RaftServer::new(peer));
+            server.serve_with_incoming(service::incoming(listener)).await?;
+            Ok(())
+        }
+    });
+    sim.client("test", async move {
+        let mut client = network(&Arc::default())
+            .new_client(1, &BasicNode::new(endpoint(1)))
+            .await;
+        let leader = Vote::new_committed(1, 9);
+        let log_id = raft_store::types::LogId {
+            leader_id: leader.leader_id,
+            index: 0,
+        };
+        let entry = raft_store::types::Entry {
+            log_id,
+            payload: openraft::EntryPayload::Blank,
+        };
+        for _ in 0..11 {
+            let entries = vec![entry.clone()];
+            let append = AppendEntriesRequest {
+                vote: leader,
+                prev_log_id: None,
+                entries,
+                leader_commit: None,
+            };
+            let option = RPCOption::new(Duration::from_millis(100));
+            let session = client.stream_append(stream::iter([append]), option).await?;
+            let answers: Vec<_> = session.collect().await;
+            assert_eq!(answers.len(), 1);
+            gathered.lock().unwrap().extend(answers.into_iter().map(|answer| {
+                answer.map(|answer| {
+                    assert_eq!(answer, Ok(Some(log_id)));
+                })
+            }));
+        }
+        Ok(())
+    });
+    sim.run().unwrap();
+    let results = results.lock().unwrap().clone();
+    (results, streams.load(Ordering::Relaxed))
+}
+
+#[test]
+fn a_stream_outlives_sessions_that_were_answered_and_no_others() {
+    let (results, streams) = eleven_sessions(Conduct::Good);
+    assert!(results.len() == 11 && results.iter().all(Result::is_ok));
+    assert_eq!(streams, 1, "heartbeats share a stream");
+
+    let (results, streams) = eleven_sessions(Conduct::Silent);
+    assert!(
+        results
+            .iter()
+            .all(|result| matches!(result, Err(RPCError::Timeout(_)))),
+        "{results:?}"
+    );
+    assert_eq!(
+        streams, 11,
+        "an answer that is still owed must not become another request's"
+    );
+
+    let (results, streams) = eleven_sessions(Conduct::Mad);
+    assert!(
+        results
+            .iter()
+            .all(|result| matches!(result, Err(RPCError::Unreachable(_)))),
+        "{results:?}"
+    );
+    assert_eq!(streams, 11);
 }
 
 #[test]
