@@ -92,6 +92,13 @@ where
     S: 'static,
     I: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
+    // openraft paces a dead peer by delaying the first request: only who asks for it before dialling is
+    // paced, and does not spin.
+    let mut input = input;
+    let Some(first) = input.next().await else {
+        return Ok(stream::empty().boxed());
+    };
+    let input = stream::iter([first]).chain(input);
     let wire = match client.wire.take().and_then(Wire::if_quiet) {
         Some(wire) => wire,
         None => {
