@@ -73,9 +73,6 @@ pub fn run(plan: Plan) -> Result<Trace, String> {
         match sim.step() {
             Ok(true) => return Ok(trace),
             Ok(false) => {
-                if std::env::var_os("HOLDFAST_TRACE").is_some() && sim.elapsed().as_millis() % 1_000 == 0 {
-                    eprintln!("at {:?}", sim.elapsed());
-                }
                 fault.step(&mut sim, &mut chance);
             }
             Err(error) => return Err(format!("seed {}: {error}; {again}\n{}", plan.seed, trace.text())),
@@ -114,7 +111,8 @@ impl Faults<'_> {
                     sim.repair(machine.name(), other);
                 }
             }
-            self.trace.note(format_args!("heal {}", machine.name()));
+            self.trace
+                .note_at(sim.elapsed(), format_args!("heal {}", machine.name()));
             return;
         }
         // The cluster is given a second to be founded; then there is a fault about every one.
