@@ -59,6 +59,11 @@ pub const KNOWN: &[Known] = &[
         "bytes",
         "with less free disk space than this, new claims are refused",
     ),
+    known(
+        "node.log_segment_bytes",
+        "bytes",
+        "size of a log segment, written full of zeros ahead",
+    ),
     known("node.heartbeat_ms", "ms", "how often a leader shows itself"),
     known(
         "node.election_ms_min",
