@@ -115,6 +115,7 @@ fn parse(status: u16, body: &[u8], retry_after_s: u64, granted: fn(Told) -> Answ
             more_until: problem.maybe_more_until,
         },
         Some("hold-gone") => Answer::Gone,
+        Some("key-fenced") => Answer::Fenced,
         Some("unknown-outcome") => Answer::Unknown { retry_after_s },
         Some("unavailable" | "rate-limited" | "sale-paused" | "not-open-yet") => {
             Answer::Later { retry_after_s }
@@ -145,7 +146,7 @@ mod tests {
             Answer::Confirmed(_)
         ));
         let until = r#","maybe_more_until":"2030-01-01T00:00:00Z""#;
-        let table: [(Vec<u8>, Answer); 6] = [
+        let table: [(Vec<u8>, Answer); 7] = [
             (
                 problem("sold-out", until),
                 Answer::SoldOut {
@@ -154,6 +155,7 @@ mod tests {
             ),
             (problem("sold-out", ""), Answer::SoldOut { more_until: None }),
             (problem("hold-gone", ""), Answer::Gone),
+            (problem("key-fenced", ""), Answer::Fenced),
             (
                 problem("unknown-outcome", ""),
                 Answer::Unknown { retry_after_s: 2 },

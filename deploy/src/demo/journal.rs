@@ -61,6 +61,8 @@ pub enum Answer {
     },
     /// The hold was over before the confirm.
     Gone,
+    /// The key had no effect and never will; a new one is needed.
+    Fenced,
     /// It may have happened or not; the same key tells.
     Unknown {
         /// Seconds to wait.

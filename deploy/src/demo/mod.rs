@@ -290,13 +290,18 @@ async fn sell(
         u64::from(options.units * STRIKE_PERCENT).div_ceil(100).max(1),
     ));
     let crowd = Arc::new(Crowd {
-        door: Door::new(&door, SALE, shoppers::CALLERS_MAX)?,
+        door: Door::new(
+            &door,
+            SALE,
+            shoppers::CALLERS_MAX + shoppers::PLATFORM_CALLERS_MAX,
+        )?,
         journal: Journal::create(&dir.join("journal.jsonl"))?,
         tally: Arc::clone(&tally),
         platform: shoppers::bearer(&secret, "demo-platform", Role::Platform),
         secret,
         seed: options.seed,
         gate: Semaphore::new(shoppers::CALLERS_MAX),
+        platform_gate: Semaphore::new(shoppers::PLATFORM_CALLERS_MAX),
     });
     let live = Live::new(SALE, options.units);
     let outcome = tokio::select! {

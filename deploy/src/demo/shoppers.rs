@@ -2,7 +2,8 @@
 //!
 //! Each shopper is a task with random numbers of its own, drawn from the demo's seed. One shopper has one
 //! idempotency key for claiming, kept over every refusal, silence and unknown outcome, because a key makes
-//! at most one claim; only a hold that ran out before the confirm makes him start over with the next key.
+//! at most one claim. He takes a new key only when the old one is spent for certain: its hold ran out before
+//! the confirm, or the store says that it was given up without effect.
 
 use std::{
     sync::{
@@ -27,8 +28,12 @@ use super::{
 };
 use crate::exit::Failure;
 
-/// HTTP requests under way at one time.
+/// Shoppers' HTTP requests under way at one time.
 pub const CALLERS_MAX: usize = 256;
+
+/// The platform's confirms under way at one time. They do not queue behind shoppers, or on a slow machine
+/// holds would run out in that queue and nothing would ever be sold.
+pub const PLATFORM_CALLERS_MAX: usize = 64;
 
 /// Time over which the crowd builds up: slowly at first, so that the leader is killed in the middle of it.
 const ARRIVAL: Duration = Duration::from_secs(4);
@@ -119,8 +124,10 @@ pub struct Crowd {
     pub seed: u64,
     /// The platform's `Authorization` header.
     pub platform: String,
-    /// At most so many requests at a time.
+    /// At most so many claims at a time.
     pub gate: Semaphore,
+    /// At most so many confirms at a time.
+    pub platform_gate: Semaphore,
 }
 
 /// Runs the whole crowd; ends when everybody has a unit, walked away, or was told that nothing will return.
@@ -148,6 +155,8 @@ struct Shopper<'a> {
 /// How claiming ended.
 enum Claimed {
     Held(Told),
+    /// Not with this key: it had no effect and never will.
+    Spent,
     /// Nothing will return.
     Never,
 }
@@ -168,8 +177,10 @@ impl<'a> Shopper<'a> {
         );
         for attempt in 1_u32.. {
             let key = format!("s{}-u{}-claim-{attempt}", self.crowd.seed, self.user);
-            let Claimed::Held(claim) = self.claim(&token, &key).await? else {
-                return Ok(());
+            let claim = match self.claim(&token, &key).await? {
+                Claimed::Held(claim) => claim,
+                Claimed::Spent => continue,
+                Claimed::Never => return Ok(()),
             };
             if abandons {
                 return Ok(());
@@ -198,6 +209,7 @@ impl<'a> Shopper<'a> {
             };
             match answer {
                 Answer::Claim(told) => return Ok(Claimed::Held(told)),
+                Answer::Fenced => return Ok(Claimed::Spent),
                 Answer::SoldOut { more_until: None } => return Ok(Claimed::Never),
                 Answer::SoldOut {
                     more_until: Some(until),
@@ -215,7 +227,7 @@ impl<'a> Shopper<'a> {
         loop {
             let crowd = self.crowd;
             let answer = {
-                let _turn = crowd.gate.acquire().await.map_err(|_| closed())?;
+                let _turn = crowd.platform_gate.acquire().await.map_err(|_| closed())?;
                 let (status, answer) = crowd.door.confirm(&crowd.platform, key, claim).await;
                 crowd
                     .journal

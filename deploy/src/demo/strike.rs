@@ -1,6 +1,6 @@
 //! The strike: SIGKILL to the leader in the middle of the sale, and its return.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use client::Client;
 use tokio::time::{Instant, sleep};
@@ -18,16 +18,21 @@ const AWAY: Duration = Duration::from_secs(2);
 /// Waits for the middle of the sale, kills the leader, waits for the next one, starts the killed one again.
 pub async fn run(nodes: &mut [Process], client: &Client, tally: &Tally, live: &Live) -> Result<(), Failure> {
     // Whoever leads is known beforehand, so that the blow falls in the middle and not after it.
-    let killed = {
-        let mut middle = std::pin::pin!(tally.middle.notified());
+    let leads = Cell::new(leader(client, None).await?);
+    let watch = async {
         loop {
-            let leads = leader(client, None).await?;
-            tokio::select! {
-                () = &mut middle => break leads,
-                () = sleep(ASK_PAUSE) => {}
+            sleep(ASK_PAUSE).await;
+            match leader(client, None).await {
+                Ok(id) => leads.set(id),
+                Err(failure) => return failure,
             }
         }
     };
+    tokio::select! {
+        () = tally.middle.notified() => {}
+        failure = watch => return Err(failure),
+    }
+    let killed = leads.get();
     let index = usize::try_from(killed).ok().and_then(|id| id.checked_sub(1));
     let node = index
         .and_then(|index| nodes.get_mut(index))
