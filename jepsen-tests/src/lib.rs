@@ -1,6 +1,8 @@
 //! What a correctness reviewer runs.
 //!
 //! [`simulation`] runs whole clusters of the real node inside one thread, where disk, network, clocks and
-//! chance all follow from one seed: a run that failed can be run again, to the byte.
+//! chance all follow from one seed: a run that failed can be run again, to the byte. [`processes`] runs
+//! nodes of the shipped binary, to be killed.
 
+pub mod processes;
 pub mod simulation;

@@ -105,10 +105,13 @@ impl Reads {
 
     /// How old the applied state is at most; `None` when that is not known.
     pub fn age(&self) -> Option<Duration> {
-        if let Ok(leader) = self.raft.as_leader()
-            && let Some(acked) = leader.last_quorum_acked()
-        {
-            return Some(acked.elapsed());
+        if let Ok(leader) = self.raft.as_leader() {
+            // A sole voter is its own quorum, which openraft does not report.
+            let sole = self.raft.voter_ids().count() == 1;
+            return leader
+                .last_quorum_acked()
+                .map(|acked| acked.elapsed())
+                .or(sole.then_some(Duration::ZERO));
         }
         let mut reports = self.reports.lock().expect("no code panics while holding it");
         self.settle(&mut reports);

@@ -8,6 +8,8 @@ use inventory_machine::{
 };
 use tokio::sync::oneshot;
 
+use crate::log_clock::Stamp;
+
 /// One command, checked and hashed: ready to be encoded. Sales are named by their place in the frame's list.
 #[derive(Clone, Debug)]
 pub struct PreparedCommand {
@@ -213,6 +215,9 @@ pub(super) struct Waiting {
     pub answers: Vec<Answer>,
     /// Commands proposed so far.
     pub proposed: usize,
+    /// The times of the first entry that answered. Callers take a refusal for final by them: a later entry's
+    /// would leave a gap in which a straggler of theirs may still apply.
+    pub stamp: Option<Stamp>,
     /// Why the commands not proposed so far never will be.
     pub given_up: Option<Unsubmitted>,
 }

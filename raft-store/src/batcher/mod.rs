@@ -106,6 +106,8 @@ struct Span {
 /// One entry's way home.
 struct Landed {
     spans: Vec<Span>,
+    /// What it was stamped with.
+    stamp: Stamp,
     /// `None`: it is not known what became of the entry.
     applied: Option<(LogId, Vec<Reply>)>,
 }
@@ -216,6 +218,7 @@ impl Batcher {
                     reply,
                     answers,
                     proposed: 0,
+                    stamp: None,
                     given_up: None,
                 });
                 if log_now_ms.is_none() {
@@ -368,7 +371,11 @@ impl Batcher {
                 // Whatever raft says after it took the entry, the entry may yet commit.
                 Ok(Err(_)) | Err(_) => None,
             };
-            Landed { spans, applied }
+            Landed {
+                spans,
+                stamp,
+                applied,
+            }
         });
         self.flying.push_back(landed.boxed());
     }
@@ -379,17 +386,10 @@ impl Batcher {
             Some((log_id, replies)) => (Some(log_id), replies.into_iter()),
             None => (None, Vec::new().into_iter()),
         };
-        let newest = self.parts.clock.newest();
-        let position = Position {
-            applied_index: log_id.as_ref().map_or(0, |log_id| log_id.index),
-            term: log_id
-                .as_ref()
-                .map_or(0, |log_id| log_id.committed_leader_id().term),
-            log_time_ms: newest.log_time_ms,
-            wall_time_ms: newest.wall_time_ms,
-        };
+        let applied_index = log_id.as_ref().map_or(0, |log_id| log_id.index);
         for span in landed.spans {
             let waiting = &mut self.frames[span.frame];
+            waiting.stamp.get_or_insert(landed.stamp);
             for command in &waiting.frame.commands[span.first..span.first + span.count] {
                 self.in_flight.remove(command);
                 waiting.answers.push(match replies.next() {
@@ -400,7 +400,9 @@ impl Batcher {
                 });
             }
             if waiting.answers.len() == waiting.frame.commands.len() {
-                send(self.frames.remove(span.frame), position);
+                let waiting = self.frames.remove(span.frame);
+                let position = self.position(&waiting, applied_index);
+                send(waiting, position);
             } else if let Some(why) = waiting.given_up {
                 self.give_up(span.frame, why);
             }
@@ -421,14 +423,19 @@ impl Batcher {
         let lane = Lane::of(&waiting.frame);
         let waiting = self.frames.remove(id);
         self.door.left(lane, missing);
-        let newest = self.parts.clock.newest();
-        let position = Position {
-            applied_index: 0,
-            term: self.term(),
-            log_time_ms: newest.log_time_ms,
-            wall_time_ms: newest.wall_time_ms,
-        };
+        let position = self.position(&waiting, 0);
         send(waiting, position);
+    }
+
+    /// What the answers to a frame reflect.
+    fn position(&self, waiting: &Waiting, applied_index: u64) -> Position {
+        let stamp = waiting.stamp.unwrap_or_else(|| self.parts.clock.newest());
+        Position {
+            applied_index,
+            term: self.term(),
+            log_time_ms: stamp.log_time_ms,
+            wall_time_ms: stamp.wall_time_ms,
+        }
     }
 
     /// Lets the log know what time it is when a deadline or an hour is due, and once a second while

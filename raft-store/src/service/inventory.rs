@@ -184,14 +184,14 @@ impl InventoryService {
         self.0.reads.shared().read(Machine::founding)
     }
 
+    /// What an answer reflects that needed no entry: the applied state, never a later time.
     fn position_now(&self) -> Position {
-        let newest = self.0.clock.newest();
-        Position {
-            applied_index: *self.0.reads.shared().applied().borrow(),
+        self.0.reads.shared().read(|machine| Position {
+            applied_index: machine.applied_index(),
             term: 0,
-            log_time_ms: newest.log_time_ms,
-            wall_time_ms: newest.wall_time_ms,
-        }
+            log_time_ms: machine.log_time_ms(),
+            wall_time_ms: machine.wall_time_ms(),
+        })
     }
 
     fn hint(&self) -> LeaderHint {
@@ -447,9 +447,8 @@ impl Inventory for InventoryService {
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
-        let shared = self.0.reads.shared().clone();
         Ok(Response::new(
-            watch::watch(&self.0.feed, shared, request)?.boxed(),
+            watch::watch(&self.0.feed, self.0.reads.clone(), request)?.boxed(),
         ))
     }
 }

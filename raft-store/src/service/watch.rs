@@ -1,24 +1,44 @@
 //! Watch: committed changes in order from an index on, as a stream.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use futures::{Stream, stream};
 use proto::v1;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::{invalid, outcome, prepare, refusal};
+use super::{invalid, not_leader, outcome, prepare, refusal};
 use crate::{
     batcher::frame::Position,
-    storage::{
-        feed::{Compacted, Cursor, Feed},
-        state::SharedState,
-    },
+    reads::Reads,
+    storage::feed::{Compacted, Cursor, Feed},
 };
+
+/// A node that has not kept up for this long ends its watches, so that watchers look for another one; in ms.
+/// Several clock exchanges: one lost report is no reason.
+const STALE_MS_MAX: u64 = 5_000;
+
+/// How often that is looked at, in ms.
+const STALE_LOOK_MS: u64 = 1_000;
+
+/// Returns when this node's state is stale: it may be cut off, and silence would look like peace.
+async fn stale(reads: &Reads) {
+    let mut fresh_at = Instant::now();
+    while fresh_at.elapsed() < Duration::from_millis(STALE_MS_MAX) {
+        tokio::time::sleep(Duration::from_millis(STALE_LOOK_MS)).await;
+        if reads
+            .age()
+            .is_some_and(|age| age < Duration::from_millis(STALE_MS_MAX))
+        {
+            fresh_at = Instant::now();
+        }
+    }
+}
 
 /// One watcher.
 struct Watcher {
     cursor: Cursor,
-    shared: SharedState,
+    reads: Reads,
     /// Only this sale's events, when given.
     sale_id: Option<String>,
     /// Ids of sales seen, by number: a sale keeps both for ever.
@@ -31,7 +51,7 @@ struct Watcher {
 /// `OUT_OF_RANGE` with `first_index` when the history asked for is gone, `INVALID_ARGUMENT` for a bad sale id.
 pub fn watch(
     feed: &Feed,
-    shared: SharedState,
+    reads: Reads,
     request: v1::WatchRequest,
 ) -> Result<impl Stream<Item = Result<v1::WatchResponse, Status>> + Send + use<>, Status> {
     let v1::WatchRequest {
@@ -53,7 +73,7 @@ pub fn watch(
         .map_err(|error| compacted(&error))?;
     let watcher = Watcher {
         cursor,
-        shared,
+        reads,
         sale_id,
         names: HashMap::new(),
     };
@@ -66,7 +86,10 @@ pub fn watch(
 impl Watcher {
     async fn next(&mut self) -> Result<v1::WatchResponse, Status> {
         loop {
-            let chunks = self.cursor.next().await.map_err(|error| compacted(&error))?;
+            let chunks = tokio::select! {
+                chunks = self.cursor.next() => chunks.map_err(|error| compacted(&error))?,
+                () = stale(&self.reads) => return Err(not_leader("")),
+            };
             let mut events = Vec::new();
             for chunk in &chunks {
                 for event in chunk.events() {
@@ -83,7 +106,7 @@ impl Watcher {
     }
 
     fn respond(&self, events: Vec<v1::Event>) -> v1::WatchResponse {
-        let (sale, position) = self.shared.read(|machine| {
+        let (sale, position) = self.reads.shared().read(|machine| {
             let sale = self
                 .sale_id
                 .as_ref()
@@ -109,7 +132,7 @@ impl Watcher {
         if sale_number == 0 {
             return String::new();
         }
-        let shared = &self.shared;
+        let shared = self.reads.shared();
         self.names
             .entry(sale_number)
             .or_insert_with(|| {
