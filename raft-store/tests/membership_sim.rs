@@ -8,8 +8,8 @@ use common::{
     Node, batch, cluster_client, eventually, reason,
     scenario::{Partition, leader_of},
     sim::{Nodes, SimPartition, endpoint, running, simulation},
-    sim_net::SimNet,
 };
+use jepsen_tests::simulation::net::SimNet;
 use openraft::async_runtime::watch::WatchReceiver;
 use proto::v1::{self, cluster_client::ClusterClient};
 use raft_store::types::NodeId;

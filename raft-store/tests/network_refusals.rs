@@ -16,7 +16,6 @@ use common::{
     Node, batch, eventually, raft_client, reason,
     scenario::{form, leader_of},
     sim::{endpoint, running, simulation},
-    sim_net::SimNet,
     store::MemSnapshot,
 };
 use futures::{
@@ -24,6 +23,7 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
+use jepsen_tests::simulation::net::SimNet;
 use openraft::{
     BasicNode, RaftNetworkFactory,
     errors::RPCError,

@@ -42,7 +42,7 @@ pub struct CreateArgs {
     #[arg(value_parser = values::name)]
     user: String,
     /// Units, all or nothing
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=values::UNITS_MAX))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=values::QUANTITY_MAX))]
     quantity: u32,
     /// Confirm at once, without a hold
     #[arg(long)]

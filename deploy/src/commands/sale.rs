@@ -56,7 +56,7 @@ pub struct CreateArgs {
     #[arg(long, value_parser = values::hold_ms, value_name = "DURATION")]
     hold: Option<u64>,
     /// Most units of one user
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=values::UNITS_MAX))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=values::QUANTITY_MAX))]
     per_user: u32,
     /// Open at once
     #[arg(long, conflicts_with = "opens_at")]

@@ -6,6 +6,8 @@ use client::Cursor;
 
 /// Most units of one sale.
 pub const UNITS_MAX: i64 = 100_000_000;
+/// Most units of one claim: what its record has room for.
+pub const QUANTITY_MAX: i64 = 65_535;
 /// Longest id, user or key, bytes.
 const NAME_BYTES_MAX: usize = 64;
 const HOLD_MIN: Duration = Duration::from_secs(1);

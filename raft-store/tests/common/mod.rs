@@ -3,7 +3,6 @@
 
 pub mod scenario;
 pub mod sim;
-pub mod sim_net;
 pub mod store;
 
 use std::{

@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
+use jepsen_tests::simulation::net::SimNet;
 use raft_store::{raft_config::RaftOptions, runtime, types::NodeId};
 
-use super::{Disk, Node, eventually, scenario::Partition, sim_net::SimNet, start};
+use super::{Disk, Node, eventually, scenario::Partition, start};
 
 /// The port every node listens on.
 pub const PORT: u16 = 7_000;
