@@ -200,18 +200,6 @@ impl Cluster {
             .unwrap_or_default())
     }
 
-    /// Commands in each entry of late, as the leader counts.
-    ///
-    /// # Errors
-    /// A node does not answer.
-    pub async fn commands_per_entry(&self) -> Result<f64, Failure> {
-        let statuses = self.statuses().await.doing("asking the nodes")?;
-        Ok(statuses
-            .iter()
-            .map(|status| status.commands_per_entry)
-            .fold(0.0, f64::max))
-    }
-
     async fn statuses(&self) -> Result<Vec<NodeStatus>, Error> {
         let mut statuses = Vec::new();
         for endpoint in self.endpoints() {

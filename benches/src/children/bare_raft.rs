@@ -94,13 +94,13 @@ async fn serve(id: u64, dir: PathBuf) -> Result<(), Failure> {
     let mut requests = super::requests();
     loop {
         tokio::select! {
-            request = requests.next_line() => match request {
-                Ok(Some(request)) => match answer(&raft, &request).await {
+            request = requests.recv() => {
+                let Some(request) = request else { return Ok(()) };
+                match answer(&raft, &request).await {
                     Ok(answer) => println!("{answer}"),
                     Err(failure) => println!("error {failure}"),
-                },
-                Ok(None) | Err(_) => return Ok(()),
-            },
+                }
+            }
             ended = &mut server => return Err(Failure::new("serving", format!("it ended: {ended:?}"))),
         }
     }

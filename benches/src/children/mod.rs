@@ -8,8 +8,8 @@ pub mod node;
 use std::future::Future;
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines, Stdin},
     runtime::{Builder, Runtime},
+    sync::mpsc,
 };
 
 use crate::failure::{Doing, Failure};
@@ -27,14 +27,24 @@ fn runtime() -> Result<Runtime, Failure> {
 }
 
 /// The lines that the harness says; they end when the harness does.
-fn requests() -> Lines<BufReader<Stdin>> {
-    BufReader::new(tokio::io::stdin()).lines()
+fn requests() -> mpsc::Receiver<String> {
+    let (sender, requests) = mpsc::channel(1);
+    // A thread of its own, because a runtime waits for its reads, and this one may never return.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            let Ok(line) = line else { return };
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    requests
 }
 
 /// Serves until the harness has said all, or until what is served ends by itself, which is a failure.
 async fn until_told(serving: impl Future<Output = Failure>) -> Result<(), Failure> {
     let mut requests = requests();
-    let told = async { while let Ok(Some(_)) = requests.next_line().await {} };
+    let told = async { while requests.recv().await.is_some() {} };
     tokio::select! {
         () = told => Ok(()),
         failure = serving => Err(failure),
