@@ -1,14 +1,82 @@
-//! The Rust client of Holdfast (contract; the implementation follows).
+//! The Rust client of Holdfast: finds and follows the leader, gathers concurrent calls into frames,
+//! and tries again what is safe to try again.
+//!
+//! ```no_run
+//! use client::{Client, Error, Grant};
+//!
+//! # async fn example() -> Result<(), Error> {
+//! // Any of the nodes will do; the others are learned from it.
+//! let client = Client::connect(["127.0.0.1:7401", "127.0.0.1:7402"]).await?;
+//!
+//! // Choose the key and save it first: whatever happens, the same key never buys twice.
+//! let claimed = match client.claim("hot", "alice").key("order-4711").send().await {
+//!     Ok(claimed) => claimed,
+//!     // Nothing happened: sold out, not open, and so on. The same key may try again later.
+//!     Err(Error::Rejected(why)) => return Err(Error::Rejected(why)),
+//!     // It may have happened: sending again with the same key finds out.
+//!     Err(Error::Unknown { .. }) => client.claim("hot", "alice").key("order-4711").send().await?,
+//!     Err(error) => return Err(error),
+//! };
+//! // `Repeated` is this key's own claim again; `Already` is another one, at the user's limit.
+//! assert_ne!(claimed.grant, Grant::Unspecified);
+//!
+//! // The unit is held until the deadline; confirmed, it is sold.
+//! let (claim, _) = client
+//!     .confirm(claimed.claim.claim_id, claimed.claim.fencing_token)
+//!     .key("order-4711-confirm")
+//!     .send()
+//!     .await?;
+//! println!("sold: rank {} at log index {}", claim.rank, claim.receipt.log_index);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The road of a call
+//! [`request`](TakeRequest) makes the command and encodes it once; `call` carries it out under the rules
+//! of `retry`; `stream` puts it into the frame that is about to leave, on one pipelined stream that all
+//! clones share; `leader` knows where to. Reads and operators' calls are plain unary calls.
+//!
+//! # Invariants
+//! - One key per call, the same on every attempt. An unknown outcome is never tried with a new key.
+//! - [`Error::Unavailable`] means never proposed, [`Error::Rejected`] means it did not happen and, whatever
+//!   attempts went before, will not happen; everything else that fails is [`Error::Unknown`].
+//! - Every queue is bounded: a call that finds it full fails at once.
+//!
+//! # Left out
+//! Documents: the checkout that lives in them brings their calls. TLS: a [`Connector`] may bring it.
 
 pub mod cluster;
 pub mod error;
 pub mod model;
 
-use std::sync::Arc;
+mod call;
+mod convert;
+mod frame;
+mod leader;
+mod queue;
+mod reads;
+mod request;
+mod retry;
+mod stream;
+mod watch;
+
+use std::{sync::Arc, time::Duration};
 
 pub use error::{Error, Reason, Rejected};
 use futures::{future::BoxFuture, stream::BoxStream};
 pub use model::*;
+use proto::v1::{SaleRef, SaleUnits, Settle, Take, command::Body};
+
+use crate::{call::Shared, leader::Nodes, retry::Budget, stream::Lane};
+
+/// How long one call may take in all, retries included, unless set otherwise: longer than a failover.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Longest timeout of a call: by then any attempt is dead in log time, and its fence may be, too.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// Who asks where neither the call nor the builder says.
+const PRINCIPAL_DEFAULT: &str = "client";
 
 /// A connection that a connector made.
 pub trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static {}
@@ -19,168 +87,223 @@ pub type Connector = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Bo
 
 /// Settings of a client.
 #[derive(Clone, Default)]
-pub struct Builder {}
+pub struct Builder {
+    endpoints: Vec<String>,
+    timeout: Option<Duration>,
+    principal: Option<String>,
+    connector: Option<Connector>,
+}
 
 impl Builder {
     /// `host:port` of any nodes; the rest is learned from them.
-    pub fn endpoints(self, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let _ = endpoints.into_iter().map(Into::into).collect::<Vec<String>>();
-        todo!()
+    pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.endpoints = endpoints.into_iter().map(Into::into).collect();
+        self
     }
-    /// How long one call may take in all, retries included. Default 5 s.
-    pub fn timeout(self, timeout: std::time::Duration) -> Self {
-        let _ = timeout;
-        todo!()
+
+    /// How long one call may take in all, retries included. Default 5 s, at most 60 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
     }
+
     /// Who asks, where a call does not say. Default `client`.
-    pub fn principal(self, principal: impl Into<String>) -> Self {
-        let _ = principal.into();
-        todo!()
+    pub fn principal(mut self, principal: impl Into<String>) -> Self {
+        self.principal = Some(principal.into());
+        self
     }
+
     /// Opens connections; default TCP.
-    pub fn connector(self, connector: Connector) -> Self {
-        let _ = connector;
-        todo!()
+    pub fn connector(mut self, connector: Connector) -> Self {
+        self.connector = Some(connector);
+        self
     }
-    /// Makes the client; connects when first used. Errors only on malformed endpoints.
+
+    /// Makes the client; connects when first used, on the tokio runtime that uses it first.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`]: no endpoints, or malformed ones; or a timeout of zero or above 60 s.
     pub fn build(self) -> Result<Client, Error> {
-        todo!()
+        let timeout = self.timeout.unwrap_or(TIMEOUT_DEFAULT);
+        if timeout.is_zero() || timeout > TIMEOUT_MAX {
+            return Err(Error::invalid(format!(
+                "a timeout of {timeout:?}: give more than zero and at most {TIMEOUT_MAX:?}"
+            )));
+        }
+        let nodes = Nodes::new(self.endpoints, self.connector.unwrap_or_else(leader::tcp))?;
+        let shared = Shared {
+            nodes: Arc::new(nodes),
+            lane: Arc::new(Lane::new()),
+            budget: Budget::default(),
+            timeout,
+            principal: self.principal.unwrap_or_else(|| PRINCIPAL_DEFAULT.to_string()),
+        };
+        Ok(Client {
+            shared: Arc::new(shared),
+        })
     }
 }
 
 /// A client: cheap to clone; clones share connections and frames.
 #[derive(Clone)]
-pub struct Client {}
+pub struct Client {
+    shared: Arc<Shared>,
+}
 
 impl Client {
     /// A client of the nodes at these `host:port`, checked to reach at least one.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`]: malformed endpoints. [`Error::Unavailable`]: no node answers.
     pub async fn connect(endpoints: impl IntoIterator<Item = impl Into<String>>) -> Result<Client, Error> {
-        let _ = endpoints.into_iter().map(Into::into).collect::<Vec<String>>();
-        todo!()
+        let client = Client::builder().endpoints(endpoints).build()?;
+        client.check().await?;
+        Ok(client)
     }
+
+    /// Checks that at least one node answers, whether or not any leads.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: none does.
+    pub async fn check(&self) -> Result<(), Error> {
+        let statuses = self.cluster().status_all().await;
+        let mut failed = Vec::new();
+        for (endpoint, status) in statuses {
+            match status {
+                Ok(_) => return Ok(()),
+                // Transport errors name the endpoint already.
+                Err(error) if error.to_string().contains(&endpoint) => failed.push(error.to_string()),
+                Err(error) => failed.push(format!("{endpoint}: {error}")),
+            }
+        }
+        Err(Error::unavailable(format!(
+            "no node answers: {}",
+            failed.join("; ")
+        )))
+    }
+
     /// Settings other than the defaults.
     pub fn builder() -> Builder {
-        todo!()
+        Builder::default()
     }
+
     /// Claims units for a user: `.quantity(n).key(k).send().await`.
     pub fn claim(&self, sale_id: impl Into<String>, user: impl Into<String>) -> TakeRequest {
-        let _ = (sale_id.into(), user.into());
-        todo!()
+        let take = Take {
+            sale_id: sale_id.into(),
+            user: user.into(),
+            quantity: 1,
+        };
+        TakeRequest::new(self.shared.clone(), Body::Claim(take))
     }
+
     /// Claims and confirms at once.
     pub fn decrement(&self, sale_id: impl Into<String>, user: impl Into<String>) -> TakeRequest {
-        let _ = (sale_id.into(), user.into());
-        todo!()
+        let take = Take {
+            sale_id: sale_id.into(),
+            user: user.into(),
+            quantity: 1,
+        };
+        TakeRequest::new(self.shared.clone(), Body::Decrement(take))
     }
-    /// Many claims in full frames, for bulk; answers in order.
+
+    /// Many claims in full frames, for bulk; answers in order, each what `claim` would have given.
+    ///
+    /// The timeout counts for each frame from when it is sent, not for the whole.
     pub async fn claim_many(&self, sale_id: &str, claims: &[BulkClaim]) -> Vec<Result<Claimed, Error>> {
-        let _ = (sale_id, claims);
-        todo!()
+        self.shared.claim_many(sale_id, claims).await
     }
+
     /// Makes a held claim final.
     pub fn confirm(&self, claim_id: impl Into<String>, fencing_token: u64) -> SettleRequest {
-        let _ = (claim_id.into(), fencing_token);
-        todo!()
+        self.settle(claim_id, fencing_token, Body::Confirm)
     }
+
     /// Gives a held claim back.
     pub fn release(&self, claim_id: impl Into<String>, fencing_token: u64) -> SettleRequest {
-        let _ = (claim_id.into(), fencing_token);
-        todo!()
+        self.settle(claim_id, fencing_token, Body::Release)
     }
+
     /// Begins a checkout: extends the hold once.
     pub fn extend(&self, claim_id: impl Into<String>, fencing_token: u64) -> SettleRequest {
-        let _ = (claim_id.into(), fencing_token);
-        todo!()
+        self.settle(claim_id, fencing_token, Body::Extend)
     }
+
     /// Takes a confirmed claim back.
     pub fn cancel(&self, claim_id: impl Into<String>, fencing_token: u64) -> SettleRequest {
-        let _ = (claim_id.into(), fencing_token);
-        todo!()
+        self.settle(claim_id, fencing_token, Body::Cancel)
     }
+
+    fn settle(
+        &self,
+        claim_id: impl Into<String>,
+        fencing_token: u64,
+        body: impl FnOnce(Settle) -> Body,
+    ) -> SettleRequest {
+        let settle = Settle {
+            claim_id: claim_id.into(),
+            fencing_token,
+        };
+        SettleRequest::new(self.shared.clone(), body(settle))
+    }
+
     /// Creates a sale.
     pub fn create_sale(&self, sale: NewSale) -> SaleRequest {
-        let _ = sale;
-        todo!()
+        self.sale(Body::CreateSale(convert::new_sale(sale)))
     }
+
     /// Opens a sale.
     pub fn open_sale(&self, sale_id: impl Into<String>) -> SaleRequest {
-        let _ = sale_id.into();
-        todo!()
+        self.sale(Body::OpenSale(SaleRef {
+            sale_id: sale_id.into(),
+        }))
     }
+
     /// Pauses a sale.
     pub fn pause_sale(&self, sale_id: impl Into<String>) -> SaleRequest {
-        let _ = sale_id.into();
-        todo!()
+        self.sale(Body::PauseSale(SaleRef {
+            sale_id: sale_id.into(),
+        }))
     }
+
     /// Closes a sale for good.
     pub fn close_sale(&self, sale_id: impl Into<String>) -> SaleRequest {
-        let _ = sale_id.into();
-        todo!()
+        self.sale(Body::CloseSale(SaleRef {
+            sale_id: sale_id.into(),
+        }))
     }
+
     /// Adds units.
     pub fn restock(&self, sale_id: impl Into<String>, units: u32) -> SaleRequest {
-        let _ = (sale_id.into(), units);
-        todo!()
+        self.sale(Body::Restock(SaleUnits {
+            sale_id: sale_id.into(),
+            units,
+        }))
     }
+
     /// Takes available units out.
     pub fn withdraw(&self, sale_id: impl Into<String>, units: u32) -> SaleRequest {
-        let _ = (sale_id.into(), units);
-        todo!()
+        self.sale(Body::Withdraw(SaleUnits {
+            sale_id: sale_id.into(),
+            units,
+        }))
     }
-    /// One sale.
-    pub async fn get_sale(&self, sale_id: &str, consistency: Consistency) -> Result<(Sale, Position), Error> {
-        let _ = (sale_id, consistency);
-        todo!()
+
+    fn sale(&self, body: Body) -> SaleRequest {
+        SaleRequest::new(self.shared.clone(), body)
     }
-    /// Sales after `after` in id order.
-    pub async fn list_sales(
-        &self,
-        after: Option<&str>,
-        limit: u32,
-        consistency: Consistency,
-    ) -> Result<(Vec<Sale>, Position), Error> {
-        let _ = (after, limit, consistency);
-        todo!()
-    }
-    /// One claim and the sale it belongs to; when `user` is given, only if it is his.
-    pub async fn get_claim(
-        &self,
-        claim_id: &str,
-        user: Option<&str>,
-        consistency: Consistency,
-    ) -> Result<(Claim, String, Position), Error> {
-        let _ = (claim_id, user, consistency);
-        todo!()
-    }
-    /// Claims of a sale from a rank (from one) on.
-    pub async fn list_claims(
-        &self,
-        sale_id: &str,
-        rank_from: u32,
-        limit: u32,
-        consistency: Consistency,
-    ) -> Result<(Vec<Claim>, Position), Error> {
-        let _ = (sale_id, rank_from, limit, consistency);
-        todo!()
-    }
-    /// What became of a key. `principal` is the user for claims.
-    pub async fn resolve(
-        &self,
-        sale_id: &str,
-        operation: Operation,
-        key: &str,
-        principal: &str,
-    ) -> Result<Resolution, Error> {
-        let _ = (sale_id, operation, key, principal);
-        todo!()
-    }
+
     /// Committed changes in order from a cursor on, resumed by itself over failovers: no gap, no repeat.
+    ///
+    /// An `Err(Unavailable)` says that no node has been reachable for a whole timeout; the watch goes on
+    /// when polled again. An `Err(Rejected)` ends it: when history before the cursor is gone, its
+    /// `value` is the first index that can still be watched from.
     pub fn watch(&self, from: Cursor, sale_id: Option<&str>) -> BoxStream<'static, Result<Update, Error>> {
-        let _ = (from, sale_id);
-        todo!()
+        watch::watch(self.shared.clone(), from, sale_id)
     }
+
     /// Operators' calls.
     pub fn cluster(&self) -> cluster::Cluster {
-        todo!()
+        cluster::Cluster::new(self.shared.clone())
     }
 }

@@ -1,7 +1,9 @@
-//! What calls take and give.
+//! What calls take and give: plain data, the wire's types where they say it well already.
+//!
+//! Deadlines and `not_after` are in log time; a [`Position`] carries log time and agreed wall time of
+//! one moment, which turns the one into the other.
 
-use crate::Error;
-
+pub use crate::request::{SaleRequest, SettleRequest, TakeRequest};
 pub use proto::v1::{
     ClaimStatus, Grant, Member, Operation, Position, Receipt, SaleStatus, StateHashResponse as StateHash,
     StatusResponse as NodeStatus, event::Kind as EventKind,
@@ -132,74 +134,6 @@ pub struct BulkClaim {
     pub key: String,
     /// Units.
     pub quantity: u32,
-}
-
-/// A claim or decrement being built. Without a key a random one is made (and repeated on retries).
-#[must_use = "nothing is sent before send()"]
-pub struct TakeRequest {}
-
-impl TakeRequest {
-    /// Idempotency key, 1..=64 bytes; save it before sending.
-    pub fn key(self, key: impl Into<String>) -> Self {
-        let _ = key.into();
-        todo!()
-    }
-    /// Units; default one.
-    pub fn quantity(self, quantity: u32) -> Self {
-        let _ = quantity;
-        todo!()
-    }
-    /// Who asks; default the user himself.
-    pub fn principal(self, principal: impl Into<String>) -> Self {
-        let _ = principal.into();
-        todo!()
-    }
-    /// Sends it, retrying with the same key what is safe to retry.
-    pub async fn send(self) -> Result<Claimed, Error> {
-        todo!()
-    }
-}
-
-/// A confirm, release, extend or cancel being built.
-#[must_use = "nothing is sent before send()"]
-pub struct SettleRequest {}
-
-impl SettleRequest {
-    /// Idempotency key.
-    pub fn key(self, key: impl Into<String>) -> Self {
-        let _ = key.into();
-        todo!()
-    }
-    /// Who asks; default the client's principal.
-    pub fn principal(self, principal: impl Into<String>) -> Self {
-        let _ = principal.into();
-        todo!()
-    }
-    /// Sends it; gives the claim as it is then, and what the answer reflects.
-    pub async fn send(self) -> Result<(Claim, Position), Error> {
-        todo!()
-    }
-}
-
-/// A change to a sale being built.
-#[must_use = "nothing is sent before send()"]
-pub struct SaleRequest {}
-
-impl SaleRequest {
-    /// Idempotency key.
-    pub fn key(self, key: impl Into<String>) -> Self {
-        let _ = key.into();
-        todo!()
-    }
-    /// Who asks; default the client's principal.
-    pub fn principal(self, principal: impl Into<String>) -> Self {
-        let _ = principal.into();
-        todo!()
-    }
-    /// Sends it; says when it took effect.
-    pub async fn send(self) -> Result<Receipt, Error> {
-        todo!()
-    }
 }
 
 /// What became of a key.

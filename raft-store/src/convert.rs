@@ -36,7 +36,10 @@ pub struct Malformed {
 }
 
 fn malformed(message: &'static str, why: impl Into<String>) -> Malformed {
-    Malformed { message, why: why.into() }
+    Malformed {
+        message,
+        why: why.into(),
+    }
 }
 
 fn required<T>(field: Option<T>, message: &'static str, name: &str) -> Result<T, Malformed> {
@@ -55,7 +58,10 @@ pub fn vote_out(vote: &Vote) -> wire::Vote {
 /// A vote, in.
 pub fn vote_in(vote: wire::Vote) -> Vote {
     Vote {
-        leader_id: LeaderId { term: vote.term, node_id: vote.node_id },
+        leader_id: LeaderId {
+            term: vote.term,
+            node_id: vote.node_id,
+        },
         committed: vote.committed,
     }
 }
@@ -64,7 +70,10 @@ pub fn vote_in(vote: wire::Vote) -> Vote {
 fn leader_vote_in(vote: Option<wire::Vote>, message: &'static str) -> Result<Vote, Malformed> {
     let vote = vote_in(required(vote, message, "vote")?);
     if !vote.committed {
-        return Err(malformed(message, format!("vote {vote} is not that of an elected leader")));
+        return Err(malformed(
+            message,
+            format!("vote {vote} is not that of an elected leader"),
+        ));
     }
     Ok(vote)
 }
@@ -81,7 +90,10 @@ pub fn log_id_out(log_id: &LogId) -> wire::LogId {
 /// A log id, in.
 pub fn log_id_in(log_id: wire::LogId) -> LogId {
     LogId {
-        leader_id: LeaderId { term: log_id.term, node_id: log_id.node_id },
+        leader_id: LeaderId {
+            term: log_id.term,
+            node_id: log_id.node_id,
+        },
         index: log_id.index,
     }
 }
@@ -92,11 +104,16 @@ pub fn membership_out(membership: &Membership) -> wire::Membership {
         configs: membership
             .get_joint_config()
             .iter()
-            .map(|voters| wire::NodeSet { node_ids: voters.iter().copied().collect() })
+            .map(|voters| wire::NodeSet {
+                node_ids: voters.iter().copied().collect(),
+            })
             .collect(),
         nodes: membership
             .nodes()
-            .map(|(node_id, node)| wire::Node { node_id: *node_id, endpoint: node.addr.clone() })
+            .map(|(node_id, node)| wire::Node {
+                node_id: *node_id,
+                endpoint: node.addr.clone(),
+            })
             .collect(),
     }
 }
@@ -104,10 +121,16 @@ pub fn membership_out(membership: &Membership) -> wire::Membership {
 /// Membership, in: every voter must have its endpoint, and no configuration may be empty. The empty
 /// membership, that of a node before its first, is one.
 pub fn membership_in(membership: wire::Membership) -> Result<Membership, Malformed> {
-    let configs: Vec<BTreeSet<NodeId>> =
-        membership.configs.into_iter().map(|set| set.node_ids.into_iter().collect()).collect();
-    let nodes: BTreeMap<NodeId, BasicNode> =
-        membership.nodes.into_iter().map(|node| (node.node_id, BasicNode::new(node.endpoint))).collect();
+    let configs: Vec<BTreeSet<NodeId>> = membership
+        .configs
+        .into_iter()
+        .map(|set| set.node_ids.into_iter().collect())
+        .collect();
+    let nodes: BTreeMap<NodeId, BasicNode> = membership
+        .nodes
+        .into_iter()
+        .map(|node| (node.node_id, BasicNode::new(node.endpoint)))
+        .collect();
     if configs.is_empty() && nodes.is_empty() {
         return Ok(Membership::default());
     }
@@ -126,7 +149,10 @@ pub fn entry_out(entry: Entry) -> wire::Entry {
             Some(wire::entry::Payload::Membership(membership_out(&membership)))
         }
     };
-    wire::Entry { log_id: Some(log_id_out(&entry.log_id)), payload }
+    wire::Entry {
+        log_id: Some(log_id_out(&entry.log_id)),
+        payload,
+    }
 }
 
 /// An entry, in.
@@ -169,7 +195,10 @@ pub fn append_in(request: wire::AppendRequest) -> Result<AppendEntriesRequest<Ty
         let goes_back = last.is_some_and(|last| entry.log_id.leader_id < last.leader_id);
         if Some(entry.log_id.index) != expected || goes_back {
             let last = last.map_or("nothing".to_owned(), |last| last.to_string());
-            return Err(malformed(MESSAGE, format!("entry {} does not follow {last}", entry.log_id)));
+            return Err(malformed(
+                MESSAGE,
+                format!("entry {} does not follow {last}", entry.log_id),
+            ));
         }
         last = Some(entry.log_id);
         entries.push(entry);
@@ -177,7 +206,10 @@ pub fn append_in(request: wire::AppendRequest) -> Result<AppendEntriesRequest<Ty
     if let Some(last) = last
         && last.leader_id > vote.leader_id
     {
-        return Err(malformed(MESSAGE, format!("log id {last} is beyond its leader {vote}")));
+        return Err(malformed(
+            MESSAGE,
+            format!("log id {last} is beyond its leader {vote}"),
+        ));
     }
     Ok(AppendEntriesRequest {
         vote,
@@ -191,13 +223,19 @@ pub fn append_in(request: wire::AppendRequest) -> Result<AppendEntriesRequest<Ty
 pub fn appended_out(result: StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
     use wire::append_response::Result as Answer;
     let (result, conflict_log_id) = match result {
-        Ok(log_id) => {
-            (Answer::Matched(wire::Matched { log_id: log_id.as_ref().map(log_id_out) }), None)
-        }
+        Ok(log_id) => (
+            Answer::Matched(wire::Matched {
+                log_id: log_id.as_ref().map(log_id_out),
+            }),
+            None,
+        ),
         Err(StreamAppendError::Conflict(log_id)) => (Answer::Conflict(true), Some(log_id_out(&log_id))),
         Err(StreamAppendError::HigherVote(vote)) => (Answer::HigherVote(vote_out(&vote)), None),
     };
-    wire::AppendResponse { result: Some(result), conflict_log_id }
+    wire::AppendResponse {
+        result: Some(result),
+        conflict_log_id,
+    }
 }
 
 /// The answer to the append that covered `(prev, last]`, in: a peer can only have matched or refused
@@ -213,14 +251,20 @@ pub fn appended_in(
         Answer::Matched(matched) => {
             let log_id = matched.log_id.map(log_id_in);
             if log_id != last {
-                return Err(malformed(MESSAGE, format!("matched {log_id:?} when sent up to {last:?}")));
+                return Err(malformed(
+                    MESSAGE,
+                    format!("matched {log_id:?} when sent up to {last:?}"),
+                ));
             }
             Ok(Ok(log_id))
         }
         Answer::Conflict(_) => {
             let log_id = log_id_in(required(response.conflict_log_id, MESSAGE, "conflict_log_id")?);
             if Some(log_id) != prev {
-                return Err(malformed(MESSAGE, format!("conflict at {log_id} when sent after {prev:?}")));
+                return Err(malformed(
+                    MESSAGE,
+                    format!("conflict at {log_id} when sent after {prev:?}"),
+                ));
             }
             Ok(Err(StreamAppendError::Conflict(log_id)))
         }
@@ -242,7 +286,10 @@ pub fn vote_request_in(request: wire::VoteRequest) -> Result<VoteRequest<TypeCon
     const MESSAGE: &str = "vote request";
     let vote = vote_in(required(request.vote, MESSAGE, "vote")?);
     if vote.committed {
-        return Err(malformed(MESSAGE, format!("vote {vote} is that of an elected leader")));
+        return Err(malformed(
+            MESSAGE,
+            format!("vote {vote} is that of an elected leader"),
+        ));
     }
     let mut converted = VoteRequest::new(vote, request.last_log_id.map(log_id_in));
     converted.leadership_transfer = request.leadership_transfer;
@@ -261,7 +308,11 @@ pub fn vote_response_out(response: &VoteResponse<TypeConfig>) -> wire::VoteRespo
 /// A vote response, in.
 pub fn vote_response_in(response: wire::VoteResponse) -> Result<VoteResponse<TypeConfig>, Malformed> {
     let vote = vote_in(required(response.vote, "vote response", "vote")?);
-    Ok(VoteResponse::new(vote, response.last_log_id.map(log_id_in), response.granted))
+    Ok(VoteResponse::new(
+        vote,
+        response.last_log_id.map(log_id_in),
+        response.granted,
+    ))
 }
 
 /// The head of a snapshot stream, out.
@@ -302,18 +353,25 @@ pub fn snapshot_header_in(header: wire::SnapshotHeader) -> Result<SnapshotHeader
     let vote = leader_vote_in(header.vote, MESSAGE)?;
     let last_log_id = log_id_in(required(header.last_log_id, MESSAGE, "last_log_id")?);
     if last_log_id.leader_id > vote.leader_id {
-        return Err(malformed(MESSAGE, format!("log id {last_log_id} is beyond its leader {vote}")));
+        return Err(malformed(
+            MESSAGE,
+            format!("log id {last_log_id} is beyond its leader {vote}"),
+        ));
     }
     let membership_log_id = header.membership_log_id.map(log_id_in);
     if membership_log_id > Some(last_log_id) {
-        return Err(malformed(MESSAGE, format!("membership is newer than the snapshot at {last_log_id}")));
+        return Err(malformed(
+            MESSAGE,
+            format!("membership is newer than the snapshot at {last_log_id}"),
+        ));
     }
     let membership = membership_in(required(header.membership, MESSAGE, "membership")?)?;
-    let checksum: [u8; 16] = header
-        .checksum
-        .as_ref()
-        .try_into()
-        .map_err(|_| malformed(MESSAGE, format!("checksum of {} bytes, not 16", header.checksum.len())))?;
+    let checksum: [u8; 16] = header.checksum.as_ref().try_into().map_err(|_| {
+        malformed(
+            MESSAGE,
+            format!("checksum of {} bytes, not 16", header.checksum.len()),
+        )
+    })?;
     Ok(SnapshotHeader {
         vote,
         meta: SnapshotMeta {
@@ -339,7 +397,11 @@ pub fn transfer_in(
     request: wire::TransferLeaderRequest,
 ) -> Result<TransferLeaderRequest<TypeConfig>, Malformed> {
     let vote = leader_vote_in(request.from_leader, "transfer request")?;
-    Ok(TransferLeaderRequest::new(vote, request.to_node_id, request.last_log_id.map(log_id_in)))
+    Ok(TransferLeaderRequest::new(
+        vote,
+        request.to_node_id,
+        request.last_log_id.map(log_id_in),
+    ))
 }
 
 /// The answer to a request to take leadership over, out.
@@ -349,10 +411,16 @@ pub fn transferred_out(
 ) -> wire::TransferLeaderResponse {
     let asked = vote_out(request.from_leader());
     match response {
-        Ok(()) => wire::TransferLeaderResponse { vote: Some(asked), accepted: true, last_log_id: None },
-        Err(TransferLeaderError::VoteChanged { actual, .. }) => {
-            wire::TransferLeaderResponse { vote: Some(vote_out(&actual)), accepted: false, last_log_id: None }
-        }
+        Ok(()) => wire::TransferLeaderResponse {
+            vote: Some(asked),
+            accepted: true,
+            last_log_id: None,
+        },
+        Err(TransferLeaderError::VoteChanged { actual, .. }) => wire::TransferLeaderResponse {
+            vote: Some(vote_out(&actual)),
+            accepted: false,
+            last_log_id: None,
+        },
         Err(TransferLeaderError::LogNotFlushed { actual, .. }) => wire::TransferLeaderResponse {
             vote: Some(asked),
             accepted: false,

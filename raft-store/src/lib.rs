@@ -10,6 +10,7 @@ pub mod config;
 pub mod convert;
 pub mod limits;
 pub mod log_clock;
+pub mod membership;
 pub mod net_tcp;
 pub mod network;
 pub mod node;

@@ -89,9 +89,16 @@ mod tests {
         let config = raft_config(&RaftOptions::default()).unwrap();
         assert_eq!(config.enable_pre_vote, Some(true));
         assert!(config.quorum_loss_probe_interval.unwrap() >= 2 * config.election_timeout_max);
-        let backwards = RaftOptions { election_ms_min: 900, election_ms_max: 800, ..RaftOptions::default() };
+        let backwards = RaftOptions {
+            election_ms_min: 900,
+            election_ms_max: 800,
+            ..RaftOptions::default()
+        };
         assert!(raft_config(&backwards).is_err());
-        let breathless = RaftOptions { heartbeat_ms: 600, ..RaftOptions::default() };
+        let breathless = RaftOptions {
+            heartbeat_ms: 600,
+            ..RaftOptions::default()
+        };
         assert!(raft_config(&breathless).is_err());
     }
 }

@@ -1,15 +1,22 @@
-//! The machine (contract; the implementation follows).
+//! The state, its clock, and what holds after every batch.
 
-use alloc::vec::Vec;
-
-use crate::{
-    codec::{Batch, DecodeError},
-    command::{ClaimId, LogMs, Namespace, Operation, WallMs},
-    reply::{ClaimView, DocumentView, Event, Reply, SaleView},
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    vec::Vec,
 };
 
-/// Version of the row formats. A row of another version is refused.
-pub const ROW_VERSION: u16 = 1;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use crate::{
+    bytes::Put,
+    change::Changes,
+    command::{Found, LogMs, Namespace, WallMs},
+    document::Documents,
+    effect::{Fences, Memory},
+    reply::{Event, Reply},
+    sale::Sale,
+};
 
 /// What one batch did.
 #[derive(Default, Debug)]
@@ -20,213 +27,228 @@ pub struct Applied {
     pub events: Vec<Event>,
 }
 
-/// Limits that are the same on every replica because they are compiled in or logged.
-/// Names one row of the durable form of the state: image and snapshot share rows.
-///
-/// The bytes are big-endian and sort by kind, sale, block: `b|sale|block`, `s|sale`, `d|…`, `e|…`, `m`.
-pub type RowKey = Vec<u8>;
-
-/// Why rows are not a state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoadError {
-    /// This row does not decode, or contradicts another.
-    Row {
-        /// Which.
-        key: RowKey,
-        /// What is wrong.
-        why: &'static str,
-    },
-    /// Rows are missing or too many.
-    Count {
-        /// Rows the meta row names.
-        expected: u64,
-        /// Rows that were there.
-        found: u64,
-    },
-    /// The records do not add up to the digest.
-    Digest,
-    /// The rows are of another format version.
-    Version {
-        /// Theirs.
-        version: u16,
-    },
+/// Where the log has brought the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Clock {
+    pub applied_index: u64,
+    pub log_time_ms: LogMs,
+    pub wall_time_ms: WallMs,
 }
+
+/// Keeps the digest of the clock apart from those of rows.
+const CLOCK_SEED: u64 = u64::from_be_bytes(*b"hf.clock");
 
 /// The state. `Default` is the state before the first entry.
 #[derive(Default)]
-pub struct Machine {}
+pub struct Machine {
+    pub(crate) clock: Clock,
+    pub(crate) founding: Option<Found>,
+    /// The sale numbered `n` is at `n - 1`; number zero means "not a sale".
+    pub(crate) sales: Vec<Sale>,
+    pub(crate) names: BTreeMap<Namespace, BTreeMap<Arc<str>, u32>>,
+    /// The first deadline of every sale that has one.
+    pub(crate) deadlines: BTreeSet<(LogMs, u32)>,
+    /// The next hour of every sale that has one.
+    pub(crate) hours: BTreeSet<(WallMs, u32)>,
+    pub(crate) documents: Documents,
+    pub(crate) memory: Memory,
+    pub(crate) fences: Fences,
+    /// Sum of the sales' digests, their claims' included.
+    pub(crate) sales_digest: u128,
+    /// Blocks of claims in all sales.
+    pub(crate) blocks: u64,
+    pub(crate) changes: Changes,
+    /// Numbers of the sales that the current batch has changed.
+    pub(crate) touched: Vec<u32>,
+    pub(crate) scratch: Vec<u8>,
+}
+
+impl core::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Machine")
+            .field("clock", &self.clock)
+            .field("sales", &self.sales.len())
+            .finish_non_exhaustive()
+    }
+}
 
 impl Machine {
-    /// Moves the state by one entry. Entries without commands (blank, membership) are applied with
-    /// [`Machine::skip`].
-    ///
-    /// # Errors
-    /// The bytes are not a batch: the node must stop. The state is unchanged only if nothing was decoded.
+    /// Moves the applied index over an entry that is not a batch. Entry zero, which is raft's first
+    /// membership, may be skipped before anything is applied.
     ///
     /// # Panics
-    /// When an invariant does not hold: contiguous indexes, time that never falls, conservation.
-    pub fn apply(&mut self, log_index: u64, term: u64, batch: &Batch<'_>) -> Result<Applied, DecodeError> {
-        let _ = (log_index, term, batch);
-        todo!()
-    }
-    /// Moves the applied index over an entry that is not a batch.
+    /// When the entry is not the next one.
     pub fn skip(&mut self, log_index: u64) {
-        let _ = log_index;
-        todo!()
+        if log_index == 0 && self.clock.applied_index == 0 {
+            return;
+        }
+        self.step_to(log_index);
     }
+
+    /// Moves the applied index to the next entry.
+    pub(crate) fn step_to(&mut self, log_index: u64) {
+        let applied_index = self.clock.applied_index;
+        assert!(
+            log_index == applied_index + 1,
+            "entry {log_index} does not follow entry {applied_index}"
+        );
+        assert!(
+            log_index < 1 << 48,
+            "log index {log_index} does not fit a claim id"
+        );
+        self.clock.applied_index = log_index;
+        self.changes.applied = true;
+    }
+
     /// Index of the last entry applied.
     pub fn applied_index(&self) -> u64 {
-        todo!()
+        self.clock.applied_index
     }
+
     /// Log time of the last batch.
     pub fn log_time_ms(&self) -> LogMs {
-        todo!()
+        self.clock.log_time_ms
     }
+
     /// Wall time of the last batch.
     pub fn wall_time_ms(&self) -> WallMs {
-        todo!()
+        self.clock.wall_time_ms
     }
+
     /// Identity from [`crate::command::Found`], when applied.
-    pub fn founding(&self) -> Option<crate::command::Found> {
-        todo!()
+    pub fn founding(&self) -> Option<Found> {
+        self.founding
     }
-    /// Sum of the digests of all records, sales and documents: equal on replicas at equal index.
+
+    /// The cluster's secret; zero before there is anything to keep it for.
+    pub(crate) fn secret(&self) -> u128 {
+        self.founding.map_or(0, |founding| founding.secret)
+    }
+
+    /// Sum of the digests of all records, sales and documents, and of the clock: equal on replicas
+    /// at equal index.
     pub fn digest(&self) -> u128 {
-        todo!()
+        let mut bytes = Vec::with_capacity(64);
+        encode_clock(&self.clock, &self.founding, self.sales.len() as u32, &mut bytes);
+        xxh3_128_with_seed(&bytes, CLOCK_SEED)
+            .wrapping_add(self.sales_digest)
+            .wrapping_add(self.documents.digest())
+            .wrapping_add(self.memory.common.digest())
+            .wrapping_add(self.memory.sales.digest())
+            .wrapping_add(self.fences.digest())
     }
+
+    /// Rows of the durable form, row `m` included.
+    pub(crate) fn row_count(&self) -> u64 {
+        let maps = self.documents.len()
+            + self.memory.common.map().len()
+            + self.memory.sales.map().len()
+            + self.fences.map().len();
+        self.sales.len() as u64 + self.blocks + maps as u64 + 1
+    }
+
     /// Recounts every sale's units from its records, independent of the counters.
     /// Gives the sales whose counters differ: always empty, unless there is a bug.
     pub fn recount(&self) -> Vec<u32> {
-        todo!()
+        let differs = |sale: &&Sale| {
+            let counters = &sale.counters;
+            sale.recount()
+                != (
+                    u64::from(counters.units_held),
+                    u64::from(counters.units_confirmed),
+                )
+        };
+        self.sales
+            .iter()
+            .filter(differs)
+            .map(|sale| sale.number)
+            .collect()
     }
+
     /// When the next hold, lease or document ends, in log time: the leader must propose by then.
     pub fn next_deadline_ms(&self) -> Option<LogMs> {
-        todo!()
+        let hold = self.deadlines.first().map(|&(deadline_ms, _)| deadline_ms);
+        hold.into_iter().chain(self.documents.next_due_ms()).min()
     }
+
     /// When the next sale opens or closes by itself, in wall time.
     pub fn next_hour_ms(&self) -> Option<WallMs> {
-        todo!()
+        self.hours.first().map(|&(hour_ms, _)| hour_ms)
     }
+
     /// Whether any hold, fence, lease or document waits for log time to pass.
     pub fn waits_for_time(&self) -> bool {
-        todo!()
+        self.next_deadline_ms().is_some() || self.fences.map().len() != 0
     }
 
-    /// A sale.
-    pub fn sale(&self, namespace: Namespace, sale_id: &str) -> Option<SaleView> {
-        let _ = (namespace, sale_id);
-        todo!()
-    }
     /// A sale by its number.
-    pub fn sale_by_number(&self, sale_number: u32) -> Option<SaleView> {
-        let _ = sale_number;
-        todo!()
-    }
-    /// All sales of a namespace after `after` (exclusive, in id order), at most `limit`.
-    pub fn sales(&self, namespace: Namespace, after: Option<&str>, limit: usize) -> Vec<SaleView> {
-        let _ = (namespace, after, limit);
-        todo!()
-    }
-    /// Whether this sale would refuse a claim of this quantity as sold out if it came now: cheap,
-    /// allocates nothing. `None`: it must be proposed.
-    pub fn refusal(
-        &self,
-        namespace: Namespace,
-        sale_id: &str,
-        user: u128,
-        key: u128,
-        quantity: u32,
-        log_now_ms: LogMs,
-    ) -> Option<Reply> {
-        let _ = (namespace, sale_id, user, key, quantity, log_now_ms);
-        todo!()
-    }
-    /// A claim.
-    pub fn claim(&self, claim: ClaimId) -> Option<ClaimView> {
-        let _ = claim;
-        todo!()
-    }
-    /// Claims of a sale from a rank on, in rank order, at most `limit`.
-    pub fn claims(&self, sale_number: u32, rank_from: u32, limit: usize) -> Vec<ClaimView> {
-        let _ = (sale_number, rank_from, limit);
-        todo!()
-    }
-    /// Claims of one user in a sale, newest first, at most `limit`.
-    pub fn claims_of(&self, sale_number: u32, user: u128, limit: usize) -> Vec<ClaimView> {
-        let _ = (sale_number, user, limit);
-        todo!()
-    }
-    /// What a key did, as far as is remembered.
-    pub fn effect(&self, sale_number: u32, operation: Operation, key: u128) -> Option<Reply> {
-        let _ = (sale_number, operation, key);
-        todo!()
-    }
-    /// A document.
-    pub fn document(&self, document: &[u8]) -> Option<DocumentView> {
-        let _ = document;
-        todo!()
-    }
-    /// Documents whose key starts with `prefix`, after `after` (exclusive), at most `limit`.
-    pub fn documents(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<DocumentView> {
-        let _ = (prefix, after, limit);
-        todo!()
+    pub(crate) fn numbered(&self, sale_number: u32) -> Option<&Sale> {
+        self.sales.get((sale_number as usize).checked_sub(1)?)
     }
 
-    /// A clone of the block pointers: the state as it is now, readable by another thread while this
-    /// one moves on. 0.4 ms at 1M claims (DESIGN 2).
-    pub fn freeze(&self) -> Frozen {
-        todo!()
+    /// A sale's number by its name.
+    pub(crate) fn number_of(&self, namespace: Namespace, sale_id: &str) -> Option<u32> {
+        self.names.get(&namespace)?.get(sale_id).copied()
     }
-    /// Rows changed since the last call, each once. Empties the set. Row `m` is always among them
-    /// when anything was applied.
-    pub fn take_dirty(&mut self) -> Vec<RowKey> {
-        todo!()
+
+    /// Adds a sale under its name.
+    pub(crate) fn add_sale(&mut self, sale: Sale) {
+        let terms = &sale.terms;
+        self.names
+            .entry(terms.namespace)
+            .or_default()
+            .insert(terms.sale_id.clone(), sale.number);
+        self.sales.push(sale);
     }
-    /// Starts loading a state from rows.
-    pub fn loader() -> Loader {
-        todo!()
+
+    /// Asserts and accounts for what the batch did to one sale: conservation, digest, queues, rows.
+    pub(crate) fn close_sale_books(&mut self, sale_number: u32) {
+        let sale = &mut self.sales[sale_number as usize - 1];
+        sale.check();
+        sale.touched = false;
+        let before = core::mem::replace(&mut sale.digest, 0);
+        sale.digest = crate::rows::sale_digest(sale, &mut self.scratch);
+        self.sales_digest = self.sales_digest.wrapping_sub(before).wrapping_add(sale.digest);
+        let deadline = sale.held.first(&sale.arena).map(|(deadline_ms, _)| deadline_ms);
+        requeue(
+            &mut self.deadlines,
+            &mut sale.deadline_queued,
+            deadline,
+            sale_number,
+        );
+        let hour = sale.next_hour_ms();
+        requeue(&mut self.hours, &mut sale.hour_queued, hour, sale_number);
+        self.changes.sales.insert(sale_number);
     }
 }
 
-/// The state at one index, for image and snapshot writers.
-pub struct Frozen {}
-
-impl Frozen {
-    /// Index it was taken at.
-    pub fn applied_index(&self) -> u64 {
-        todo!()
+/// Moves a sale's place in a queue from where it was to where it now belongs.
+fn requeue(queue: &mut BTreeSet<(u64, u32)>, queued: &mut Option<u64>, due: Option<u64>, sale_number: u32) {
+    if *queued == due {
+        return;
     }
-    /// Digest it has.
-    pub fn digest(&self) -> u128 {
-        todo!()
+    if let Some(before) = queued.take() {
+        queue.remove(&(before, sale_number));
     }
-    /// Keys of all rows, in order, `m` last.
-    pub fn row_keys(&self) -> impl Iterator<Item = RowKey> + '_ {
-        core::iter::empty()
+    if let Some(at) = due {
+        queue.insert((at, sale_number));
     }
-    /// How many rows there are.
-    pub fn row_count(&self) -> u64 {
-        todo!()
-    }
-    /// Appends the row's bytes (with its own CRC) to `out`; false when the row no longer exists and
-    /// must be deleted from the image.
-    pub fn row(&self, key: &[u8], out: &mut Vec<u8>) -> bool {
-        let _ = (key, out);
-        todo!()
-    }
+    *queued = due;
 }
 
-/// Builds a state from rows, in any order of kinds but `m` last.
-pub struct Loader {}
-
-impl Loader {
-    /// Takes one row.
-    pub fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
-        let _ = (key, value);
-        todo!()
-    }
-    /// Checks count, counters and digest, rebuilds the indexes, and gives the state.
-    pub fn finish(self) -> Result<Machine, LoadError> {
-        todo!()
+/// The clock and identity in bytes, as digest and row `m` have them.
+pub(crate) fn encode_clock(clock: &Clock, founding: &Option<Found>, sales: u32, out: &mut Vec<u8>) {
+    out.put_u64(clock.applied_index);
+    out.put_u64(clock.log_time_ms);
+    out.put_u64(clock.wall_time_ms);
+    out.put_u32(sales);
+    match founding {
+        None => out.push(0),
+        Some(found) => {
+            out.push(1);
+            out.put_u128(found.cluster_id);
+            out.put_u128(found.secret);
+            out.put_u32(found.incarnation);
+        }
     }
 }

@@ -268,6 +268,8 @@ pub enum Rejection {
     },
     /// The documents' quota is used up.
     DocumentQuota,
+    /// There is no room for another sale or fence.
+    TableFull,
     /// The cluster has no identity yet, or already has one.
     Founding,
 }

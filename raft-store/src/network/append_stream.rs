@@ -98,8 +98,13 @@ where
             .await
             .map_err(|error| client.peer.rpc_error(RPCTypes::AppendEntries, error))?,
     };
-    let session =
-        Session { client, wire, input: Some(input), in_flight: VecDeque::new(), in_flight_bytes: 0 };
+    let session = Session {
+        client,
+        wire,
+        input: Some(input),
+        in_flight: VecDeque::new(),
+        in_flight_bytes: 0,
+    };
     let answers = stream::unfold(Some(session), |session| async {
         let mut session = session?;
         match session.next().await {
@@ -155,14 +160,28 @@ where
         let message = convert::append_out(request);
         let bytes = message.encoded_len();
         // There is room: the channel holds as many as may be in flight. So it can only be closed.
-        self.wire.requests.try_send(message).map_err(|_| Status::internal("append stream is closed"))?;
+        self.wire
+            .requests
+            .try_send(message)
+            .map_err(|_| Status::internal("append stream is closed"))?;
         self.in_flight_bytes += bytes;
-        self.in_flight.push_back(Sent { prev, last, bytes, at: Instant::now() });
+        self.in_flight.push_back(Sent {
+            prev,
+            last,
+            bytes,
+            at: Instant::now(),
+        });
         Ok(())
     }
 
-    fn answered(&mut self, answer: wire::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, CallError> {
-        let sent = self.in_flight.pop_front().ok_or_else(|| Status::internal("answer to nothing"))?;
+    fn answered(
+        &mut self,
+        answer: wire::AppendResponse,
+    ) -> Result<StreamAppendResult<TypeConfig>, CallError> {
+        let sent = self
+            .in_flight
+            .pop_front()
+            .ok_or_else(|| Status::internal("answer to nothing"))?;
         self.in_flight_bytes -= sent.bytes;
         Ok(convert::appended_in(answer, sent.prev, sent.last)?)
     }

@@ -6,9 +6,7 @@ use futures::{Stream, future::BoxFuture, stream::BoxStream};
 use openraft::{
     OptionalSend, RPCTypes,
     errors::{RPCError, ReplicationClosed, StreamingError},
-    network::{
-        Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
-    },
+    network::{Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption},
     raft::{
         AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
         TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -38,7 +36,11 @@ pub struct PeerClient<S> {
 
 impl<S> PeerClient<S> {
     pub(super) fn new(peer: Arc<Peer>) -> Self {
-        PeerClient { peer, wire: None, snapshots: PhantomData }
+        PeerClient {
+            peer,
+            wire: None,
+            snapshots: PhantomData,
+        }
     }
 }
 

@@ -104,9 +104,14 @@ struct IdentityInner {
 impl Identity {
     /// A node, where others reach it (`host:port`), and its cluster if it has one already.
     pub fn new(node_id: NodeId, endpoint: impl Into<String>, cluster_id: Option<ClusterId>) -> Self {
-        let inner =
-            IdentityInner { node_id, endpoint: endpoint.into(), cluster_id: watch::Sender::new(cluster_id) };
-        Identity { inner: Arc::new(inner) }
+        let inner = IdentityInner {
+            node_id,
+            endpoint: endpoint.into(),
+            cluster_id: watch::Sender::new(cluster_id),
+        };
+        Identity {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Node id.
@@ -135,8 +140,13 @@ impl Identity {
     /// When this node already belongs to another cluster: the log it applies is not its own.
     pub fn founded(&self, cluster_id: ClusterId) {
         let known = self.cluster_id();
-        assert!(known.is_none_or(|known| known == cluster_id), "a node cannot change its cluster");
-        self.inner.cluster_id.send_if_modified(|known| known.replace(cluster_id).is_none());
+        assert!(
+            known.is_none_or(|known| known == cluster_id),
+            "a node cannot change its cluster"
+        );
+        self.inner
+            .cluster_id
+            .send_if_modified(|known| known.replace(cluster_id).is_none());
     }
 }
 
@@ -162,7 +172,14 @@ struct PeersInner {
 impl Peers {
     /// No connection is made before the first call.
     pub fn new(identity: Identity, net: Arc<dyn Net>, options: NetworkOptions) -> Self {
-        Peers { inner: Arc::new(PeersInner { identity, net, options, peers: Mutex::default() }) }
+        Peers {
+            inner: Arc::new(PeersInner {
+                identity,
+                net,
+                options,
+                peers: Mutex::default(),
+            }),
+        }
     }
 
     /// Who calls.
@@ -186,7 +203,13 @@ impl Peers {
     /// Connections to a node that is not, or not yet, a member: closed when dropped.
     pub fn stranger(&self, node_id: NodeId, endpoint: &str) -> Peer {
         let inner = &self.inner;
-        Peer::new(node_id, endpoint, inner.identity.clone(), inner.net.clone(), inner.options)
+        Peer::new(
+            node_id,
+            endpoint,
+            inner.identity.clone(),
+            inner.net.clone(),
+            inner.options,
+        )
     }
 
     /// Tells a member our clock and hears its.
@@ -200,7 +223,9 @@ impl Peers {
         report: wire::ClockReport,
         deadline: Duration,
     ) -> Result<wire::ClockReport, CallError> {
-        self.member(node_id, endpoint).exchange_clock(report, deadline).await
+        self.member(node_id, endpoint)
+            .exchange_clock(report, deadline)
+            .await
     }
 
     /// A member's own view of the cluster.
@@ -226,7 +251,10 @@ pub struct Network<S> {
 impl<S> Network<S> {
     /// Clients over these connections.
     pub fn new(peers: Peers) -> Self {
-        Network { peers, snapshots: PhantomData }
+        Network {
+            peers,
+            snapshots: PhantomData,
+        }
     }
 }
 

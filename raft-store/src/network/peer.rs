@@ -165,7 +165,10 @@ impl Peer {
             CallError::Refused(status)
                 if matches!(status.code(), Code::Cancelled | Code::Unknown | Code::Internal) =>
             {
-                RPCError::Network(NetworkError::from_string(format!("{self:?}: {}", status.message())))
+                RPCError::Network(NetworkError::from_string(format!(
+                    "{self:?}: {}",
+                    status.message()
+                )))
             }
             error => RPCError::Unreachable(Unreachable::from_string(format!("{self:?}: {error}"))),
         }
@@ -210,7 +213,12 @@ fn channel(dialer: &Arc<Dialer>) -> Channel {
 enum Reach {
     Unknown,
     Reachable,
-    Unreachable { since: Instant, pause: Duration, next: Instant, why: String },
+    Unreachable {
+        since: Instant,
+        pause: Duration,
+        next: Instant,
+        why: String,
+    },
 }
 
 struct Dialer {
@@ -237,9 +245,10 @@ impl Dialer {
     fn paced(&self) -> io::Result<()> {
         let reach = self.reach.lock().unwrap_or_else(PoisonError::into_inner);
         match &*reach {
-            Reach::Unreachable { next, why, .. } if Instant::now() < *next => {
-                Err(io::Error::new(io::ErrorKind::NotConnected, format!("not tried again yet: {why}")))
-            }
+            Reach::Unreachable { next, why, .. } if Instant::now() < *next => Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                format!("not tried again yet: {why}"),
+            )),
             _ => Ok(()),
         }
     }
@@ -257,12 +266,22 @@ impl Dialer {
             (None, _) => Reach::Reachable,
             (Some(error), Reach::Unreachable { since, pause, .. }) => {
                 let pause = (*pause * 2).min(Duration::from_millis(self.options.retry_ms_max));
-                Reach::Unreachable { since: *since, pause, next: now + pause, why: error.to_string() }
+                Reach::Unreachable {
+                    since: *since,
+                    pause,
+                    next: now + pause,
+                    why: error.to_string(),
+                }
             }
             (Some(error), _) => {
                 tracing::warn!(node_id, endpoint, %error, "peer is unreachable");
                 let pause = Duration::from_millis(self.options.retry_ms_min);
-                Reach::Unreachable { since: now, pause, next: now + pause, why: error.to_string() }
+                Reach::Unreachable {
+                    since: now,
+                    pause,
+                    next: now + pause,
+                    why: error.to_string(),
+                }
             }
         };
     }

@@ -117,8 +117,7 @@ pub(super) async fn send<S: SnapshotSource>(
     deadline: Duration,
 ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
     let source = snapshot.snapshot;
-    let header =
-        convert::snapshot_header_out(&vote, &snapshot.meta, source.bytes_total(), source.checksum());
+    let header = convert::snapshot_header_out(&vote, &snapshot.meta, source.bytes_total(), source.checksum());
     let failure = Arc::new(Mutex::new(None));
     let message = peer.request(messages(header, source, failure.clone()));
     let mut client = peer.raft_for_snapshots();
@@ -139,12 +138,14 @@ pub(super) async fn send<S: SnapshotSource>(
         })?;
         Ok(SnapshotResponse::new(convert::vote_in(vote)))
     });
-    answer.map_err(|error: CallError| match peer.rpc_error(RPCTypes::InstallSnapshot, error) {
-        RPCError::Timeout(error) => error.into(),
-        RPCError::Unreachable(error) => error.into(),
-        RPCError::Network(error) => error.into(),
-        RPCError::RemoteError(never) => match never.source {},
-    })
+    answer.map_err(
+        |error: CallError| match peer.rpc_error(RPCTypes::InstallSnapshot, error) {
+            RPCError::Timeout(error) => error.into(),
+            RPCError::Unreachable(error) => error.into(),
+            RPCError::Network(error) => error.into(),
+            RPCError::RemoteError(never) => match never.source {},
+        },
+    )
 }
 
 /// The messages of one transfer. A read error ends the stream early and is left in `failure`.
@@ -156,21 +157,27 @@ fn messages<S: SnapshotSource>(
     let bytes_total = header.bytes_total;
     let part = |part| wire::SnapshotChunk { part: Some(part) };
     let head = stream::iter([part(wire::snapshot_chunk::Part::Header(header))]);
-    let body = stream::unfold((source, 0_u64, failure), move |(source, offset, failure)| async move {
-        if offset >= bytes_total {
-            return None;
-        }
-        match source.chunk(offset, SNAPSHOT_CHUNK_BYTES).await {
-            Ok(chunk) if chunk.is_empty() => None,
-            Ok(chunk) => {
-                let next = offset + chunk.len() as u64;
-                Some((part(wire::snapshot_chunk::Part::Data(chunk)), (source, next, failure)))
+    let body = stream::unfold(
+        (source, 0_u64, failure),
+        move |(source, offset, failure)| async move {
+            if offset >= bytes_total {
+                return None;
             }
-            Err(error) => {
-                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                None
+            match source.chunk(offset, SNAPSHOT_CHUNK_BYTES).await {
+                Ok(chunk) if chunk.is_empty() => None,
+                Ok(chunk) => {
+                    let next = offset + chunk.len() as u64;
+                    Some((
+                        part(wire::snapshot_chunk::Part::Data(chunk)),
+                        (source, next, failure),
+                    ))
+                }
+                Err(error) => {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    None
+                }
             }
-        }
-    });
+        },
+    );
     futures::StreamExt::chain(head, body)
 }

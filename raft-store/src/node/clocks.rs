@@ -90,7 +90,7 @@ impl Clocks {
             log_time_ms: newest.log_time_ms,
             wall_ms: now.wall_ms,
             wall_agreed_ms: newest.wall_time_ms,
-            committed_index: metrics.committed.map_or(0, |log_id| log_id.index),
+            committed_index: metrics.local_committed.map_or(0, |log_id| log_id.index),
         }
     }
 

@@ -10,9 +10,9 @@ use super::StopReason;
 use crate::{
     HoldfastRaft,
     batcher::Door,
+    membership::Removal,
     network::Identity,
-    seams::Workers,
-    storage::{disk::Disk, open::Closer, snapshot::SnapshotStore, state::SharedState},
+    storage::{disk::Disk, open::Failures, snapshot::SnapshotStore, state::SharedState},
 };
 
 /// How often disk space and log length are looked at, in ms.
@@ -26,7 +26,6 @@ pub(super) struct Keeper {
     pub identity: Identity,
     pub door: Door,
     pub snapshots: SnapshotStore,
-    pub closer: Closer,
     pub disk: Arc<dyn Disk>,
     pub data_dir: PathBuf,
     pub disk_reserve_bytes: u64,
@@ -92,8 +91,8 @@ impl Keeper {
     /// Learns the cluster's identity when it is applied, and says why the node must end when it must.
     pub async fn watch_for_the_end(
         self,
-        mut storage_failed: watch::Receiver<Option<String>>,
-        mut removed: watch::Receiver<bool>,
+        mut failures: Failures,
+        mut removed: watch::Receiver<Option<Removal>>,
         stop: watch::Sender<Option<StopReason>>,
     ) {
         let mut applied = self.shared.applied();
@@ -103,11 +102,8 @@ impl Keeper {
             if let Err(error) = &raft.borrow_watched().running_state {
                 break StopReason::Raft(error.to_string());
             }
-            if *removed.borrow_and_update() {
+            if removed.borrow_and_update().is_some() {
                 break StopReason::Removed;
-            }
-            if let Some(error) = &*storage_failed.borrow_and_update() {
-                break StopReason::Storage(error.clone());
             }
             let founded = self.identity.cluster_id().is_some();
             tokio::select! {
@@ -115,7 +111,7 @@ impl Keeper {
                     break StopReason::Raft("it ended".to_owned());
                 },
                 Ok(()) = removed.changed() => {}
-                Ok(()) = storage_failed.changed() => {}
+                error = failures.first() => break StopReason::Storage(error.to_string()),
                 Ok(()) = applied.changed(), if !founded => {}
             }
         };
@@ -127,7 +123,6 @@ impl Keeper {
         if self.identity.cluster_id().is_none()
             && let Some(founding) = self.shared.read(Machine::founding)
         {
-            self.closer.join_cluster(founding.cluster_id);
             self.identity.founded(founding.cluster_id);
         }
     }

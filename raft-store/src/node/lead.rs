@@ -11,7 +11,7 @@ use inventory_machine::{
 };
 use openraft::{
     async_runtime::watch::WatchReceiver,
-    vote::{RaftLeaderId, raft_vote::RaftVoteExt},
+    vote::RaftLeaderId,
 };
 use tokio::sync::watch;
 
@@ -71,10 +71,10 @@ pub(super) async fn follow_lead(
 fn ready_lead(raft: &HoldfastRaft, shared: &SharedState) -> Option<(Lead, bool)> {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
-    if !metrics.state.is_leader() || !metrics.vote.is_committed() {
+    if !metrics.state.is_leader() || !metrics.vote.committed {
         return None;
     }
-    let leader = metrics.vote.leader_id?.to_committed();
+    let leader = metrics.vote.leader_id.to_committed();
     drop(metrics);
     let ready = shared.applied_log_id().is_some_and(|applied| *applied.committed_leader_id() == leader);
     Some((Lead { leader }, ready))

@@ -8,12 +8,13 @@
 mod clocks;
 mod housekeeping;
 mod lead;
+mod view;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use inventory_machine::Machine;
 use openraft::async_runtime::watch::WatchReceiver;
-use proto::v1::{cluster_server::ClusterServer, inventory_server::InventoryServer};
+use proto::v1::inventory_server::InventoryServer;
 use tokio::{
     sync::{oneshot, watch},
     task::{JoinHandle, JoinSet},
@@ -26,13 +27,19 @@ use crate::{
     config::{ConfigError, NodeConfig},
     limits::MESSAGE_BYTES_MAX,
     log_clock::{LogClock, Stamp},
-    membership::Membership,
+    membership::{Membership, MembershipOptions},
     network::{Identity, Network, NetworkOptions, Peers},
     raft_config::raft_config,
     reads::Reads,
     seams::{Seams, Workers},
-    service::{self, cluster::ClusterService, inventory::InventoryService, raft::RaftService},
-    storage::{self, error::StorageError, state::SharedState},
+    service::{self, cluster::ClusterService, inventory::InventoryService, raft::{LeaderHeard, RaftService}},
+    storage::{
+        error::StorageError,
+        image::Image,
+        open::{self, Opened, StoreOptions},
+        state::SharedState,
+    },
+    types::TypeConfig,
 };
 
 /// Why a node does not start.
@@ -86,7 +93,7 @@ pub struct Node {
     tasks: JoinSet<()>,
     server: JoinHandle<()>,
     stop_server: oneshot::Sender<()>,
-    storage: storage::open::Closer,
+    image: Option<Image>,
     stopped: watch::Receiver<Option<StopReason>>,
 }
 
@@ -112,7 +119,7 @@ impl Node {
         let opened = open_storage(&config, &seams).await?;
         let shared = opened.shared.clone();
         let cluster_id = shared.read(Machine::founding).map(|founding| founding.cluster_id);
-        let identity = Identity::new(config.node_id, endpoint, cluster_id.or(opened.cluster_id));
+        let identity = Identity::new(config.node_id, endpoint, cluster_id.or(opened.identity.cluster_id()));
         let peers = Peers::new(identity.clone(), seams.net.clone(), NetworkOptions::default());
 
         let raft_settings =
@@ -147,8 +154,9 @@ impl Node {
         let mut tasks = JoinSet::new();
         tasks.spawn(lead::follow_lead(raft.clone(), shared.clone(), clock.clone(), door.clone(), lead));
         tasks.spawn(clocks.run());
-        let membership = Membership::new(raft.clone(), shared.clone(), peers.clone());
-        let removed = membership.removed();
+        let heard = LeaderHeard::default();
+        let membership = Membership::new(raft.clone(), peers, MembershipOptions::new(&config.raft()));
+        let removed = membership.watch_removal(heard.clone());
         let (stop, stopped) = watch::channel(None);
         let keeper = housekeeping::Keeper {
             raft: raft.clone(),
@@ -156,7 +164,6 @@ impl Node {
             identity: identity.clone(),
             door: door.clone(),
             snapshots: opened.snapshots.clone(),
-            closer: opened.closer.clone(),
             disk: seams.disk.clone(),
             data_dir: config.data_dir.clone(),
             disk_reserve_bytes: config.disk_reserve_bytes,
@@ -166,6 +173,13 @@ impl Node {
 
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<InventoryServer<InventoryService>>().await;
+        let view = Arc::new(view::View {
+            shared: shared.clone(),
+            clock: clock.clone(),
+            door: door.clone(),
+            cut_index: opened.image.as_ref().map(Image::cut_index),
+            pace: Default::default(),
+        });
         let inventory = InventoryService::new(service::inventory::Parts {
             raft: raft.clone(),
             door: door.clone(),
@@ -186,10 +200,9 @@ impl Node {
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
             )
-            .add_service(ClusterServer::new(ClusterService::new(membership, clock.clone(), door.clone())))
+            .add_service(ClusterService::new(raft.clone(), membership, view).into_server())
             .add_service(
-                RaftService::new(raft.clone(), identity, opened.snapshots, exchange, Default::default())
-                    .into_server(),
+                RaftService::new(raft.clone(), identity, opened.snapshots, exchange, heard).into_server(),
             );
         let (stop_server, server_stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
@@ -214,7 +227,7 @@ impl Node {
             tasks,
             server,
             stop_server,
-            storage: opened.closer,
+            image: opened.image,
             stopped,
         })
     }
@@ -262,7 +275,13 @@ impl Node {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "raft did not end in order");
         }
-        self.storage.close().await;
+        // Last: it writes what was applied until now.
+        if let Some(image) = self.image.take() {
+            let stopped = tokio::task::spawn_blocking(move || image.stop()).await;
+            if let Err(error) = stopped {
+                tracing::warn!(%error, "the image was not written in order; it will be rebuilt");
+            }
+        }
         tracing::info!("the node has stopped");
     }
 
@@ -281,11 +300,11 @@ impl Node {
         let Some(heir) = heir else { return };
         if self.raft.trigger().transfer_leader(heir).await.is_ok() {
             let own = self.config.node_id;
-            let handed = self
-                .raft
-                .wait(Some(Duration::from_millis(HAND_OVER_MS)))
-                .metrics(|metrics| metrics.current_leader.is_some_and(|leader| leader != own), "hand over");
-            if handed.await.is_err() {
+            let wait = self.raft.wait(Some(Duration::from_millis(HAND_OVER_MS)));
+            let taken_over = |metrics: &openraft::RaftMetrics<TypeConfig>| {
+                metrics.current_leader.is_some_and(|leader| leader != own)
+            };
+            if wait.metrics(taken_over, "hand over").await.is_err() {
                 tracing::warn!(heir, "nobody has taken the lead over yet; the others will elect");
             }
         }
@@ -307,20 +326,19 @@ fn applied_stamp(shared: &SharedState) -> Stamp {
 }
 
 /// Opens the storage where blocking is allowed.
-async fn open_storage(config: &NodeConfig, seams: &Seams) -> Result<storage::open::Opened, StartError> {
-    let options = storage::open::StoreOptions {
-        node_id: config.node_id,
-        image_flush_ms: config.image_flush_ms,
-        ..Default::default()
+async fn open_storage(config: &NodeConfig, seams: &Seams) -> Result<Opened, StartError> {
+    let options = StoreOptions {
+        cut_every: Duration::from_millis(config.image_flush_ms),
+        ..StoreOptions::new(config.node_id)
     };
     let dir = config.data_dir.clone();
     let opened = match seams.workers {
-        Workers::Tasks => storage::open::open(&dir, seams, &options),
+        Workers::Tasks => open::open(&dir, seams, &options),
         Workers::Threads => {
             let (seams, runtime) = (seams.clone(), tokio::runtime::Handle::current());
             tokio::task::spawn_blocking(move || {
                 let _inside = runtime.enter();
-                storage::open::open(&dir, &seams, &options)
+                open::open(&dir, &seams, &options)
             })
             .await
             .map_err(|error| StartError::Raft(format!("opening the storage panicked: {error}")))?

@@ -11,6 +11,7 @@ use inventory_machine::{
     Machine,
     command::{Found, NAMESPACE_DEFAULT},
 };
+use openraft::async_runtime::watch::WatchReceiver;
 use proto::v1::{self, inventory_server::Inventory};
 use tonic::{Code, Request, Response, Status, Streaming};
 

@@ -132,9 +132,15 @@ pub fn refusal<'a>(
     message: impl Into<String>,
     values: impl IntoIterator<Item = (&'a str, String)>,
 ) -> Status {
-    let values: HashMap<String, String> =
-        values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, ERROR_DOMAIN, values))
+    let values: HashMap<String, String> = values
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    Status::with_error_details(
+        code,
+        message,
+        ErrorDetails::with_error_info(reason, ERROR_DOMAIN, values),
+    )
 }
 
 /// Another node leads, or none: says which, if it is known.
@@ -154,7 +160,9 @@ pub fn invalid(message: impl Into<String>) -> Status {
 /// How long the caller will wait, from its `grpc-timeout`, less a tenth for the answer's way back; at
 /// most `longest`, which is also what a caller gets that does not say.
 pub fn patience(metadata: &MetadataMap, longest: Duration) -> Duration {
-    let said = metadata.get("grpc-timeout").and_then(|value| timeout_in(value.to_str().ok()?));
+    let said = metadata
+        .get("grpc-timeout")
+        .and_then(|value| timeout_in(value.to_str().ok()?));
     said.map_or(longest, |said| (said * 9 / 10).min(longest))
 }
 

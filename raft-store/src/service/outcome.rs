@@ -156,6 +156,9 @@ fn rejected(rejection: Rejection) -> v1::Rejected {
             ..with(Reason::Leased, "somebody else holds the document's lease", 0)
         },
         Rejection::DocumentQuota => with(Reason::DocumentQuota, "the documents' quota is used up", 0),
+        Rejection::TableFull => {
+            with(Reason::TableFull, "there is no room for another sale, key or fence; try again later", 0)
+        }
         Rejection::Founding => with(Reason::Invalid, "the cluster has its identity already", 0),
     }
 }

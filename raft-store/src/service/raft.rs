@@ -14,10 +14,7 @@ use std::{
 
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use openraft::{
-    Raft, Snapshot,
-    async_runtime::watch::WatchReceiver,
-    errors::Fatal,
-    raft::AppendEntriesRequest,
+    Raft, Snapshot, async_runtime::watch::WatchReceiver, errors::Fatal, raft::AppendEntriesRequest,
     storage::RaftStateMachine,
 };
 use proto::internal::{self as wire, raft_server::RaftServer};
@@ -50,7 +47,9 @@ pub struct LeaderHeard {
 impl Default for LeaderHeard {
     /// Heard just now: a node that starts has not been silent for long.
     fn default() -> Self {
-        LeaderHeard { at: Arc::new(watch::Sender::new(Instant::now())) }
+        LeaderHeard {
+            at: Arc::new(watch::Sender::new(Instant::now())),
+        }
     }
 }
 
@@ -88,7 +87,14 @@ where
         clock: Arc<dyn ClockExchange>,
         heard: LeaderHeard,
     ) -> Self {
-        RaftService { raft, identity, snapshots, clock, heard, receiving: Arc::default() }
+        RaftService {
+            raft,
+            identity,
+            snapshots,
+            clock,
+            heard,
+            receiving: Arc::default(),
+        }
     }
 
     /// As tonic serves it, with our message limits.
@@ -104,7 +110,10 @@ where
         mut parts: Streaming<wire::SnapshotChunk>,
     ) -> Result<wire::SnapshotResponse, Status> {
         use wire::snapshot_chunk::Part;
-        let Some(wire::SnapshotChunk { part: Some(Part::Header(header)) }) = parts.message().await? else {
+        let Some(wire::SnapshotChunk {
+            part: Some(Part::Header(header)),
+        }) = parts.message().await?
+        else {
             return Err(malformed(Malformed {
                 message: "snapshot",
                 why: "does not begin with a header".to_owned(),
@@ -114,7 +123,9 @@ where
         // A leader of the past need not send it all only to hear that it is one.
         let metrics = self.raft.metrics().borrow_watched().clone();
         if metrics.vote > header.vote {
-            return Ok(wire::SnapshotResponse { vote: Some(convert::vote_out(&metrics.vote)) });
+            return Ok(wire::SnapshotResponse {
+                vote: Some(convert::vote_out(&metrics.vote)),
+            });
         }
         // openraft asserts this of its peers.
         if let (Some(snapshot), Some(committed)) = (header.meta.last_log_id, metrics.local_committed)
@@ -155,9 +166,18 @@ where
             }));
         }
         let snapshot = intake.finish().await.map_err(not_received)?;
-        let snapshot = Snapshot { meta: header.meta, snapshot };
-        let answer = self.raft.install_full_snapshot(header.vote, snapshot).await.map_err(stopped)?;
-        Ok(wire::SnapshotResponse { vote: Some(convert::vote_out(&answer.vote)) })
+        let snapshot = Snapshot {
+            meta: header.meta,
+            snapshot,
+        };
+        let answer = self
+            .raft
+            .install_full_snapshot(header.vote, snapshot)
+            .await
+            .map_err(stopped)?;
+        Ok(wire::SnapshotResponse {
+            vote: Some(convert::vote_out(&answer.vote)),
+        })
     }
 }
 
@@ -207,7 +227,11 @@ where
     ) -> Result<Response<wire::VoteResponse>, Status> {
         meant_for(&self.identity, request.metadata())?;
         let request = convert::vote_request_in(request.into_inner()).map_err(malformed)?;
-        let answer = self.raft.vote(request).await.map_err(|error| stopped(error.unwrap_fatal()))?;
+        let answer = self
+            .raft
+            .vote(request)
+            .await
+            .map_err(|error| stopped(error.unwrap_fatal()))?;
         Ok(Response::new(convert::vote_response_out(&answer)))
     }
 
@@ -217,7 +241,11 @@ where
     ) -> Result<Response<wire::VoteResponse>, Status> {
         meant_for(&self.identity, request.metadata())?;
         let request = convert::vote_request_in(request.into_inner()).map_err(malformed)?;
-        let answer = self.raft.pre_vote(request).await.map_err(|error| stopped(error.unwrap_fatal()))?;
+        let answer = self
+            .raft
+            .pre_vote(request)
+            .await
+            .map_err(|error| stopped(error.unwrap_fatal()))?;
         Ok(Response::new(convert::vote_response_out(&answer)))
     }
 
@@ -227,7 +255,12 @@ where
     ) -> Result<Response<wire::SnapshotResponse>, Status> {
         meant_for(&self.identity, request.metadata())?;
         if self.receiving.swap(true, Ordering::AcqRel) {
-            return Err(refusal(Code::Unavailable, "SNAPSHOT_BUSY", "already receiving a snapshot", []));
+            return Err(refusal(
+                Code::Unavailable,
+                "SNAPSHOT_BUSY",
+                "already receiving a snapshot",
+                [],
+            ));
         }
         let _receiving = Receiving(self.receiving.clone());
         self.install(request.into_inner()).await.map(Response::new)
@@ -239,7 +272,11 @@ where
     ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
         meant_for(&self.identity, request.metadata())?;
         let request = convert::transfer_in(request.into_inner()).map_err(malformed)?;
-        let answer = self.raft.handle_transfer_leader(request.clone()).await.map_err(stopped)?;
+        let answer = self
+            .raft
+            .handle_transfer_leader(request.clone())
+            .await
+            .map_err(stopped)?;
         Ok(Response::new(convert::transferred_out(&request, answer)))
     }
 
@@ -270,25 +307,31 @@ fn requests(
     stream: Streaming<wire::AppendRequest>,
     fault: Fault,
 ) -> Pin<Box<dyn Stream<Item = AppendEntriesRequest<TypeConfig>> + Send>> {
-    Box::pin(stream::unfold((stream, fault), |(mut stream, fault)| async move {
-        let status = match stream.message().await {
-            Ok(Some(request)) => match convert::append_in(request) {
-                Ok(request) => return Some((request, (stream, fault))),
-                Err(error) => malformed(error),
-            },
-            Ok(None) => return None,
-            Err(status) => status,
-        };
-        fault.set(status);
-        None
-    }))
+    Box::pin(stream::unfold(
+        (stream, fault),
+        |(mut stream, fault)| async move {
+            let status = match stream.message().await {
+                Ok(Some(request)) => match convert::append_in(request) {
+                    Ok(request) => return Some((request, (stream, fault))),
+                    Err(error) => malformed(error),
+                },
+                Ok(None) => return None,
+                Err(status) => status,
+            };
+            fault.set(status);
+            None
+        },
+    ))
 }
 
 /// Refuses what was meant for another node or comes from another cluster: a message that strays, by an
 /// endpoint reused or a configuration copied, must not move a vote or a log.
 fn meant_for(identity: &Identity, metadata: &MetadataMap) -> Result<(), Status> {
     let text = |key| metadata.get(key).and_then(|value| value.to_str().ok());
-    let (target, own) = (text(METADATA_TARGET).unwrap_or_default(), identity.node_id().to_string());
+    let (target, own) = (
+        text(METADATA_TARGET).unwrap_or_default(),
+        identity.node_id().to_string(),
+    );
     if target != own {
         return Err(refusal(
             Code::FailedPrecondition,
@@ -298,8 +341,10 @@ fn meant_for(identity: &Identity, metadata: &MetadataMap) -> Result<(), Status> 
         ));
     }
     // Either side may not know yet: the founding entry reaches a node through these very calls.
-    let (theirs, ours) =
-        (text(METADATA_CLUSTER).unwrap_or_default(), cluster_id_text(identity.cluster_id()));
+    let (theirs, ours) = (
+        text(METADATA_CLUSTER).unwrap_or_default(),
+        cluster_id_text(identity.cluster_id()),
+    );
     if !theirs.is_empty() && !ours.is_empty() && theirs != ours {
         return Err(refusal(
             Code::FailedPrecondition,
@@ -317,13 +362,24 @@ fn malformed(error: Malformed) -> Status {
 }
 
 fn stopped(fatal: Fatal<TypeConfig>) -> Status {
-    refusal(Code::Unavailable, "STOPPED", format!("this node has stopped: {fatal}"), [])
+    refusal(
+        Code::Unavailable,
+        "STOPPED",
+        format!("this node has stopped: {fatal}"),
+        [],
+    )
 }
 
 fn not_received(error: SnapshotError) -> Status {
     match &error {
         SnapshotError::Busy { .. } => refusal(Code::Unavailable, "SNAPSHOT_BUSY", error.to_string(), []),
         SnapshotError::Damaged { .. } => refusal(Code::DataLoss, "SNAPSHOT_DAMAGED", error.to_string(), []),
+        SnapshotError::Newer { .. } => {
+            refusal(Code::FailedPrecondition, "SNAPSHOT_NEWER", error.to_string(), [])
+        }
+        SnapshotError::NoSpace { .. } => {
+            refusal(Code::ResourceExhausted, "SNAPSHOT_NO_SPACE", error.to_string(), [])
+        }
         // Fatal for this node, which finds out by its own means; the peer only learns that it failed.
         SnapshotError::Disk { .. } => {
             tracing::error!(%error, "a snapshot could not be stored");

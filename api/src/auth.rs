@@ -1,0 +1,347 @@
+//! Who is calling: bearer tokens (JWT), verified once and remembered until they expire.
+//!
+//! - Only HS256 and EdDSA, each only with keys given for it; the token's own `alg` selects among them
+//!   and can never turn a public key into a shared secret or verification off.
+//! - `sub` is the user, `role` one of four, `exp` is required. A token without them opens nothing.
+//! - The memory of verified tokens compares whole tokens, never hashes of them, and is bounded.
+//!
+//! Left out: fetching keys from an issuer and revocation lists. Tokens are expected to be short-lived.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, RwLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{header::AUTHORIZATION, request::Parts},
+};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    door::Door,
+    error::{Kind, Problem},
+    options::{Options, StartError},
+};
+
+/// Longest user id, in bytes: what the store takes.
+pub(crate) const USER_BYTES_MAX: usize = 64;
+
+/// Longest token, in bytes: ours have some 250; a few KB is somebody else's.
+const TOKEN_BYTES_MAX: usize = 4 * 1024;
+
+/// Clock difference tolerated between the issuer and this machine, in seconds.
+const CLOCK_LEEWAY_S: u64 = 5;
+
+/// Shortest HS256 secret, in bytes: RFC 7518, 3.2 requires as many bits as the hash has.
+const HS256_SECRET_BYTES_MIN: usize = 32;
+
+/// Parts the memory of tokens is cut into, so that requests seldom wait for each other's writes.
+const SHARDS: usize = 16;
+
+/// Whose tokens are believed.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// Those signed with these keys.
+    Keys(Keys),
+    /// Those signed with a key made at random at start, which `POST /dev/token` gives to everybody.
+    /// Must be asked for; never for production.
+    Development,
+}
+
+/// Keys to verify tokens with. Several of a kind allow rotation: any of them may have signed.
+#[derive(Clone, Default)]
+pub struct Keys {
+    /// HS256 secrets, at least 32 bytes each.
+    pub hs256_secrets: Vec<Vec<u8>>,
+    /// Ed25519 public keys in PEM, for EdDSA.
+    pub ed25519_public_pems: Vec<Vec<u8>>,
+    /// When given, `iss` must be this.
+    pub issuer: Option<String>,
+    /// When given, `aud` must contain this.
+    pub audience: Option<String>,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Secrets stay out of logs.
+        f.debug_struct("Keys")
+            .field("hs256_secrets", &self.hs256_secrets.len())
+            .field("ed25519_public_pems", &self.ed25519_public_pems.len())
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .finish()
+    }
+}
+
+/// What a caller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Claims for himself, sees and releases his own claims.
+    Shopper,
+    /// Sees every claim, confirms, releases, manages sales.
+    Platform,
+    /// As platform, except that it does not confirm.
+    Operator,
+    /// Sees every claim, changes nothing.
+    Auditor,
+}
+
+/// Who is calling.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) user: String,
+    pub(crate) role: Role,
+}
+
+/// The caller of a request, verified.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller(pub(crate) Arc<Identity>);
+
+impl Caller {
+    /// Refuses everybody whose role is not among these.
+    pub(crate) fn must_be(&self, roles: &[Role]) -> Result<(), Problem> {
+        if roles.contains(&self.0.role) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::Forbidden,
+            "your token's role does not allow this",
+        ))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct TokenClaims {
+    sub: String,
+    role: Role,
+    exp: u64,
+}
+
+struct Remembered {
+    caller: Caller,
+    /// Unix seconds.
+    until_s: u64,
+}
+
+/// Verifies tokens.
+pub(crate) struct Verifier {
+    keys: Vec<(DecodingKey, Validation)>,
+    /// Development mode's own key.
+    minting: Option<EncodingKey>,
+    shards: Vec<RwLock<HashMap<Box<str>, Remembered>>>,
+    shard_tokens_max: usize,
+    hasher: RandomState,
+}
+
+impl Verifier {
+    pub(crate) fn new(options: &Options) -> Result<Self, StartError> {
+        let (keys, minting) = match &options.auth {
+            Auth::Keys(keys) => (keys.clone(), None),
+            Auth::Development => {
+                let secret: [u8; HS256_SECRET_BYTES_MIN] = rand::random();
+                let shown: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+                tracing::warn!(
+                    hs256_secret_hex = shown,
+                    "development mode: everybody who can reach this port may mint tokens at POST /dev/token"
+                );
+                let keys = Keys {
+                    hs256_secrets: vec![secret.to_vec()],
+                    ..Keys::default()
+                };
+                (keys, Some(EncodingKey::from_secret(&secret)))
+            }
+        };
+        Ok(Verifier {
+            keys: decoding_keys(&keys)?,
+            minting,
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            shard_tokens_max: options.tokens_cached_max.div_ceil(SHARDS),
+            hasher: RandomState::new(),
+        })
+    }
+
+    /// Who a token belongs to.
+    pub(crate) fn verify(&self, token: &str, now_s: u64) -> Result<Caller, Problem> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(unauthenticated("the token is too long"));
+        }
+        let shard = &self.shards[self.hasher.hash_one(token) as usize % SHARDS];
+        if let Some(known) = shard
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .get(token)
+            && now_s < known.until_s
+        {
+            return Ok(known.caller.clone());
+        }
+        let claims = self.check(token)?;
+        if claims.sub.is_empty() || claims.sub.len() > USER_BYTES_MAX {
+            return Err(unauthenticated("the token's sub must have 1 to 64 bytes"));
+        }
+        let caller = Caller(Arc::new(Identity {
+            user: claims.sub,
+            role: claims.role,
+        }));
+        let until_s = claims.exp.saturating_add(CLOCK_LEEWAY_S);
+        let mut shard = shard.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if shard.len() >= self.shard_tokens_max {
+            shard.retain(|_, known| now_s < known.until_s);
+            if shard.len() >= self.shard_tokens_max {
+                // Forgetting only costs another verification.
+                shard.clear();
+            }
+        }
+        shard.insert(
+            token.into(),
+            Remembered {
+                caller: caller.clone(),
+                until_s,
+            },
+        );
+        Ok(caller)
+    }
+
+    fn check(&self, token: &str) -> Result<TokenClaims, Problem> {
+        let header = jsonwebtoken::decode_header(token)
+            .map_err(|_| unauthenticated("the bearer token is not a JWT with a known algorithm"))?;
+        let mut refusal = "no key here verifies tokens of this algorithm";
+        for (key, validation) in &self.keys {
+            if !validation.algorithms.contains(&header.alg) {
+                continue;
+            }
+            match jsonwebtoken::decode::<TokenClaims>(token, key, validation) {
+                Ok(data) => return Ok(data.claims),
+                Err(error) => refusal = why(error.kind()),
+            }
+            // A token that this key did sign is not going to be better under another.
+            if refusal != SIGNATURE {
+                break;
+            }
+        }
+        Err(unauthenticated(refusal))
+    }
+
+    /// A token of development mode's own key; `None` outside that mode.
+    pub(crate) fn mint(&self, user: &str, role: Role, expires_at_s: u64) -> Option<String> {
+        let key = self.minting.as_ref()?;
+        Some(sign(key, user, role, expires_at_s))
+    }
+
+    /// Whether tokens are given to everybody.
+    pub(crate) fn is_development(&self) -> bool {
+        self.minting.is_some()
+    }
+}
+
+/// A token for a user, signed with an HS256 secret, valid until a Unix time in seconds. For tools and
+/// rehearsals that hold the secret; the door itself only verifies.
+pub fn mint_hs256(secret: &[u8], user: &str, role: Role, expires_at_s: u64) -> String {
+    sign(&EncodingKey::from_secret(secret), user, role, expires_at_s)
+}
+
+fn sign(key: &EncodingKey, user: &str, role: Role, expires_at_s: u64) -> String {
+    let claims = TokenClaims {
+        sub: user.to_owned(),
+        role,
+        exp: expires_at_s,
+    };
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key)
+        .expect("signing a map of texts and numbers with a shared secret cannot fail")
+}
+
+fn decoding_keys(keys: &Keys) -> Result<Vec<(DecodingKey, Validation)>, StartError> {
+    let validation = |algorithm: Algorithm| {
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = CLOCK_LEEWAY_S;
+        validation.validate_nbf = true;
+        let mut required = vec!["exp", "sub"];
+        // Without an audience of our own a token's `aud` is nobody's business here.
+        validation.validate_aud = keys.audience.is_some();
+        if let Some(audience) = &keys.audience {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        if let Some(issuer) = &keys.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    };
+    let mut made = Vec::new();
+    for (at, secret) in keys.hs256_secrets.iter().enumerate() {
+        if secret.len() < HS256_SECRET_BYTES_MIN {
+            let why = format!("it has {} bytes, at least 32 are needed", secret.len());
+            return Err(StartError::Key {
+                position: at + 1,
+                algorithm: "HS256",
+                why,
+            });
+        }
+        made.push((DecodingKey::from_secret(secret), validation(Algorithm::HS256)));
+    }
+    for (at, pem) in keys.ed25519_public_pems.iter().enumerate() {
+        let key = DecodingKey::from_ed_pem(pem).map_err(|error| StartError::Key {
+            position: at + 1,
+            algorithm: "EdDSA",
+            why: error.to_string(),
+        })?;
+        made.push((key, validation(Algorithm::EdDSA)));
+    }
+    if made.is_empty() {
+        Err(StartError::NoKeys)
+    } else {
+        Ok(made)
+    }
+}
+
+const SIGNATURE: &str = "the token's signature is not one of a key known here";
+
+fn why(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::ExpiredSignature => "the token has expired",
+        ErrorKind::ImmatureSignature => "the token is not valid yet",
+        ErrorKind::InvalidSignature => SIGNATURE,
+        ErrorKind::InvalidIssuer => "the token is of another issuer",
+        ErrorKind::InvalidAudience => "the token is for another audience",
+        ErrorKind::MissingRequiredClaim(_) => "the token lacks exp, sub, iss or aud",
+        ErrorKind::Json(_) => "the token's sub, role or exp is missing or malformed",
+        _ => "the bearer token is malformed",
+    }
+}
+
+fn unauthenticated(detail: &'static str) -> Problem {
+    Problem::new(Kind::Unauthenticated, detail)
+}
+
+/// Now, in Unix seconds: for the expiry of tokens only.
+pub(crate) fn now_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+impl FromRequestParts<Arc<Door>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
+        let header = parts
+            .headers
+            .get(AUTHORIZATION)
+            .ok_or_else(|| unauthenticated("send a token: Authorization: Bearer …"))?;
+        let text = header
+            .to_str()
+            .map_err(|_| unauthenticated("the Authorization header is not text"))?;
+        match text.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                door.verifier.verify(token.trim(), now_s())
+            }
+            _ => Err(unauthenticated("only the Bearer scheme is known here")),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What the routes share. Nothing in here is worth keeping: a restarted door is as good as an old one.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use client::Consistency;
+use tokio::sync::watch;
+
+use crate::{
+    admission::{crowd::Crowd, rate::ClaimRate},
+    auth::Verifier,
+    cache::{Fresh, SaleCache},
+    error::{Kind, Problem},
+    live::Live,
+    options::{Options, StartError},
+    store::Store,
+    telemetry::Telemetry,
+};
+
+/// How often idle users are forgotten and samples folded: often enough that what piles up in between
+/// (some 100,000 entries at full speed) is a few MB.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
+
+/// How long "ready" is believed: probes come about this often.
+const READY_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a leader may take to answer before this node calls itself not ready.
+const READY_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// State of the routes.
+pub(crate) struct Door {
+    pub(crate) options: Options,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) verifier: Verifier,
+    pub(crate) claim_rate: ClaimRate,
+    pub(crate) requests: Crowd,
+    pub(crate) linearizable_reads: Crowd,
+    pub(crate) sales: Arc<SaleCache>,
+    pub(crate) live: Live,
+    pub(crate) telemetry: Telemetry,
+    stopping: watch::Sender<bool>,
+    led: Fresh<()>,
+}
+
+impl Door {
+    /// Checks the options and makes the state. Must be called inside a tokio runtime, where the
+    /// housekeeping runs until the door is dropped.
+    pub(crate) fn new(store: Arc<dyn Store>, options: Options) -> Result<Arc<Self>, StartError> {
+        options.check()?;
+        let (stopping, stops) = watch::channel(false);
+        let sales = Arc::new(SaleCache::new(Arc::clone(&store), &options));
+        let door = Arc::new(Door {
+            verifier: Verifier::new(&options)?,
+            claim_rate: ClaimRate::new(&options),
+            requests: Crowd::new(
+                options.requests_in_flight_max,
+                "this node answers all the requests it can",
+            ),
+            linearizable_reads: Crowd::new(
+                options.linearizable_reads_in_flight_max,
+                "too many linearizable reads at one time; ask without ?consistency",
+            ),
+            live: Live::new(Arc::clone(&store), Arc::clone(&sales), &options, stops),
+            sales,
+            telemetry: Telemetry::new(&options)?,
+            stopping,
+            led: Fresh::default(),
+            store,
+            options,
+        });
+        tokio::spawn(keep_house(Arc::downgrade(&door)));
+        Ok(door)
+    }
+
+    /// From now on: not ready, and every live stream ends.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Whether this node should be sent shoppers: it knows a leader that has a quorum, and is not
+    /// stopping.
+    pub(crate) async fn ready(&self) -> Result<(), Problem> {
+        if *self.stopping.borrow() {
+            return Err(Problem::new(Kind::Unavailable, "stopping"));
+        }
+        self.led
+            .get(READY_AGE_MAX, || async {
+                // A linearizable read is answered by a leader that a majority still follows, from
+                // state that has caught up: exactly what "ready" means here.
+                let read = self.store.sales(None, 1, Consistency::Linearizable);
+                match tokio::time::timeout(READY_WAIT_MAX, read).await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(error)) => Err(Problem::from(error)),
+                    Err(_) => Err(Problem::new(Kind::Unavailable, "no leader answered in time")),
+                }
+            })
+            .await
+    }
+}
+
+async fn keep_house(door: Weak<Door>) {
+    let mut every = tokio::time::interval(HOUSEKEEPING_EVERY);
+    loop {
+        every.tick().await;
+        let Some(door) = door.upgrade() else { return };
+        door.claim_rate.forget_idle();
+        door.telemetry.fold();
+        metrics::gauge!("holdfast_live_sales").set(door.live.feeds() as f64);
+    }
+}

@@ -1,0 +1,537 @@
+//! What each answer and each refusal is in HTTP: the only place that knows status codes.
+//!
+//! Every refusal is an RFC 9457 problem, `application/problem+json`, with a `urn:holdfast:problem:…`
+//! type that never changes its meaning. Refusals that leave the caller in doubt say whether the same
+//! `Idempotency-Key` may be sent again (`same_key_safe`), which for Holdfast is always yes: a key has
+//! at most one effect.
+//!
+//! [`conform`] turns whatever the framework itself refuses (unknown route, wrong method, a panic) into
+//! a problem as well, so that no caller ever needs a second way of reading errors.
+
+use std::borrow::Cow;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use client::{ClaimStatus, Error, Grant, Reason, Rejected, SaleStatus};
+use serde::Serialize;
+
+use crate::{json, time};
+
+/// Media type of problems.
+pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Most seconds added at random to a `Retry-After`, so that those who were told to come back do not
+/// all come back in the same instant.
+const RETRY_JITTER_S: u64 = 3;
+
+/// Wait suggested when nobody knows when a sale opens, in seconds.
+const OPENING_UNKNOWN_S: u64 = 5;
+
+/// What can be wrong, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Invalid,
+    KeyMissing,
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    SaleUnknown,
+    ClaimUnknown,
+    MethodNotAllowed,
+    BodyTimeout,
+    SoldOut,
+    NotOpenYet,
+    SalePaused,
+    SaleExists,
+    SaleTransition,
+    ClaimsExhausted,
+    UserLimit,
+    ClaimConfirmed,
+    StaleToken,
+    KeyFenced,
+    UnitsInUse,
+    SaleClosed,
+    HoldGone,
+    BodyTooLarge,
+    UnsupportedMediaType,
+    KeyReused,
+    RateLimited,
+    Internal,
+    UnknownOutcome,
+    Unavailable,
+}
+
+impl Kind {
+    /// Type URI, status and title.
+    fn spec(self) -> (&'static str, StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Kind::Invalid => (
+                "urn:holdfast:problem:invalid-request",
+                S::BAD_REQUEST,
+                "Invalid request",
+            ),
+            Kind::KeyMissing => (
+                "urn:holdfast:problem:idempotency-key-missing",
+                S::BAD_REQUEST,
+                "Idempotency-Key is missing",
+            ),
+            Kind::Unauthenticated => (
+                "urn:holdfast:problem:unauthenticated",
+                S::UNAUTHORIZED,
+                "Not authenticated",
+            ),
+            Kind::Forbidden => ("urn:holdfast:problem:forbidden", S::FORBIDDEN, "Not allowed"),
+            Kind::NotFound => ("urn:holdfast:problem:not-found", S::NOT_FOUND, "Nothing here"),
+            Kind::SaleUnknown => ("urn:holdfast:problem:sale-unknown", S::NOT_FOUND, "No such sale"),
+            Kind::ClaimUnknown => (
+                "urn:holdfast:problem:claim-unknown",
+                S::NOT_FOUND,
+                "No such claim",
+            ),
+            Kind::MethodNotAllowed => (
+                "urn:holdfast:problem:method-not-allowed",
+                S::METHOD_NOT_ALLOWED,
+                "Method not allowed",
+            ),
+            Kind::BodyTimeout => (
+                "urn:holdfast:problem:body-timeout",
+                S::REQUEST_TIMEOUT,
+                "Body took too long",
+            ),
+            Kind::SoldOut => ("urn:holdfast:problem:sold-out", S::CONFLICT, "Sold out"),
+            Kind::NotOpenYet => (
+                "urn:holdfast:problem:not-open-yet",
+                S::CONFLICT,
+                "Sale is not open yet",
+            ),
+            Kind::SalePaused => ("urn:holdfast:problem:sale-paused", S::CONFLICT, "Sale is paused"),
+            Kind::SaleExists => (
+                "urn:holdfast:problem:sale-exists",
+                S::CONFLICT,
+                "Sale exists already",
+            ),
+            Kind::SaleTransition => (
+                "urn:holdfast:problem:sale-transition",
+                S::CONFLICT,
+                "Not possible in the sale's status",
+            ),
+            Kind::ClaimsExhausted => (
+                "urn:holdfast:problem:claims-exhausted",
+                S::CONFLICT,
+                "The sale has made all the claims it may",
+            ),
+            Kind::UserLimit => (
+                "urn:holdfast:problem:user-limit",
+                S::CONFLICT,
+                "More than one user may have",
+            ),
+            Kind::ClaimConfirmed => (
+                "urn:holdfast:problem:claim-confirmed",
+                S::CONFLICT,
+                "Claim is confirmed already",
+            ),
+            Kind::StaleToken => (
+                "urn:holdfast:problem:stale-token",
+                S::CONFLICT,
+                "Fencing token is stale",
+            ),
+            Kind::KeyFenced => (
+                "urn:holdfast:problem:key-fenced",
+                S::CONFLICT,
+                "Idempotency-Key was resolved as abandoned",
+            ),
+            Kind::UnitsInUse => (
+                "urn:holdfast:problem:units-in-use",
+                S::CONFLICT,
+                "Units are held or confirmed",
+            ),
+            Kind::SaleClosed => ("urn:holdfast:problem:sale-closed", S::GONE, "Sale is closed"),
+            Kind::HoldGone => (
+                "urn:holdfast:problem:hold-gone",
+                S::GONE,
+                "Claim is no longer held",
+            ),
+            Kind::BodyTooLarge => (
+                "urn:holdfast:problem:body-too-large",
+                S::PAYLOAD_TOO_LARGE,
+                "Body is too large",
+            ),
+            Kind::UnsupportedMediaType => (
+                "urn:holdfast:problem:unsupported-media-type",
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "Body is not JSON",
+            ),
+            Kind::KeyReused => (
+                "urn:holdfast:problem:key-reused",
+                S::UNPROCESSABLE_ENTITY,
+                "Idempotency-Key was used for another request",
+            ),
+            Kind::RateLimited => (
+                "urn:holdfast:problem:rate-limited",
+                S::TOO_MANY_REQUESTS,
+                "Too many attempts",
+            ),
+            Kind::Internal => (
+                "urn:holdfast:problem:internal",
+                S::INTERNAL_SERVER_ERROR,
+                "Something went wrong here",
+            ),
+            Kind::UnknownOutcome => (
+                "urn:holdfast:problem:unknown-outcome",
+                S::SERVICE_UNAVAILABLE,
+                "The outcome is not known yet",
+            ),
+            Kind::Unavailable => (
+                "urn:holdfast:problem:unavailable",
+                S::SERVICE_UNAVAILABLE,
+                "Not available now",
+            ),
+        }
+    }
+}
+
+/// What a problem says beyond its kind; absent members are left out.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Members {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authoritative: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    units_available: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maybe_more_until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opens_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sale_status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim_status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_key_safe: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u64>,
+}
+
+/// One refusal on its way out.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    kind: Kind,
+    detail: Cow<'static, str>,
+    members: Members,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    detail: &'a str,
+    #[serde(flatten)]
+    members: &'a Members,
+}
+
+impl Problem {
+    /// A problem of a kind, with a sentence for people.
+    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem(Box::new(Inner {
+            kind,
+            detail: detail.into(),
+            members: Members::default(),
+        }))
+    }
+
+    /// Shape: the request could never have been right.
+    pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(Kind::Invalid, detail)
+    }
+
+    /// This node takes no more work now; nothing was proposed.
+    pub(crate) fn busy(detail: &'static str) -> Self {
+        let mut problem = Problem::new(Kind::Unavailable, detail);
+        problem.0.members.same_key_safe = Some(true);
+        problem.retry_after(1 + jitter_s())
+    }
+
+    /// When to come back.
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.members.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// What kind it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Its name in metrics: the last part of its type.
+    pub(crate) fn slug(&self) -> &'static str {
+        let (uri, _, _) = self.0.kind.spec();
+        uri.rsplit_once(':').map_or(uri, |(_, slug)| slug)
+    }
+}
+
+fn jitter_s() -> u64 {
+    rand::random_range(0..=RETRY_JITTER_S)
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Rejected(rejected) => refused(*rejected),
+            Error::Unavailable {
+                message,
+                retry_after_ms,
+            } => {
+                let mut problem = Problem::new(
+                    Kind::Unavailable,
+                    format!("{message}. Nothing was changed; the same Idempotency-Key may be sent again."),
+                );
+                problem.0.members.same_key_safe = Some(true);
+                problem.retry_after(retry_after_ms.div_ceil(1_000).max(1))
+            }
+            Error::Unknown { message, .. } => {
+                let mut problem = Problem::new(
+                    Kind::UnknownOutcome,
+                    format!(
+                        "{message}. It may have happened or may yet happen: send the same Idempotency-Key \
+                         again to learn which, never a new one."
+                    ),
+                );
+                problem.0.members.same_key_safe = Some(true);
+                problem.retry_after(1)
+            }
+        }
+    }
+}
+
+/// The store's refusals. Those about documents cannot come back to a door that never asks for any.
+fn refused(rejected: Rejected) -> Problem {
+    let Rejected {
+        reason,
+        message,
+        value,
+        until_ms,
+        opens_at_ms,
+        sale_status,
+        claim_status,
+        position,
+    } = rejected;
+    let log_index = Some(position.applied_index);
+    let with = |kind: Kind, members: Members| {
+        Problem(Box::new(Inner {
+            kind,
+            detail: message.clone().into(),
+            members,
+        }))
+    };
+    let plain = |kind: Kind| {
+        with(
+            kind,
+            Members {
+                log_index,
+                ..Members::default()
+            },
+        )
+    };
+    match reason {
+        Reason::SoldOut => {
+            let maybe_more_until = (until_ms > 0).then(|| time::rfc3339(time::wall_of(until_ms, &position)));
+            let members = Members {
+                // Read at a linearizable point by the leader: this node never refuses from memory.
+                authoritative: Some(true),
+                units_available: Some(value),
+                maybe_more_until,
+                log_index,
+                ..Members::default()
+            };
+            with(Kind::SoldOut, members)
+        }
+        Reason::SaleNotOpen => not_open(message, opens_at_ms, sale_status, &position),
+        Reason::SaleUnknown => plain(Kind::SaleUnknown),
+        Reason::SaleExists => plain(Kind::SaleExists),
+        Reason::SaleTransition => {
+            let sale_status = Some(json::sale_status(sale_status));
+            with(
+                Kind::SaleTransition,
+                Members {
+                    sale_status,
+                    log_index,
+                    ..Members::default()
+                },
+            )
+        }
+        Reason::ClaimsExhausted => with(
+            Kind::ClaimsExhausted,
+            Members {
+                limit: Some(value),
+                log_index,
+                ..Members::default()
+            },
+        ),
+        Reason::UserLimit => with(
+            Kind::UserLimit,
+            Members {
+                limit: Some(value),
+                log_index,
+                ..Members::default()
+            },
+        ),
+        Reason::ClaimUnknown => plain(Kind::ClaimUnknown),
+        Reason::ClaimGone => {
+            let kind = match claim_status {
+                ClaimStatus::Confirmed => Kind::ClaimConfirmed,
+                _ => Kind::HoldGone,
+            };
+            let claim_status = Some(json::claim_status(claim_status));
+            with(
+                kind,
+                Members {
+                    claim_status,
+                    log_index,
+                    ..Members::default()
+                },
+            )
+        }
+        Reason::StaleToken => plain(Kind::StaleToken),
+        Reason::KeyReused => plain(Kind::KeyReused),
+        Reason::KeyFenced => plain(Kind::KeyFenced),
+        Reason::TooLate => {
+            // Definite: it arrived in the log after its latest time and did nothing.
+            let mut problem = plain(Kind::Unavailable);
+            problem.0.members.same_key_safe = Some(true);
+            problem.retry_after(1)
+        }
+        Reason::OutOfRange | Reason::Invalid => plain(Kind::Invalid),
+        Reason::UnitsInUse => with(
+            Kind::UnitsInUse,
+            Members {
+                units_available: Some(value),
+                log_index,
+                ..Members::default()
+            },
+        ),
+        Reason::Unspecified | Reason::VersionMismatch | Reason::Leased | Reason::DocumentQuota => {
+            tracing::error!(
+                ?reason,
+                message,
+                "the store refused for a reason this route cannot have"
+            );
+            Problem::new(
+                Kind::Internal,
+                "the store refused for a reason this route cannot have",
+            )
+        }
+    }
+}
+
+fn not_open(message: String, opens_at_ms: u64, status: SaleStatus, position: &client::Position) -> Problem {
+    let kind = match status {
+        SaleStatus::Closed => Kind::SaleClosed,
+        SaleStatus::Paused => Kind::SalePaused,
+        _ => Kind::NotOpenYet,
+    };
+    let mut problem = Problem::new(kind, message);
+    problem.0.members.sale_status = Some(json::sale_status(status));
+    problem.0.members.log_index = Some(position.applied_index);
+    match kind {
+        Kind::SaleClosed => problem,
+        Kind::NotOpenYet if opens_at_ms > 0 => {
+            problem.0.members.opens_at = Some(time::rfc3339(opens_at_ms));
+            let wait_s = opens_at_ms.saturating_sub(position.wall_time_ms).div_ceil(1_000);
+            problem.retry_after(wait_s + jitter_s())
+        }
+        _ => problem.retry_after(OPENING_UNKNOWN_S + jitter_s()),
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Inner {
+            kind,
+            detail,
+            members,
+        } = *self.0;
+        let (uri, status, title) = kind.spec();
+        let wire = Wire {
+            kind: uri,
+            title,
+            status: status.as_u16(),
+            detail: &detail,
+            members: &members,
+        };
+        let body = serde_json::to_vec(&wire).expect("a problem is a plain map of texts and numbers");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = members.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if kind == Kind::Unauthenticated {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"holdfast\""),
+            );
+        }
+        response
+    }
+}
+
+/// Makes an error that is not a problem yet (the framework's own refusals) into one, keeping what the
+/// framework said in headers, such as `Allow`.
+pub(crate) fn conform(response: Response) -> Response {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error())
+        || response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON)
+    {
+        return response;
+    }
+    let problem = match status {
+        StatusCode::NOT_FOUND => Problem::new(Kind::NotFound, "see /openapi.json for what there is"),
+        StatusCode::METHOD_NOT_ALLOWED => Problem::new(
+            Kind::MethodNotAllowed,
+            "see the Allow header for what is allowed here",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Kind::BodyTooLarge, ""),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::new(Kind::UnsupportedMediaType, ""),
+        status if status.is_client_error() => Problem::invalid(""),
+        _ => Problem::new(Kind::Internal, ""),
+    };
+    let mut conformed = problem.into_response();
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        conformed.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    conformed
+}
+
+/// Status of an answered claim: made now, or known already.
+pub(crate) fn status_of_grant(grant: Grant) -> StatusCode {
+    match grant {
+        Grant::Granted => StatusCode::CREATED,
+        Grant::Repeated | Grant::Already | Grant::Unspecified => StatusCode::OK,
+    }
+}
+
+/// Status of something newly made.
+pub(crate) const CREATED: StatusCode = StatusCode::CREATED;
+
+/// Status of "what you have is still so".
+pub(crate) const NOT_MODIFIED: StatusCode = StatusCode::NOT_MODIFIED;
+
+/// Whether an answer is our own failure, worth a line in the log.
+pub(crate) fn is_failure(response: &Response) -> bool {
+    response.status().is_server_error()
+}

@@ -1,0 +1,105 @@
+//! The OpenAPI 3.1 document, made from the routes' own annotations, and a page to read it with, all of
+//! it embedded: a closed network has no CDN.
+
+use std::sync::Arc;
+
+use axum::Router;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        Components,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::{claims, dev, live, probes, sales};
+use crate::door::Door;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Holdfast",
+        description = "Strongly consistent inventory for flash sales: claims, holds and sales over HTTP. \
+            Errors are RFC 9457 problems; every POST takes an Idempotency-Key and has at most one effect \
+            per key, so repeating a request with its key is always safe.",
+    ),
+    paths(
+        sales::list,
+        sales::create,
+        sales::get,
+        sales::open,
+        sales::pause,
+        sales::close,
+        sales::restock,
+        sales::withdraw,
+        claims::claim,
+        claims::get,
+        claims::release,
+        claims::confirm,
+        live::live,
+        probes::livez,
+        probes::readyz,
+        probes::metrics,
+    ),
+    modifiers(&Bearer),
+    tags(
+        (name = "sales", description = "Sales and their counters"),
+        (name = "claims", description = "Claims and what becomes of them"),
+        (name = "operating", description = "Probes and metrics"),
+    ),
+)]
+struct Document;
+
+#[derive(OpenApi)]
+#[openapi(paths(dev::token), tags((name = "development", description = "Development mode only")))]
+struct DevelopmentDocument;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .build();
+        document
+            .components
+            .get_or_insert_with(Components::new)
+            .add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The document; with the routes of development mode where they exist.
+fn document(is_development: bool) -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    if is_development {
+        document.merge(DevelopmentDocument::openapi());
+    }
+    document
+}
+
+/// `/openapi.json` and `/docs`.
+pub(super) fn router(is_development: bool) -> Router<Arc<Door>> {
+    SwaggerUi::new("/docs")
+        .url("/openapi.json", document(is_development))
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::ROUTES;
+
+    #[test]
+    fn the_document_lists_every_route() {
+        let document = document(true);
+        for route in ROUTES {
+            let is_own = route.starts_with("/docs") || route == "/openapi.json" || !route.starts_with('/');
+            assert_eq!(document.paths.paths.contains_key(route), !is_own, "{route}");
+        }
+        for path in document.paths.paths.keys() {
+            assert!(ROUTES.contains(&path.as_str()), "{path} has no name in metrics");
+        }
+    }
+}

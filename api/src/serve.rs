@@ -1,0 +1,185 @@
+//! Connections: accepted up to a limit, with a time limit on every head, ended gracefully.
+//!
+//! An accept loop of our own, because the framework's sets neither limit: without them a few thousand
+//! silent connections would take all the files this process may open.
+
+use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    door::Door,
+    options::{Options, StartError},
+    routes,
+    store::Store,
+};
+
+/// Pause after a failed accept (most often: no file descriptors left), in ms. Connections that end in
+/// the meantime make room.
+const ACCEPT_RETRY_MS: u64 = 50;
+
+/// Streams one HTTP/2 connection may have open: as many as a browser uses, times ten.
+const HTTP2_STREAMS_MAX: u32 = 1_000;
+
+/// Why serving ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It never began.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Requests were still being answered when the time for stopping was over. Those callers do not
+    /// know the outcome; their keys do.
+    #[error("stopped after {drain_ms} ms with {connections} connections still open")]
+    Cut {
+        /// How long was waited, in ms.
+        drain_ms: u64,
+        /// Connections that were cut.
+        connections: usize,
+    },
+}
+
+/// The door's routes over a store, for whoever wants to serve them himself.
+///
+/// # Errors
+/// When the options do not allow a safe start: no keys, a bad key, a limit of zero.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn router(store: impl Store, options: Options) -> Result<Router, StartError> {
+    Ok(routes::router(Door::new(Arc::new(store), options)?))
+}
+
+/// Serves the door on a bound listener until `shutdown` completes; then takes no new connections, ends
+/// live streams, finishes what is being answered, and returns.
+///
+/// # Errors
+/// When the options do not allow a safe start, or when stopping took longer than
+/// [`Options::drain_ms_max`].
+pub async fn serve(
+    listener: TcpListener,
+    store: impl Store,
+    options: Options,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let door = Door::new(Arc::new(store), options)?;
+    let router = routes::router(Arc::clone(&door));
+    let connections_max = door.options.connections_max;
+    let room = Arc::new(Semaphore::new(connections_max));
+    let (close, closing) = watch::channel(false);
+    let builder = Arc::new(builder(&door.options));
+
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let stream = tokio::select! {
+            () = shutdown.as_mut() => break,
+            stream = accept(&listener, &room) => stream,
+        };
+        let Some((stream, place)) = stream else { continue };
+        let connection = serve_one(stream, router.clone(), Arc::clone(&builder), closing.clone());
+        tokio::spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    }
+
+    // New connections are refused by the kernel from here on, and probes see "not ready".
+    drop(listener);
+    door.stop();
+    close.send_replace(true);
+    let drain_ms = door.options.drain_ms_max;
+    let all = u32::try_from(connections_max).expect("checked when the door was made");
+    match timeout(Duration::from_millis(drain_ms), room.acquire_many(all)).await {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let connections = connections_max - room.available_permits();
+            Err(ServeError::Cut {
+                drain_ms,
+                connections,
+            })
+        }
+    }
+}
+
+fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(options.header_read_ms_max));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .keep_alive_interval(Duration::from_millis(options.header_read_ms_max));
+    builder
+}
+
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+/// One connection and its place; `None` when accepting failed for now.
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, Place)> {
+    // The place first: a connection that cannot be served is better left in the kernel's queue.
+    let place = Arc::clone(room).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // Answers are small and complete: waiting to fill a segment only delays them.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+            Some((stream, place))
+        }
+        Err(error) => {
+            if !is_of_the_peer(&error) {
+                tracing::error!(%error, "accepting a connection failed");
+                sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
+            }
+            None
+        }
+    }
+}
+
+/// Whether accepting failed only because the other side went away again.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+async fn serve_one(
+    stream: TcpStream,
+    router: Router,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    // The guard that `wait_for` gives is dropped at once: it must not live across the next await.
+    let closed = async { drop(closing.wait_for(|closing| *closing).await) };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = closed => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Callers hang up and time out all the time; that is not news.
+        tracing::debug!(%error, "connection ended");
+    }
+}

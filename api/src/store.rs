@@ -1,0 +1,161 @@
+//! What the door needs of the store, and nothing else: the seam between HTTP and the client.
+//!
+//! The one implementation that ships is [`client::Client`]; tests put a scripted store in its place,
+//! which can answer every refusal at will and needs neither sockets nor a cluster.
+
+use client::{Claim, Claimed, Client, Consistency, Cursor, Error, NewSale, Position, Receipt, Sale, Update};
+use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
+
+/// A claim to make.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Take {
+    /// Of which sale.
+    pub sale_id: String,
+    /// For whom; he is also who asks.
+    pub user: String,
+    /// His idempotency key.
+    pub key: String,
+    /// Units.
+    pub quantity: u32,
+}
+
+/// What to do with a held claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make it final.
+    Confirm,
+    /// Give its units back.
+    Release,
+}
+
+/// A step in a claim's life.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settle {
+    /// Which.
+    pub step: Step,
+    /// Of which claim.
+    pub claim_id: String,
+    /// The claim's current token.
+    pub fencing_token: u64,
+    /// Idempotency key.
+    pub key: String,
+    /// Who asks.
+    pub principal: String,
+}
+
+/// What to do with a sale.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SaleChange {
+    /// Create it.
+    Create(NewSale),
+    /// Open it.
+    Open(String),
+    /// Pause it.
+    Pause(String),
+    /// Close it for good.
+    Close(String),
+    /// Add units.
+    Restock(String, u32),
+    /// Take available units out.
+    Withdraw(String, u32),
+}
+
+/// The store behind the door.
+pub trait Store: Send + Sync + 'static {
+    /// Claims units.
+    fn claim(&self, take: Take) -> BoxFuture<'_, Result<Claimed, Error>>;
+    /// Confirms or releases.
+    fn settle(&self, settle: Settle) -> BoxFuture<'_, Result<(Claim, Position), Error>>;
+    /// Changes a sale, for `principal`, at most once for this key.
+    fn change_sale(
+        &self,
+        change: SaleChange,
+        key: String,
+        principal: String,
+    ) -> BoxFuture<'_, Result<Receipt, Error>>;
+    /// One sale.
+    fn sale<'a>(
+        &'a self,
+        sale_id: &'a str,
+        consistency: Consistency,
+    ) -> BoxFuture<'a, Result<(Sale, Position), Error>>;
+    /// Sales after `after`, in id order.
+    fn sales<'a>(
+        &'a self,
+        after: Option<&'a str>,
+        limit: u32,
+        consistency: Consistency,
+    ) -> BoxFuture<'a, Result<(Vec<Sale>, Position), Error>>;
+    /// One claim and its sale's id, linearizably; when `user` is given, only if it is his.
+    fn find_claim<'a>(
+        &'a self,
+        claim_id: &'a str,
+        user: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(Claim, String, Position), Error>>;
+    /// One sale's changes from a cursor on.
+    fn watch(&self, from: Cursor, sale_id: &str) -> BoxStream<'static, Result<Update, Error>>;
+}
+
+impl Store for Client {
+    fn claim(&self, take: Take) -> BoxFuture<'_, Result<Claimed, Error>> {
+        Client::claim(self, take.sale_id, take.user)
+            .key(take.key)
+            .quantity(take.quantity)
+            .send()
+            .boxed()
+    }
+
+    fn settle(&self, settle: Settle) -> BoxFuture<'_, Result<(Claim, Position), Error>> {
+        let request = match settle.step {
+            Step::Confirm => self.confirm(settle.claim_id, settle.fencing_token),
+            Step::Release => self.release(settle.claim_id, settle.fencing_token),
+        };
+        request.key(settle.key).principal(settle.principal).send().boxed()
+    }
+
+    fn change_sale(
+        &self,
+        change: SaleChange,
+        key: String,
+        principal: String,
+    ) -> BoxFuture<'_, Result<Receipt, Error>> {
+        let request = match change {
+            SaleChange::Create(sale) => self.create_sale(sale),
+            SaleChange::Open(sale_id) => self.open_sale(sale_id),
+            SaleChange::Pause(sale_id) => self.pause_sale(sale_id),
+            SaleChange::Close(sale_id) => self.close_sale(sale_id),
+            SaleChange::Restock(sale_id, units) => self.restock(sale_id, units),
+            SaleChange::Withdraw(sale_id, units) => self.withdraw(sale_id, units),
+        };
+        request.key(key).principal(principal).send().boxed()
+    }
+
+    fn sale<'a>(
+        &'a self,
+        sale_id: &'a str,
+        consistency: Consistency,
+    ) -> BoxFuture<'a, Result<(Sale, Position), Error>> {
+        self.get_sale(sale_id, consistency).boxed()
+    }
+
+    fn sales<'a>(
+        &'a self,
+        after: Option<&'a str>,
+        limit: u32,
+        consistency: Consistency,
+    ) -> BoxFuture<'a, Result<(Vec<Sale>, Position), Error>> {
+        self.list_sales(after, limit, consistency).boxed()
+    }
+
+    fn find_claim<'a>(
+        &'a self,
+        claim_id: &'a str,
+        user: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(Claim, String, Position), Error>> {
+        self.get_claim(claim_id, user, Consistency::Linearizable).boxed()
+    }
+
+    fn watch(&self, from: Cursor, sale_id: &str) -> BoxStream<'static, Result<Update, Error>> {
+        Client::watch(self, from, Some(sale_id))
+    }
+}

@@ -1,0 +1,266 @@
+//! What operators see of the door: request metrics, trace ids, log lines.
+//!
+//! Labels are names from our own source (routes, statuses, outcomes), never anything a caller sent, so
+//! the number of series is fixed and no user id can get into one. A `traceparent` (W3C) that comes in
+//! is continued, otherwise one is made; the answer carries it, and so does the log line of every
+//! request that failed on our side.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Instant,
+};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue},
+    middleware::Next,
+    response::Response,
+};
+use metrics::Counter;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::{
+    door::Door,
+    error::{self, Problem},
+    json,
+    options::{Options, StartError},
+    routes,
+};
+
+const REQUESTS: &str = "holdfast_http_requests_total";
+const DURATION: &str = "holdfast_http_request_duration_seconds";
+const CLAIMS: &str = "holdfast_claims_total";
+
+/// Upper bounds of the duration histogram, in seconds: from a cached read to a claim that waited for
+/// an election.
+const DURATION_BUCKETS_S: [f64; 13] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The process's recorder, installed by whichever door opens first.
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+/// Metrics of the door.
+pub(crate) struct Telemetry {
+    handle: PrometheusHandle,
+    granted: Counter,
+    repeated: Counter,
+    already: Counter,
+    sold_out: Counter,
+}
+
+impl Telemetry {
+    pub(crate) fn new(options: &Options) -> Result<Self, StartError> {
+        let handle = match &options.metrics {
+            Some(handle) => handle.clone(),
+            None => install()?,
+        };
+        metrics::describe_counter!(REQUESTS, "HTTP requests answered, by route and status.");
+        metrics::describe_histogram!(
+            DURATION,
+            metrics::Unit::Seconds,
+            "Time to answer an HTTP request."
+        );
+        metrics::describe_counter!(CLAIMS, "Claims answered, by outcome.");
+        let claims = |outcome: &'static str| metrics::counter!(CLAIMS, "outcome" => outcome);
+        Ok(Telemetry {
+            handle,
+            granted: claims("granted"),
+            repeated: claims("repeated"),
+            already: claims("already"),
+            sold_out: claims("sold-out"),
+        })
+    }
+
+    /// Counts how a claim was answered.
+    pub(crate) fn claimed(&self, answer: Result<client::Grant, &Problem>) {
+        match answer {
+            Ok(client::Grant::Granted) => self.granted.increment(1),
+            Ok(client::Grant::Repeated) => self.repeated.increment(1),
+            Ok(client::Grant::Already) => self.already.increment(1),
+            Ok(grant) => metrics::counter!(CLAIMS, "outcome" => json::outcome(grant)).increment(1),
+            Err(problem) if problem.kind() == error::Kind::SoldOut => self.sold_out.increment(1),
+            Err(problem) => metrics::counter!(CLAIMS, "outcome" => problem.slug()).increment(1),
+        }
+    }
+
+    /// Everything, as Prometheus reads it.
+    pub(crate) fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds samples into their buckets; without it they would pile up until somebody scrapes.
+    pub(crate) fn fold(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+fn install() -> Result<PrometheusHandle, StartError> {
+    let _installing = INSTALLING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(handle) = RECORDER.get() {
+        return Ok(handle.clone());
+    }
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS_S)
+        .expect("the buckets are not empty")
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|_| StartError::Metrics)?;
+    Ok(RECORDER.get_or_init(|| handle).clone())
+}
+
+/// Measures a request, gives it a trace id, and makes sure that every error is a problem.
+pub(crate) async fn observe(State(_): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or(routes::UNMATCHED, |matched| routes::name(matched.as_str()));
+    let method = request.method().clone();
+    let trace = Trace::of(request.headers().get(&TRACEPARENT));
+
+    let mut response = error::conform(next.run(request).await);
+
+    let took = began.elapsed();
+    let status = response.status();
+    metrics::counter!(REQUESTS, "route" => route, "status" => status_label(status.as_u16())).increment(1);
+    metrics::histogram!(DURATION, "route" => route).record(took.as_secs_f64());
+    let trace_id = trace.id();
+    if error::is_failure(&response) {
+        tracing::warn!(trace_id, %method, route, status = status.as_u16(), ?took, "request failed");
+    } else {
+        tracing::debug!(trace_id, %method, route, status = status.as_u16(), ?took, "request answered");
+    }
+    response.headers_mut().insert(TRACEPARENT, trace.header());
+    response
+}
+
+/// Statuses as label values: those that this door gives, by class otherwise.
+fn status_label(status: u16) -> &'static str {
+    match status {
+        200 => "200",
+        201 => "201",
+        303 => "303",
+        304 => "304",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        408 => "408",
+        409 => "409",
+        410 => "410",
+        413 => "413",
+        415 => "415",
+        422 => "422",
+        429 => "429",
+        500 => "500",
+        503 => "503",
+        ..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`: trace, this step, flags.
+struct Trace([u8; Trace::BYTES]);
+
+impl Trace {
+    const BYTES: usize = 55;
+
+    /// Continues a trace, or begins one.
+    fn of(incoming: Option<&HeaderValue>) -> Self {
+        let mut text = [b'-'; Trace::BYTES];
+        text[..2].copy_from_slice(b"00");
+        match incoming
+            .map(HeaderValue::as_bytes)
+            .filter(|bytes| is_traceparent(bytes))
+        {
+            Some(bytes) => {
+                text[3..35].copy_from_slice(&bytes[3..35]);
+                text[53..].copy_from_slice(&bytes[53..55]);
+            }
+            None => {
+                // All zeroes would mean "no trace"; the last bit set avoids it.
+                hex(&mut text[3..35], rand::random::<u128>() | 1);
+                text[53..].copy_from_slice(b"00");
+            }
+        }
+        hex(&mut text[36..52], u128::from(rand::random::<u64>() | 1));
+        Trace(text)
+    }
+
+    fn id(&self) -> &str {
+        std::str::from_utf8(&self.0[3..35]).unwrap_or_default()
+    }
+
+    fn header(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.0).expect("hex digits and dashes")
+    }
+}
+
+fn hex(text: &mut [u8], mut value: u128) {
+    for digit in text.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(value & 15) as usize];
+        value >>= 4;
+    }
+}
+
+/// Version 00 exactly; later versions may be longer but begin the same. Upper case is malformed.
+fn is_traceparent(bytes: &[u8]) -> bool {
+    let is_hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let nonzero = |part: &[u8]| part.iter().any(|byte| *byte != b'0');
+    let Some((head, rest)) = bytes.split_at_checked(Trace::BYTES) else {
+        return false;
+    };
+    let (version, trace, step, flags) = (&head[..2], &head[3..35], &head[36..52], &head[53..]);
+    [head[2], head[35], head[52]] == [b'-'; 3]
+        && [version, trace, step, flags].into_iter().all(is_hex)
+        && version != b"ff"
+        && nonzero(trace)
+        && nonzero(step)
+        && (rest.is_empty() || (version != b"00" && rest[0] == b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_trace_is_continued_with_a_step_of_our_own() {
+        let trace = Trace::of(Some(&HeaderValue::from_static(GOOD)));
+        assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        let header = trace.header();
+        assert!(is_traceparent(header.as_bytes()));
+        assert_ne!(header.as_bytes(), GOOD.as_bytes());
+        assert!(header.as_bytes().ends_with(b"-01"), "flags are kept");
+    }
+
+    #[test]
+    fn what_is_no_traceparent_begins_a_new_trace() {
+        let later = format!("01{}-more", &GOOD[2..]);
+        assert!(is_traceparent(later.as_bytes()));
+        for bad in [
+            "",
+            "00",
+            &GOOD[..54],
+            &format!("{GOOD}-more"),
+            &GOOD.replace("4bf9", "4BF9"),
+            &GOOD.replace("4bf9", "xyz9"),
+            &format!("ff{}", &GOOD[2..]),
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00_4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7_01",
+        ] {
+            assert!(!is_traceparent(bad.as_bytes()), "{bad}");
+        }
+        let begun = Trace::of(Some(&HeaderValue::from_static("nonsense"))).header();
+        assert!(is_traceparent(begun.as_bytes()), "{begun:?}");
+    }
+}

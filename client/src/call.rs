@@ -1,0 +1,371 @@
+//! One call from its command to its final answer: the lane carries it, the rules of [`crate::retry`]
+//! say what each answer means, and the same encoded command goes out on every attempt.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use futures::{FutureExt, StreamExt, stream};
+use proto::v1::{
+    Command, GetClaimRequest, Operation, Outcome, Position, ResolveRequest, Take, command::Body,
+    inventory_client::InventoryClient, outcome::Kind, resolution,
+};
+use tokio::time::{Instant, sleep};
+use tonic::transport::Channel;
+
+use crate::{
+    Error, convert, error, frame,
+    leader::{Nodes, Repeat, timed},
+    model::{BulkClaim, Claimed, Consistency},
+    queue::{Answer, FRAME_BYTES_MAX, FRAME_COMMANDS_MAX, FRAMES_IN_FLIGHT_MAX, Failure},
+    request::no_units,
+    retry::{Attempts, Budget, Step, pause},
+    stream::Lane,
+};
+
+/// Largest answer to a read, in bytes: a page of claims or sales, with room.
+const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What the clones of a client share.
+pub(crate) struct Shared {
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) budget: Budget,
+    pub(crate) timeout: Duration,
+    pub(crate) principal: String,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.lane.close();
+    }
+}
+
+/// A fresh idempotency key: 128 random bits in hex.
+pub(crate) fn random_key() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// The generated client of the inventory on a channel.
+pub(crate) fn inventory(channel: Channel) -> InventoryClient<Channel> {
+    InventoryClient::new(channel).max_decoding_message_size(READ_BYTES_MAX)
+}
+
+impl Shared {
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// Carries a command out, once, whatever it takes within the timeout.
+    pub(crate) async fn carry_out(&self, command: Command) -> Result<(Kind, Position), Error> {
+        let body = frame::encode_command(&command)?;
+        self.lane.start(&self.nodes);
+        self.budget.earn(1);
+        let deadline = self.deadline();
+        let answer = self.lane.submit(body.clone(), deadline).await;
+        self.see_through(&command, body, deadline, answer).await
+    }
+
+    /// Goes on after the answer to the first attempt.
+    async fn see_through(
+        &self,
+        command: &Command,
+        body: bytes::Bytes,
+        deadline: Instant,
+        mut answer: Answer<Outcome>,
+    ) -> Result<(Kind, Position), Error> {
+        let mut attempts = Attempts::default();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match attempts.answered(answer, &self.budget, left, rand::random()) {
+                Step::Finish(result) => return result,
+                Step::Again(pause) if pause.is_zero() => {}
+                Step::Again(pause) => sleep(pause).await,
+                Step::Resolve => {
+                    let takes = matches!(command.body, Some(Body::Claim(_) | Body::Decrement(_)));
+                    let resolution = self.resolve_command(command, deadline).await;
+                    return attempts.resolved(resolution, takes);
+                }
+            }
+            answer = self.lane.submit(body.clone(), deadline).await;
+        }
+    }
+
+    /// What became of this command's key?
+    async fn resolve_command(&self, command: &Command, deadline: Instant) -> Result<resolution::Kind, Error> {
+        let (operation, sale_id, user) = match &command.body {
+            Some(Body::Claim(take)) => (Operation::Claim, take.sale_id.clone(), take.user.as_str()),
+            Some(Body::Decrement(take)) => (Operation::Decrement, take.sale_id.clone(), take.user.as_str()),
+            Some(Body::Confirm(settle)) => (
+                Operation::Confirm,
+                self.sale_of(&settle.claim_id, deadline).await?,
+                "",
+            ),
+            Some(Body::Release(settle)) => (
+                Operation::Release,
+                self.sale_of(&settle.claim_id, deadline).await?,
+                "",
+            ),
+            Some(Body::Extend(settle)) => (
+                Operation::Extend,
+                self.sale_of(&settle.claim_id, deadline).await?,
+                "",
+            ),
+            Some(Body::Cancel(settle)) => (
+                Operation::Cancel,
+                self.sale_of(&settle.claim_id, deadline).await?,
+                "",
+            ),
+            Some(Body::CreateSale(sale)) => (Operation::Sale, sale.sale_id.clone(), ""),
+            Some(Body::OpenSale(sale) | Body::PauseSale(sale) | Body::CloseSale(sale)) => {
+                (Operation::Sale, sale.sale_id.clone(), "")
+            }
+            Some(Body::Restock(sale) | Body::Withdraw(sale)) => (Operation::Sale, sale.sale_id.clone(), ""),
+            Some(Body::PutDocument(_) | Body::DeleteDocument(_) | Body::LeaseDocument(_)) => {
+                (Operation::Document, String::new(), "")
+            }
+            None => return Err(Error::invalid("a command without a body")),
+        };
+        let principal = if command.principal.is_empty() {
+            user
+        } else {
+            &command.principal
+        };
+        let request = ResolveRequest {
+            sale_id,
+            operation: operation.into(),
+            key: command.key.clone(),
+            principal: principal.to_string(),
+            // As late as any attempt could be: every attempt's own bound is set where it arrives.
+            not_after_ms: 0,
+        };
+        self.resolve(request, deadline).await
+    }
+
+    async fn sale_of(&self, claim_id: &str, deadline: Instant) -> Result<String, Error> {
+        let request = GetClaimRequest {
+            claim_id: claim_id.to_string(),
+            user: String::new(),
+            consistency: Some(convert::consistency(Consistency::Linearizable)),
+        };
+        let found = self
+            .nodes
+            .on_leader(deadline, Repeat::Safe, |channel, left| {
+                let request = timed(request.clone(), left);
+                async move { inventory(channel).get_claim(request).await }
+            })
+            .await?;
+        Ok(found.sale_id)
+    }
+
+    /// Resolves a key, again and again until there is an answer or no time.
+    pub(crate) async fn resolve(
+        &self,
+        request: ResolveRequest,
+        deadline: Instant,
+    ) -> Result<resolution::Kind, Error> {
+        let mut tries = 0;
+        loop {
+            let outcome = self
+                .nodes
+                .on_leader(deadline, Repeat::Safe, |channel, left| {
+                    let request = timed(request.clone(), left);
+                    async move { inventory(channel).resolve(request).await }
+                })
+                .await?;
+            let error = match outcome.kind {
+                Some(Kind::Resolved(resolution)) => {
+                    return resolution.kind.ok_or_else(|| Error::malformed("the resolution"));
+                }
+                Some(Kind::Rejected(rejected)) => {
+                    let rejected = error::rejected(rejected, Position::default());
+                    return Err(Error::Rejected(Box::new(rejected)));
+                }
+                Some(Kind::Unsubmitted(refused)) => {
+                    let hint = Some(refused.leader_endpoint.as_str()).filter(|hint| !hint.is_empty());
+                    self.nodes.redirect(hint);
+                    Error::Unavailable {
+                        message: refused.message,
+                        retry_after_ms: refused.retry_after_ms,
+                    }
+                }
+                // A resolve changes nothing but the fence, so its own unknown is only "not yet".
+                Some(Kind::Unknown(unknown)) => Error::unavailable(unknown.message),
+                _ => return Err(Error::malformed("the resolution")),
+            };
+            tries += 1;
+            let pause = pause(tries, rand::random());
+            if deadline.saturating_duration_since(Instant::now()) <= pause {
+                return Err(error);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Many claims in full frames, as many frames at once as may be in flight.
+    pub(crate) async fn claim_many(
+        &self,
+        sale_id: &str,
+        claims: &[BulkClaim],
+    ) -> Vec<Result<Claimed, Error>> {
+        self.lane.start(&self.nodes);
+        let mut results = Vec::with_capacity(claims.len());
+        let frames = stream::iter(Frames { sale_id, claims });
+        // Boxed, because the borrow checker cannot see that one closure serves every lifetime.
+        let mut answers = frames
+            .map(|part| self.claim_frame(sale_id, part).boxed())
+            .buffered(FRAMES_IN_FLIGHT_MAX);
+        while let Some(answer) = answers.next().await {
+            results.extend(answer);
+        }
+        results
+    }
+
+    /// One frame of claims; what needs more than one attempt goes on as single calls, which the lane
+    /// gathers again.
+    async fn claim_frame(&self, sale_id: &str, part: Part<'_>) -> Vec<Result<Claimed, Error>> {
+        let (claims, body) = match part {
+            Part::Frame(claims, body) => (claims, body),
+            Part::Refused(error) => return vec![Err(error)],
+        };
+        self.budget.earn(claims.len());
+        let deadline = self.deadline();
+        let answers = match self.lane.submit_many(body, claims.len(), deadline).await {
+            Ok((outcomes, position)) => Ok(outcomes.into_iter().map(move |outcome| Ok((outcome, position)))),
+            Err(failure) => {
+                Err(std::iter::repeat_n(failure, claims.len()).map(Err::<(Outcome, Position), Failure>))
+            }
+        };
+        let answers: Box<dyn Iterator<Item = Answer<Outcome>> + Send> = match answers {
+            Ok(answered) => Box::new(answered),
+            Err(failed) => Box::new(failed),
+        };
+        let mut results: Vec<Option<Result<Claimed, Error>>> = Vec::with_capacity(claims.len());
+        let mut again = Vec::new();
+        for (place, (claim, answer)) in claims.iter().zip(answers).enumerate() {
+            match at_once(answer) {
+                Ok(result) => results.push(Some(result)),
+                Err(answer) => {
+                    results.push(None);
+                    again.push(self.claim_again(place, claim_command(sale_id, claim), deadline, answer));
+                }
+            }
+        }
+        let concurrency = again.len().max(1);
+        let mut again = stream::iter(again).buffer_unordered(concurrency);
+        while let Some((place, result)) = again.next().await {
+            results[place] = Some(result);
+        }
+        let missing = || {
+            Err(Error::unavailable(
+                "a claim of the frame was left without an answer",
+            ))
+        };
+        results
+            .into_iter()
+            .map(|result| result.unwrap_or_else(missing))
+            .collect()
+    }
+
+    fn claim_again(
+        &self,
+        place: usize,
+        command: Command,
+        deadline: Instant,
+        answer: Answer<Outcome>,
+    ) -> impl Future<Output = (usize, Result<Claimed, Error>)> + Send {
+        async move {
+            let result = match frame::encode_command(&command) {
+                Ok(body) => self.see_through(&command, body, deadline, answer).await,
+                Err(error) => Err(error),
+            };
+            (
+                place,
+                result.and_then(|(kind, position)| convert::claimed(kind, position)),
+            )
+        }
+    }
+}
+
+/// What a first answer settles by itself; everything else goes through the rules of retrying.
+fn at_once(answer: Answer<Outcome>) -> Result<Result<Claimed, Error>, Answer<Outcome>> {
+    match answer {
+        Ok((
+            Outcome {
+                kind: Some(kind @ Kind::Claim(_)),
+            },
+            position,
+        )) => Ok(convert::claimed(kind, position)),
+        Ok((
+            Outcome {
+                kind: Some(Kind::Rejected(rejected)),
+            },
+            position,
+        )) => Ok(Err(Error::Rejected(Box::new(error::rejected(
+            rejected, position,
+        ))))),
+        answer => Err(answer),
+    }
+}
+
+fn claim_command(sale_id: &str, claim: &BulkClaim) -> Command {
+    let take = Take {
+        sale_id: sale_id.to_string(),
+        user: claim.user.clone(),
+        quantity: claim.quantity,
+    };
+    Command {
+        key: claim.key.clone(),
+        principal: String::new(),
+        not_after_ms: 0,
+        body: Some(Body::Claim(take)),
+    }
+}
+
+/// Some claims, encoded.
+enum Part<'a> {
+    Frame(&'a [BulkClaim], bytes::Bytes),
+    /// One claim that may go into no frame.
+    Refused(Error),
+}
+
+/// Cuts claims into frames, encoding as it goes: frames that wait for their turn cost no memory.
+struct Frames<'a> {
+    sale_id: &'a str,
+    claims: &'a [BulkClaim],
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Part<'a>;
+
+    fn next(&mut self) -> Option<Part<'a>> {
+        let first = self.claims.first()?;
+        let mut command = claim_command(self.sale_id, first);
+        let mut body = BytesMut::new();
+        let mut taken = 0;
+        for claim in self.claims.iter().take(FRAME_COMMANDS_MAX) {
+            if let Some(Body::Claim(take)) = &mut command.body {
+                take.user.clone_from(&claim.user);
+                take.quantity = claim.quantity;
+            }
+            command.key.clone_from(&claim.key);
+            let appended = match claim.quantity {
+                0 => Err(no_units()),
+                _ => frame::append_command(&command, &mut body),
+            };
+            if let Err(error) = appended {
+                if taken == 0 {
+                    self.claims = &self.claims[1..];
+                    return Some(Part::Refused(error));
+                }
+                break;
+            }
+            taken += 1;
+            if body.len() >= FRAME_BYTES_MAX - frame::COMMAND_BYTES_MAX {
+                break;
+            }
+        }
+        let (claims, rest) = self.claims.split_at(taken);
+        self.claims = rest;
+        Some(Part::Frame(claims, body.freeze()))
+    }
+}

@@ -1,0 +1,565 @@
+//! Who leads, and calls that go to whoever does.
+//!
+//! The client is given some endpoints and learns the others from `Cluster.Status`. A leader is a
+//! guess until it serves: a node that says it does not lead names another (a hint, followed at once,
+//! but not round in circles), and one that cannot be reached is forgotten. With no guess left, every
+//! known node is asked at once; the answer is the leader that most agree on, at the highest term, so
+//! a leader that was cut off and does not know it yet is not believed for long.
+//!
+//! What comes from the network is bounded: endpoints are kept up to [`ENDPOINTS_MAX`], and hints are
+//! endpoints like others or ignored.
+
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use hyper_util::rt::TokioIo;
+use proto::v1::{StatusRequest, StatusResponse, cluster_client::ClusterClient};
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Endpoint, Uri},
+};
+
+use crate::{
+    Connector, Error,
+    error::{RETRY_AFTER_MS, Verdict, verdict},
+    retry::pause,
+};
+
+/// Most endpoints kept: many times the largest sensible cluster, little enough memory.
+pub(crate) const ENDPOINTS_MAX: usize = 64;
+
+/// How long a connection may take to be made: generous within a region, short within a call's timeout.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a node may take to say who leads.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long one attempt of a unary call may take: as for a frame of commands.
+pub(crate) const ATTEMPT_TIMEOUT: Duration = crate::queue::FRAME_TIMEOUT;
+
+/// Hints followed in a row without a pause: the way to the leader is one hop, two right after an
+/// election; more is nodes pointing at each other.
+pub(crate) const HINTS_MAX: u32 = 2;
+
+/// How often a silent connection is probed, and how long the answer may take: a peer that vanished
+/// without a word is noticed in a few seconds even when nothing is in flight.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// HTTP/2 windows for answers, in bytes: eight full frames of answers (about 100 KB each) without
+/// waiting for a window update.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// The nodes, and who leads them.
+pub(crate) struct Nodes {
+    connector: Connector,
+    seeds: Vec<String>,
+    state: Mutex<State>,
+    /// Whose turn it is among those who may answer any read.
+    turn: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    leader: Option<String>,
+    members: Vec<String>,
+    channels: HashMap<String, Channel>,
+}
+
+/// May the call simply be made again when it is unclear whether it happened?
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Repeat {
+    /// It reads, or is made to be repeated.
+    Safe,
+    /// Its caller must decide.
+    Unsafe,
+}
+
+impl Nodes {
+    /// Nodes at these `host:port`.
+    pub(crate) fn new(seeds: Vec<String>, connector: Connector) -> Result<Nodes, Error> {
+        if seeds.is_empty() {
+            return Err(Error::invalid(
+                "no endpoints: give host:port of at least one node",
+            ));
+        }
+        if seeds.len() > ENDPOINTS_MAX {
+            let given = seeds.len();
+            return Err(Error::invalid(format!(
+                "{given} endpoints: at most {ENDPOINTS_MAX} are used"
+            )));
+        }
+        for seed in &seeds {
+            endpoint(seed)?;
+        }
+        Ok(Nodes {
+            connector,
+            seeds,
+            state: Mutex::default(),
+            turn: AtomicUsize::new(rand::random_range(0..ENDPOINTS_MAX)),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while holding it halfway through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A channel to an endpoint; it connects when used, and again when broken.
+    pub(crate) fn channel(&self, address: &str) -> Result<Channel, Error> {
+        if let Some(channel) = self.state().channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let connector = self.connector.clone();
+        let target = address.to_string();
+        let channel = endpoint(address)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+                let connecting = connector(target.clone());
+                async move { connecting.await.map(TokioIo::new) }
+            }));
+        let mut state = self.state();
+        if state.channels.len() >= ENDPOINTS_MAX {
+            // Stale ones: whatever is still needed is made again.
+            state.channels.clear();
+        }
+        state.channels.insert(address.to_string(), channel.clone());
+        Ok(channel)
+    }
+
+    /// Every endpoint known: members first, then those given that are no member's.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        let mut endpoints = self.state().members.clone();
+        for seed in &self.seeds {
+            if !endpoints.contains(seed) {
+                endpoints.push(seed.clone());
+            }
+        }
+        endpoints
+    }
+
+    /// Every endpoint known, beginning with another one each time.
+    pub(crate) fn endpoints_in_turn(&self) -> Vec<String> {
+        let mut endpoints = self.endpoints();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % endpoints.len().max(1);
+        endpoints.rotate_left(turn);
+        endpoints
+    }
+
+    /// That node does not lead. True when it named another one that is worth asking at once.
+    pub(crate) fn not_leader(&self, asked: &str, hint: Option<&str>) -> bool {
+        let hint = hint.filter(|hint| *hint != asked && endpoint(hint).is_ok());
+        let mut state = self.state();
+        if let Some(hint) = hint {
+            state.leader = Some(hint.to_string());
+            return true;
+        }
+        if state.leader.as_deref() == Some(asked) {
+            state.leader = None;
+        }
+        // Somebody else may have learned better meanwhile.
+        state.leader.is_some()
+    }
+
+    /// A node that leads no more named this one, or none.
+    pub(crate) fn redirect(&self, hint: Option<&str>) {
+        self.state().leader = hint.filter(|hint| endpoint(hint).is_ok()).map(str::to_string);
+    }
+
+    /// Who leads: the current guess, or whom the nodes name.
+    pub(crate) async fn leader(&self) -> Result<String, Error> {
+        let guess = self.state().leader.clone();
+        match guess {
+            Some(leader) => Ok(leader),
+            None => self.find().await,
+        }
+    }
+
+    /// Asks every known node who leads.
+    pub(crate) async fn find(&self) -> Result<String, Error> {
+        let mut answers: FuturesUnordered<_> = self
+            .endpoints()
+            .into_iter()
+            .map(|address| async move { (self.status(&address).await, address) })
+            .collect();
+        let mut votes = Votes::default();
+        let mut last_error = None;
+        while let Some((answer, address)) = answers.next().await {
+            match answer {
+                Ok(status) => {
+                    self.learn(&status);
+                    votes.add(&status, &address);
+                    if votes.is_clear() {
+                        break;
+                    }
+                }
+                Err(error) => last_error = Some(error),
+            }
+        }
+        let nobody_answered = votes.is_empty();
+        if let Some(leader) = votes.leader() {
+            self.state().leader = Some(leader.clone());
+            return Ok(leader);
+        }
+        Err(last_error
+            .filter(|_| nobody_answered)
+            .unwrap_or_else(|| Error::unavailable("the nodes that answer know no leader; is a majority up?")))
+    }
+
+    fn learn(&self, status: &StatusResponse) {
+        let members: Vec<String> = status
+            .members
+            .iter()
+            .map(|member| member.endpoint.clone())
+            .filter(|address| endpoint(address).is_ok())
+            .take(ENDPOINTS_MAX)
+            .collect();
+        if !members.is_empty() {
+            self.state().members = members;
+        }
+    }
+
+    /// One node's own view.
+    pub(crate) async fn status(&self, address: &str) -> Result<StatusResponse, Error> {
+        let mut client = ClusterClient::new(self.channel(address)?);
+        let deadline = Instant::now() + STATUS_TIMEOUT;
+        match timeout_at(deadline, client.status(timed(StatusRequest {}, STATUS_TIMEOUT))).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(read_error(&status, address)),
+            Err(_) => Err(Error::unavailable(format!(
+                "{address} did not answer within {STATUS_TIMEOUT:?}"
+            ))),
+        }
+    }
+
+    /// Makes a unary call on the leader, wherever it goes, until the deadline.
+    pub(crate) async fn on_leader<T, F, C>(
+        &self,
+        deadline: Instant,
+        repeat: Repeat,
+        call: C,
+    ) -> Result<T, Error>
+    where
+        C: Fn(Channel, Duration) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut tries = 0;
+        let mut hints = 0;
+        loop {
+            let error = match timeout_at(deadline, self.leader()).await {
+                Err(_) => Error::unavailable("no leader was found within the timeout"),
+                Ok(Err(error)) => error,
+                Ok(Ok(leader)) => match self.attempt(&leader, deadline, repeat, &call).await {
+                    Attempt::Done(result) => return result,
+                    Attempt::Elsewhere(error, hint) => {
+                        if self.not_leader(&leader, hint.as_deref()) && hints < HINTS_MAX {
+                            hints += 1;
+                            continue;
+                        }
+                        error
+                    }
+                    Attempt::Later(error) => error,
+                },
+            };
+            hints = 0;
+            tries += 1;
+            rest(tries, deadline, error).await?;
+        }
+    }
+
+    /// Makes a unary read on any node, each in turn, until the deadline.
+    pub(crate) async fn on_any<T, F, C>(&self, deadline: Instant, call: C) -> Result<T, Error>
+    where
+        C: Fn(Channel, Duration) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut tries = 0;
+        loop {
+            let mut last_error = Error::unavailable("no node was asked");
+            for address in self.endpoints_in_turn() {
+                match self.attempt(&address, deadline, Repeat::Safe, &call).await {
+                    Attempt::Done(result) => return result,
+                    Attempt::Elsewhere(error, _) | Attempt::Later(error) => last_error = error,
+                }
+            }
+            tries += 1;
+            rest(tries, deadline, last_error).await?;
+        }
+    }
+
+    async fn attempt<T, F, C>(&self, address: &str, deadline: Instant, repeat: Repeat, call: &C) -> Attempt<T>
+    where
+        C: Fn(Channel, Duration) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let channel = match self.channel(address) {
+            Ok(channel) => channel,
+            Err(error) => return Attempt::Elsewhere(error, None),
+        };
+        // What must not be repeated has all the time there is; what may is better tried elsewhere.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = if repeat == Repeat::Safe {
+            left.min(ATTEMPT_TIMEOUT)
+        } else {
+            left
+        };
+        let result = timeout_at(Instant::now() + left, call(channel, left)).await;
+        let status = match result {
+            Ok(Ok(response)) => return Attempt::Done(Ok(response.into_inner())),
+            Ok(Err(status)) => status,
+            Err(_) => Status::deadline_exceeded(format!("no answer within {left:?}")),
+        };
+        match verdict(&status) {
+            Verdict::NotLeader(hint) => Attempt::Elsewhere(Error::from(status), hint),
+            Verdict::NotTaken {
+                message,
+                retry_after_ms,
+            } => {
+                let error = Error::Unavailable {
+                    message: format!("{address}: {message}"),
+                    retry_after_ms,
+                };
+                // An overloaded leader still leads.
+                match status.code() {
+                    tonic::Code::ResourceExhausted => Attempt::Later(error),
+                    _ => Attempt::Elsewhere(error, None),
+                }
+            }
+            Verdict::Final(rejected) => Attempt::Done(Err(Error::Rejected(rejected))),
+            Verdict::Ambiguous(message) => {
+                let message = format!("{address}: {message}");
+                match repeat {
+                    Repeat::Safe => Attempt::Elsewhere(
+                        Error::Unavailable {
+                            message,
+                            retry_after_ms: RETRY_AFTER_MS,
+                        },
+                        None,
+                    ),
+                    Repeat::Unsafe => Attempt::Done(Err(Error::Unknown {
+                        message,
+                        not_after_ms: u64::MAX,
+                    })),
+                }
+            }
+        }
+    }
+}
+
+enum Attempt<T> {
+    Done(Result<T, Error>),
+    /// Not here; perhaps there.
+    Elsewhere(Error, Option<String>),
+    /// Here, but later.
+    Later(Error),
+}
+
+/// Pauses before another try, or gives up with this error when the deadline comes first.
+async fn rest(tries: u32, deadline: Instant, error: Error) -> Result<(), Error> {
+    let asked = match &error {
+        // The default is for people; an explicit shorter or longer time is a node's wish.
+        Error::Unavailable { retry_after_ms, .. } if *retry_after_ms != RETRY_AFTER_MS => *retry_after_ms,
+        _ => 0,
+    };
+    let pause = pause(tries, rand::random()).max(Duration::from_millis(asked));
+    if deadline.saturating_duration_since(Instant::now()) <= pause {
+        return Err(error);
+    }
+    sleep(pause).await;
+    Ok(())
+}
+
+/// A request that tells the node how long its caller waits.
+pub(crate) fn timed<T>(message: T, left: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(left);
+    request
+}
+
+/// The error of a read: nothing can have changed, so nothing is unknown.
+pub(crate) fn read_error(status: &Status, address: &str) -> Error {
+    match verdict(status) {
+        Verdict::Final(rejected) => Error::Rejected(rejected),
+        Verdict::NotTaken {
+            message,
+            retry_after_ms,
+        } => Error::Unavailable {
+            message: format!("{address}: {message}"),
+            retry_after_ms,
+        },
+        Verdict::NotLeader(_) => Error::unavailable(format!("{address} does not lead")),
+        Verdict::Ambiguous(message) => Error::unavailable(format!("{address}: {message}")),
+    }
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, Error> {
+    let invalid = || {
+        Error::invalid(format!(
+            "`{address}` is no endpoint: give host:port, like 127.0.0.1:7401"
+        ))
+    };
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| invalid())?;
+    let uri = endpoint.uri();
+    let whole = uri
+        .authority()
+        .is_some_and(|authority| authority.as_str() == address);
+    if !whole || uri.port_u16().is_none() || address.contains('@') {
+        return Err(invalid());
+    }
+    Ok(endpoint)
+}
+
+/// What nodes say about who leads.
+#[derive(Default)]
+struct Votes {
+    /// Highest term anybody knows a leader of, and that leader's endpoint.
+    best: Option<(u64, String)>,
+    /// Who agrees, by node id.
+    agreed: HashSet<u64>,
+    /// Members there are, as those who agree say.
+    members: usize,
+    answers: usize,
+}
+
+impl Votes {
+    fn add(&mut self, status: &StatusResponse, address: &str) {
+        self.answers += 1;
+        let named = match status.role.as_str() {
+            // It may be known here by another name than the one it goes by.
+            "leader" if endpoint(&status.leader_endpoint).is_err() => address,
+            _ => status.leader_endpoint.as_str(),
+        };
+        if endpoint(named).is_err() {
+            return;
+        }
+        match &self.best {
+            Some((term, _)) if *term > status.term => return,
+            Some((term, leader)) if *term == status.term && leader == named => {}
+            _ => {
+                self.best = Some((status.term, named.to_string()));
+                self.agreed.clear();
+            }
+        }
+        self.agreed.insert(status.node_id);
+        self.members = self
+            .members
+            .max(status.members.iter().filter(|member| member.voter).count());
+    }
+
+    /// A majority agrees: nobody left to ask can know of a newer leader that is of use.
+    fn is_clear(&self) -> bool {
+        self.agreed.len() > self.members / 2
+    }
+
+    fn is_empty(&self) -> bool {
+        self.answers == 0
+    }
+
+    fn leader(self) -> Option<String> {
+        self.best.map(|(_, leader)| leader)
+    }
+}
+
+/// Connections over TCP, without Nagle's delay.
+pub(crate) fn tcp() -> Connector {
+    Arc::new(|address: String| {
+        Box::pin(async move {
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn crate::Io>)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::Member;
+
+    use super::*;
+
+    #[test]
+    fn endpoints_are_host_and_port_and_nothing_else() {
+        for good in [
+            "127.0.0.1:7401",
+            "localhost:1",
+            "node-2.holdfast.svc:7401",
+            "[::1]:7401",
+        ] {
+            assert!(endpoint(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "7401",
+            "localhost",
+            "http://a:1",
+            "a:1/path",
+            "a b:1",
+            "u@a:1",
+            "a:99999",
+            "a:",
+        ] {
+            let error = endpoint(bad).expect_err(bad);
+            assert!(error.to_string().contains(&format!("`{bad}`")), "{error}");
+        }
+    }
+
+    fn says(node_id: u64, role: &str, term: u64, leader: &str) -> StatusResponse {
+        let voter = |node_id| Member {
+            node_id,
+            endpoint: format!("n{node_id}:1"),
+            voter: true,
+            ..Member::default()
+        };
+        StatusResponse {
+            node_id,
+            role: role.into(),
+            term,
+            leader_endpoint: leader.into(),
+            members: (1..=3).map(voter).collect(),
+            ..StatusResponse::default()
+        }
+    }
+
+    #[test]
+    fn a_leader_that_was_cut_off_is_outvoted() {
+        let mut votes = Votes::default();
+        votes.add(&says(1, "leader", 4, "n1:1"), "n1:1");
+        assert!(!votes.is_clear(), "one of three is no majority");
+        votes.add(&says(2, "follower", 5, "n3:1"), "n2:1");
+        assert!(!votes.is_clear());
+        votes.add(&says(3, "leader", 5, "n3:1"), "n3:1");
+        assert!(votes.is_clear());
+        assert_eq!(votes.leader().as_deref(), Some("n3:1"));
+    }
+
+    #[test]
+    fn a_node_asked_under_two_names_has_one_vote() {
+        let mut votes = Votes::default();
+        votes.add(&says(1, "leader", 4, "n1:1"), "n1:1");
+        votes.add(&says(1, "leader", 4, "n1:1"), "localhost:1");
+        assert!(!votes.is_clear());
+    }
+
+    #[test]
+    fn nodes_that_know_no_leader_name_none() {
+        let mut votes = Votes::default();
+        votes.add(&says(1, "candidate", 9, ""), "n1:1");
+        assert!(!votes.is_clear());
+        assert_eq!(votes.leader(), None);
+    }
+}

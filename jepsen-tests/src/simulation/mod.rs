@@ -1,0 +1,36 @@
+//! Whole clusters in one thread: the real node, batcher, log clock and client, on simulated disk, network
+//! and clocks. Everything that happens follows from one seed.
+//!
+//! A run starts three nodes, sells a small sale to many users from a client that retries by the rules, and
+//! meanwhile cuts the network and the power as the seed says. At the end everything is healed, every unknown
+//! is resolved, and the replicas are compared. What happened is a [`Trace`]: two runs of one seed give equal
+//! traces, to the byte.
+//!
+//! Left out: sled, which has threads of its own; a simulated node rebuilds its state from snapshot and log.
+
+pub mod cluster;
+pub mod flash;
+pub mod net;
+
+use std::{
+    fmt::Write,
+    sync::{Arc, Mutex},
+};
+
+/// What happened in a run, a line each, with simulated time. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Trace(Arc<Mutex<String>>);
+
+impl Trace {
+    /// Notes one thing that happened.
+    pub fn note(&self, what: impl std::fmt::Display) {
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        let mut lines = self.0.lock().expect("no code panics while noting");
+        writeln!(lines, "{:>12} us  {what}", at.as_micros()).expect("a String takes all");
+    }
+
+    /// All of it.
+    pub fn text(&self) -> String {
+        self.0.lock().expect("no code panics while noting").clone()
+    }
+}

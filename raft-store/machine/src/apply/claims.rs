@@ -1,0 +1,288 @@
+//! Claims: granted, settled, extended, cancelled, expired.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{Answer, Entry};
+use crate::{
+    claim::{BLOCK_RECORDS, FLAG_EXTENDED, Record},
+    command::{Command, Operation, QUANTITY_MAX, Settle, Take},
+    effect::Outcome,
+    reply::{ClaimStatus, EventKind, Field, Grant, Rejection, Reply, SaleStatus},
+    sale::Sale,
+};
+
+/// Answers a claim from the sale as it is, unless it is to be granted: shared by `apply` and by the
+/// refusals that need no log entry. The key is known to be new.
+pub(crate) fn judge_take(
+    sale: &Sale,
+    user: u128,
+    quantity: u32,
+    secret: u128,
+) -> Result<Option<Reply>, Rejection> {
+    let (terms, counters) = (&sale.terms, &sale.counters);
+    if quantity == 0 || quantity > QUANTITY_MAX || quantity > terms.per_user_units_max {
+        return Err(Rejection::OutOfRange {
+            field: Field::Quantity,
+        });
+    }
+    let (units_taken, latest) = sale.user(user);
+    let units_max = terms.per_user_units_max;
+    if let Some(latest) = latest.filter(|_| units_taken >= units_max) {
+        assert!(
+            sale.arena.get(latest).is_live(),
+            "the claim that brought a user to his limit is live"
+        );
+        return Ok(Some(Reply::Claim {
+            grant: Grant::Already,
+            claim: sale.claim(latest, secret),
+        }));
+    }
+    if units_taken + quantity > units_max {
+        return Err(Rejection::UserLimit {
+            units_taken,
+            units_max,
+        });
+    }
+    if counters.status != SaleStatus::Open {
+        let waits = counters.status == SaleStatus::Scheduled;
+        let opens_at_ms = if waits { terms.opens_at_ms } else { 0 };
+        return Err(Rejection::SaleNotOpen {
+            status: counters.status,
+            opens_at_ms,
+        });
+    }
+    if sale.arena.len() >= counters.claims_max {
+        return Err(Rejection::ClaimsExhausted {
+            claims_max: counters.claims_max,
+        });
+    }
+    let units_available = counters.units_available;
+    if units_available < quantity {
+        let maybe_more_until_ms = sale.held.last_deadline(&sale.arena).unwrap_or(0);
+        return Err(Rejection::SoldOut {
+            units_available,
+            maybe_more_until_ms,
+        });
+    }
+    Ok(None)
+}
+
+/// Answers a claim whose key is known from the claim it made.
+pub(crate) fn judge_repeat(
+    sale: &Sale,
+    slot: u32,
+    key: u128,
+    user: u128,
+    quantity: u32,
+    secret: u128,
+) -> Answer {
+    let record = sale.arena.get(slot);
+    if record.key != key || record.user != user || u32::from(record.quantity) != quantity {
+        return Err(Rejection::KeyReused);
+    }
+    Ok(Reply::Claim {
+        grant: Grant::Repeated,
+        claim: sale.claim(slot, secret),
+    })
+}
+
+impl Entry<'_> {
+    /// Returns the units of every hold of a sale that is due.
+    pub(super) fn expire_claims(&mut self, sale_number: u32) {
+        let (now_ms, secret) = (self.now_ms(), self.machine.secret());
+        while let Some(slot) = self.touch(sale_number).expire(now_ms) {
+            let claim = self.machine.sales[sale_number as usize - 1].claim(slot, secret);
+            self.event(sale_number, EventKind::ClaimExpired(claim));
+        }
+    }
+
+    /// Claim and decrement.
+    pub(super) fn take(&mut self, command: &Command<'_>, take: &Take, decrement: bool) -> Answer {
+        let secret = self.machine.secret();
+        let Some(number) = self.sale_at(take.sale) else {
+            self.in_time(command)?;
+            return Err(Rejection::SaleUnknown);
+        };
+        let sale = &self.machine.sales[number as usize - 1];
+        let Take { user, quantity, .. } = *take;
+        if let Some(slot) = sale.index.key(&sale.arena, command.key) {
+            return judge_repeat(sale, slot, command.key, user, quantity, secret);
+        }
+        self.in_time(command)?;
+        if let Some(reply) = judge_take(sale, user, quantity, secret)? {
+            return Ok(reply);
+        }
+        let at = self.at;
+        let sale = self.touch(number);
+        // Within QUANTITY_MAX, so within 16 bits.
+        let slot = sale.grant(user, command.key, quantity as u16, decrement, &at);
+        let begins_block = (slot as usize).is_multiple_of(BLOCK_RECORDS);
+        let claim = sale.claim(slot, secret);
+        self.machine.blocks += u64::from(begins_block);
+        self.event(number, EventKind::ClaimGranted(claim));
+        if decrement {
+            self.event(number, EventKind::ClaimConfirmed(claim));
+        }
+        Ok(Reply::Claim {
+            grant: Grant::Granted,
+            claim,
+        })
+    }
+
+    pub(super) fn confirm(&mut self, command: &Command<'_>, settle: &Settle) -> Answer {
+        self.settle(command, settle, ClaimStatus::Confirmed)
+    }
+
+    pub(super) fn release(&mut self, command: &Command<'_>, settle: &Settle) -> Answer {
+        self.settle(command, settle, ClaimStatus::Released)
+    }
+
+    /// Confirms or releases. The claim's record remembers the key.
+    fn settle(&mut self, command: &Command<'_>, settle: &Settle, status: ClaimStatus) -> Answer {
+        let secret = self.machine.secret();
+        let number = settle.claim.sale_number();
+        if let Some(sale) = self.machine.numbered(number)
+            && let Some(slot) = sale.index.key(&sale.arena, command.key)
+        {
+            let record = sale.arena.get(slot);
+            let released = record.status == ClaimStatus::Released;
+            let same = record.settle_key == command.key
+                && sale.claim_id(slot, secret) == settle.claim
+                && record.fencing_token == settle.fencing_token
+                && released == (status == ClaimStatus::Released);
+            let answer = Reply::Settled(sale.claim(slot, secret));
+            return if same {
+                Ok(answer)
+            } else {
+                Err(Rejection::KeyReused)
+            };
+        }
+        self.in_time(command)?;
+        let (slot, _) = self.current(settle, ClaimStatus::Held)?;
+        let sale = self.touch(number);
+        sale.settle(slot, command.key, status);
+        let claim = sale.claim(slot, secret);
+        self.event(
+            number,
+            match status {
+                ClaimStatus::Confirmed => EventKind::ClaimConfirmed(claim),
+                _ => EventKind::ClaimReleased(claim),
+            },
+        );
+        Ok(Reply::Settled(claim))
+    }
+
+    /// The slot and record of a claim that is in the status that a step needs and named with its
+    /// current token.
+    fn current(&self, settle: &Settle, needed: ClaimStatus) -> Result<(u32, &Record), Rejection> {
+        let sale = self
+            .machine
+            .numbered(settle.claim.sale_number())
+            .ok_or(Rejection::ClaimUnknown)?;
+        let slot = sale
+            .slot(settle.claim, self.machine.secret())
+            .ok_or(Rejection::ClaimUnknown)?;
+        let record = sale.arena.get(slot);
+        if record.status != needed {
+            return Err(Rejection::ClaimGone {
+                status: record.status,
+            });
+        }
+        if record.fencing_token != settle.fencing_token {
+            return Err(Rejection::StaleToken {
+                fencing_token: record.fencing_token,
+            });
+        }
+        Ok((slot, record))
+    }
+
+    /// Begins a checkout. A hold is extended once: a second checkout, even with the current token, is
+    /// refused with `ClaimGone { status: Held }`, so nobody can take a checkout over from its owner
+    /// and both go on to charge the shopper.
+    ///
+    /// The new token is this entry's index. It always differs from the one before: a claim's id is
+    /// unknown outside before the entry that granted it was applied, so grant and extension are
+    /// never in the same entry.
+    pub(super) fn extend(&mut self, command: &Command<'_>, settle: &Settle) -> Answer {
+        let request = request_of(b'x', settle);
+        if let Some(answer) = self.repeated_settle(Operation::Extend, command.key, request)? {
+            return Ok(answer);
+        }
+        self.in_time(command)?;
+        let (slot, record) = self.current(settle, ClaimStatus::Held)?;
+        if record.is(FLAG_EXTENDED) {
+            return Err(Rejection::ClaimGone {
+                status: ClaimStatus::Held,
+            });
+        }
+        let (number, fencing_token) = (settle.claim.sale_number(), self.at.log_index);
+        self.touch(number).extend(slot, fencing_token);
+        Ok(self.settled(
+            command,
+            Operation::Extend,
+            request,
+            number,
+            slot,
+            EventKind::ClaimExtended,
+        ))
+    }
+
+    pub(super) fn cancel(&mut self, command: &Command<'_>, settle: &Settle) -> Answer {
+        let request = request_of(b'c', settle);
+        if let Some(answer) = self.repeated_settle(Operation::Cancel, command.key, request)? {
+            return Ok(answer);
+        }
+        self.in_time(command)?;
+        let (slot, _) = self.current(settle, ClaimStatus::Confirmed)?;
+        let number = settle.claim.sale_number();
+        self.touch(number).cancel(slot);
+        Ok(self.settled(
+            command,
+            Operation::Cancel,
+            request,
+            number,
+            slot,
+            EventKind::ClaimCancelled,
+        ))
+    }
+
+    /// The claim that this key extended or cancelled, as it is now.
+    fn repeated_settle(
+        &self,
+        operation: Operation,
+        key: u128,
+        request: u64,
+    ) -> Result<Option<Reply>, Rejection> {
+        let effect = self.remembered(operation, key, request)?;
+        Ok(effect.and_then(|effect| self.machine.answer(&effect)))
+    }
+
+    /// Remembers, announces and answers a step that the side table remembers.
+    fn settled(
+        &mut self,
+        command: &Command<'_>,
+        operation: Operation,
+        request: u64,
+        sale_number: u32,
+        slot: u32,
+        kind: impl FnOnce(crate::reply::ClaimView) -> EventKind,
+    ) -> Reply {
+        self.remember(
+            operation,
+            command.key,
+            request,
+            Outcome::Claim { sale_number, slot },
+        );
+        let claim = self.machine.sales[sale_number as usize - 1].claim(slot, self.machine.secret());
+        self.event(sale_number, kind(claim));
+        Reply::Settled(claim)
+    }
+}
+
+/// Hash of what a step asks for.
+fn request_of(kind: u8, settle: &Settle) -> u64 {
+    let mut bytes = [0; 32];
+    bytes[..24].copy_from_slice(&settle.claim.0);
+    bytes[24..].copy_from_slice(&settle.fencing_token.to_le_bytes());
+    xxh3_64_with_seed(&bytes, u64::from(kind))
+}

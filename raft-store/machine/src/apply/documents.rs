@@ -1,0 +1,216 @@
+//! Documents: written, deleted, leased, and ended by the clock.
+//!
+//! Whoever holds a document's lease is the only one who may write it; his token must be presented.
+//! A token that is not the current one is refused even when the lease is over and the document free:
+//! that is what stops an owner who was away too long. A leased document cannot be deleted; its owner
+//! gives the lease back first. A write is a new version, a lease is not.
+
+use alloc::vec::Vec;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{Answer, Entry};
+use crate::{
+    bytes::Put,
+    command::{Body, Command, DOCUMENT_BODY_BYTES_MAX, DOCUMENT_KEY_BYTES_MAX, Operation, PutDocument},
+    document::{Document, LEASE_MS_MAX, TTL_MS_MAX},
+    effect::Outcome,
+    reply::{EventKind, Field, Rejection, Reply},
+    rows,
+};
+
+impl Entry<'_> {
+    /// Ends leases and documents that are due.
+    pub(super) fn expire_documents(&mut self) {
+        let now_ms = self.now_ms();
+        while let Some((before, gone)) = self.machine.documents.expire(now_ms) {
+            self.machine.changes.rows.insert(rows::document_key(&before.key));
+            if gone {
+                self.event(0, EventKind::DocumentChanged { version: 0 });
+            }
+        }
+    }
+
+    /// Everything about documents.
+    pub(super) fn change_document(&mut self, command: &Command<'_>) -> Answer {
+        let request = request_of(&command.body);
+        if let Some(effect) = self.remembered(Operation::Document, command.key, request)?
+            && let Some(answer) = self.machine.answer(&effect)
+        {
+            return Ok(answer);
+        }
+        self.in_time(command)?;
+        let (key, after) = match &command.body {
+            Body::PutDocument(put) => (put.document, Some(self.put(put)?)),
+            Body::DeleteDocument {
+                document,
+                version_expected,
+            } => {
+                self.delete(document, *version_expected)?;
+                (*document, None)
+            }
+            Body::LeaseDocument {
+                document,
+                fencing_token,
+                lease_ms,
+            } => (*document, Some(self.lease(document, *fencing_token, *lease_ms)?)),
+            _ => unreachable!("not about a document: {command:?}"),
+        };
+        let (version, fencing_token, leased_until_ms) = match after {
+            Some(document) => {
+                let is = (document.version, document.fencing_token, document.leased_until_ms);
+                self.machine.documents.put(document);
+                is
+            }
+            None => {
+                self.machine.documents.remove(key);
+                (0, 0, 0)
+            }
+        };
+        self.machine.changes.rows.insert(rows::document_key(key));
+        let outcome = Outcome::Document {
+            version,
+            fencing_token,
+            leased_until_ms,
+        };
+        self.remember(Operation::Document, command.key, request, outcome);
+        self.event(0, EventKind::DocumentChanged { version });
+        Ok(Reply::Document {
+            version,
+            fencing_token,
+            leased_until_ms,
+        })
+    }
+
+    fn put(&self, put: &PutDocument<'_>) -> Result<Document, Rejection> {
+        check_key(put.document)?;
+        if put.body.len() > DOCUMENT_BODY_BYTES_MAX {
+            return Err(Rejection::OutOfRange {
+                field: Field::DocumentBody,
+            });
+        }
+        if put.ttl_ms > TTL_MS_MAX {
+            return Err(Rejection::OutOfRange { field: Field::TtlMs });
+        }
+        let before = self.machine.documents.get(put.document);
+        let (version, fencing_token, leased_until_ms) = before.map_or((0, 0, 0), |before| {
+            (before.version, before.fencing_token, before.leased_until_ms)
+        });
+        check_token(fencing_token, leased_until_ms, put.fencing_token)?;
+        if version != put.version_expected {
+            return Err(Rejection::VersionMismatch { version });
+        }
+        if !self.machine.documents.has_room(put.document, put.body) {
+            return Err(Rejection::DocumentQuota);
+        }
+        Ok(Document {
+            key: before.map_or_else(|| put.document.into(), |before| before.key.clone()),
+            body: put.body.into(),
+            // An entry has fewer than 2^16 commands and a log index fewer than 48 bits.
+            version: self.at.log_index << 16 | u64::from(self.at.position),
+            fencing_token,
+            leased_until_ms,
+            expires_at_ms: if put.ttl_ms == 0 {
+                0
+            } else {
+                self.now_ms() + put.ttl_ms
+            },
+        })
+    }
+
+    fn delete(&self, key: &[u8], version_expected: u64) -> Result<(), Rejection> {
+        check_key(key)?;
+        let Some(before) = self.machine.documents.get(key) else {
+            return Err(Rejection::VersionMismatch { version: 0 });
+        };
+        check_token(before.fencing_token, before.leased_until_ms, 0)?;
+        if before.version != version_expected {
+            return Err(Rejection::VersionMismatch {
+                version: before.version,
+            });
+        }
+        Ok(())
+    }
+
+    fn lease(&self, key: &[u8], fencing_token: u64, lease_ms: u64) -> Result<Document, Rejection> {
+        check_key(key)?;
+        let gives_back = lease_ms == 0;
+        if lease_ms > LEASE_MS_MAX || gives_back && fencing_token == 0 {
+            return Err(Rejection::OutOfRange {
+                field: Field::LeaseMs,
+            });
+        }
+        let Some(before) = self.machine.documents.get(key) else {
+            return Err(Rejection::VersionMismatch { version: 0 });
+        };
+        check_token(before.fencing_token, before.leased_until_ms, fencing_token)?;
+        let mut after = Document::clone(before);
+        if gives_back {
+            (after.fencing_token, after.leased_until_ms) = (0, 0);
+        } else {
+            // Renewing keeps the token: what its owner has under way stays valid. Taking makes a new
+            // one. Two owners never share one, although it is the same for the whole entry: giving
+            // back needs a token, which is unknown outside before its entry has been applied.
+            if fencing_token == 0 {
+                after.fencing_token = self.at.log_index;
+            }
+            after.leased_until_ms = self.now_ms() + lease_ms;
+        }
+        Ok(after)
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<(), Rejection> {
+    if (1..=DOCUMENT_KEY_BYTES_MAX).contains(&key.len()) {
+        return Ok(());
+    }
+    Err(Rejection::OutOfRange {
+        field: Field::DocumentKey,
+    })
+}
+
+/// Whether a token lets its bearer at a document: none for a free one, the current one for a leased one.
+fn check_token(current: u64, leased_until_ms: u64, presented: u64) -> Result<(), Rejection> {
+    match presented {
+        _ if presented == current => Ok(()),
+        0 => Err(Rejection::Leased { leased_until_ms }),
+        _ => Err(Rejection::StaleToken {
+            fencing_token: current,
+        }),
+    }
+}
+
+/// Hash of what a change of a document asks for.
+fn request_of(body: &Body<'_>) -> u64 {
+    let mut bytes = Vec::new();
+    match body {
+        Body::PutDocument(put) => {
+            bytes.push(b'p');
+            bytes.put_field(put.document);
+            bytes.put_field(put.body);
+            bytes.put_u64(put.version_expected);
+            bytes.put_u64(put.fencing_token);
+            bytes.put_u64(put.ttl_ms);
+        }
+        Body::DeleteDocument {
+            document,
+            version_expected,
+        } => {
+            bytes.push(b'd');
+            bytes.put_field(document);
+            bytes.put_u64(*version_expected);
+        }
+        Body::LeaseDocument {
+            document,
+            fencing_token,
+            lease_ms,
+        } => {
+            bytes.push(b'l');
+            bytes.put_field(document);
+            bytes.put_u64(*fencing_token);
+            bytes.put_u64(*lease_ms);
+        }
+        _ => unreachable!("not about a document: {body:?}"),
+    }
+    xxh3_64_with_seed(&bytes, u64::from(b'd'))
+}

@@ -1,0 +1,297 @@
+//! How one batch moves the state.
+//!
+//! Before the commands, the clock: log time moves, every hold that is due returns its units, then
+//! documents' ends, then what is no longer remembered, then sale hours. No command ever sees a hold
+//! that is past its deadline. Then the commands in order, each whole or not at all.
+//!
+//! Every command is judged in the same order: a fenced key is refused; a key that had an effect is
+//! answered from memory, even when it comes late, because that is what turns an unknown outcome into
+//! a known one; then `not_after`; then what the command means.
+
+mod claims;
+mod documents;
+mod sales;
+
+pub(crate) use claims::{judge_repeat, judge_take};
+pub use sales::{CHECKOUT_MAX_MS_MAX, SALES_MAX};
+
+use alloc::vec::Vec;
+
+use crate::{
+    codec::{Batch, DecodeError},
+    command::{Body, Command, Found, LogMs, NOT_AFTER_MS_MAX, Namespace, Operation, Resolve, WallMs},
+    effect::{Effect, Outcome},
+    machine::{Applied, Machine},
+    reply::{Event, EventKind, Field, Receipt, Rejection, Reply, Resolution},
+    rows,
+    sale::Sale,
+};
+
+impl Machine {
+    /// Moves the state by one entry. Entries without commands (blank, membership) are applied with
+    /// [`Machine::skip`].
+    ///
+    /// # Errors
+    /// The bytes are not a batch: the node must stop. The state is unchanged: all commands are read
+    /// once before the first is applied.
+    ///
+    /// # Panics
+    /// When an invariant does not hold: contiguous indexes, time that never falls, conservation.
+    pub fn apply(&mut self, log_index: u64, term: u64, batch: &Batch<'_>) -> Result<Applied, DecodeError> {
+        for command in batch.commands() {
+            command?;
+        }
+        let clock = &self.clock;
+        assert!(
+            batch.log_time_ms >= clock.log_time_ms,
+            "log time fell from {clock:?} to {}",
+            batch.log_time_ms
+        );
+        assert!(
+            batch.wall_time_ms >= clock.wall_time_ms,
+            "wall time fell from {clock:?} to {}",
+            batch.wall_time_ms
+        );
+        assert!(term <= u64::from(u32::MAX), "term {term} does not fit a record");
+        self.step_to(log_index);
+        self.clock.log_time_ms = batch.log_time_ms;
+        self.clock.wall_time_ms = batch.wall_time_ms;
+
+        let places = batch.sales().map(|(namespace, sale_id)| Place {
+            namespace,
+            sale_id,
+            number: self.number_of(namespace, sale_id),
+        });
+        let places = places.collect();
+        let at = Receipt {
+            log_index,
+            position: 0,
+            term,
+            log_time_ms: batch.log_time_ms,
+        };
+        let mut entry = Entry {
+            machine: self,
+            at,
+            wall_time_ms: batch.wall_time_ms,
+            places,
+            events: Vec::new(),
+        };
+        entry.pass_time();
+        let mut replies = Vec::with_capacity(batch.count as usize);
+        for (position, command) in batch.commands().enumerate() {
+            entry.at.position = position as u32;
+            replies.push(entry.command(&command?));
+        }
+        let events = entry.events;
+        for sale_number in core::mem::take(&mut self.touched) {
+            self.close_sale_books(sale_number);
+        }
+        Ok(Applied { replies, events })
+    }
+}
+
+/// One sale of the batch's table.
+struct Place<'a> {
+    namespace: Namespace,
+    sale_id: &'a str,
+    number: Option<u32>,
+}
+
+/// One entry while it is being applied.
+struct Entry<'a> {
+    machine: &'a mut Machine,
+    /// Where in the log the current command is.
+    at: Receipt,
+    wall_time_ms: WallMs,
+    places: Vec<Place<'a>>,
+    events: Vec<Event>,
+}
+
+/// An answer, or why not.
+type Answer = Result<Reply, Rejection>;
+
+impl Entry<'_> {
+    fn now_ms(&self) -> LogMs {
+        self.at.log_time_ms
+    }
+
+    /// What log time and wall time bring about before any command.
+    fn pass_time(&mut self) {
+        let now_ms = self.now_ms();
+        let due = self
+            .machine
+            .deadlines
+            .range(..=(now_ms, u32::MAX))
+            .map(|&(_, sale_number)| sale_number);
+        let mut due: Vec<u32> = due.collect();
+        due.sort_unstable();
+        for sale_number in due {
+            self.expire_claims(sale_number);
+        }
+        self.expire_documents();
+        for (table, tag) in [
+            (&mut self.machine.memory.common, rows::EFFECT_COMMON),
+            (&mut self.machine.memory.sales, rows::EFFECT_SALE),
+        ] {
+            while let Some(key) = table.expire(now_ms) {
+                self.machine.changes.rows.insert(rows::effect_key(tag, key));
+            }
+        }
+        while let Some(key) = self.machine.fences.expire(now_ms) {
+            self.machine.changes.rows.insert(rows::fence_key(key));
+        }
+        self.pass_hours();
+    }
+
+    fn command(&mut self, command: &Command<'_>) -> Reply {
+        self.judge(command).unwrap_or_else(Reply::Rejected)
+    }
+
+    fn judge(&mut self, command: &Command<'_>) -> Answer {
+        match &command.body {
+            Body::Found(found) => return self.found(command, *found),
+            _ if self.machine.founding.is_none() => return Err(Rejection::Founding),
+            Body::Resolve(resolve) => return self.resolve(command, resolve),
+            _ => {}
+        }
+        if self.machine.fences.get(command.key).is_some() {
+            return Err(Rejection::KeyFenced);
+        }
+        match &command.body {
+            Body::Claim(take) => self.take(command, take, false),
+            Body::Decrement(take) => self.take(command, take, true),
+            Body::Confirm(settle) => self.confirm(command, settle),
+            Body::Release(settle) => self.release(command, settle),
+            Body::Extend(settle) => self.extend(command, settle),
+            Body::Cancel(settle) => self.cancel(command, settle),
+            Body::PutDocument(_) | Body::DeleteDocument { .. } | Body::LeaseDocument { .. } => {
+                self.change_document(command)
+            }
+            _ => self.change_sale(command),
+        }
+    }
+
+    /// Whether a command comes in time.
+    fn in_time(&self, command: &Command<'_>) -> Result<(), Rejection> {
+        let log_time_ms = self.now_ms();
+        if command.not_after_ms < log_time_ms {
+            return Err(Rejection::TooLate { log_time_ms });
+        }
+        if command.not_after_ms > log_time_ms + NOT_AFTER_MS_MAX {
+            return Err(Rejection::OutOfRange {
+                field: Field::NotAfter,
+            });
+        }
+        Ok(())
+    }
+
+    fn found(&mut self, command: &Command<'_>, found: Found) -> Answer {
+        self.in_time(command)?;
+        if self.machine.founding.is_some() {
+            return Err(Rejection::Founding);
+        }
+        self.machine.founding = Some(found);
+        Ok(Reply::Done(self.at))
+    }
+
+    /// Says what became of a key; if nothing did, sees to it that nothing will. Has no memory of its
+    /// own: asked again, it looks again.
+    fn resolve(&mut self, command: &Command<'_>, resolve: &Resolve) -> Answer {
+        self.in_time(command)?;
+        let place = &self.places[usize::from(resolve.sale)];
+        let number = place
+            .number
+            .or_else(|| self.machine.number_of(place.namespace, place.sale_id));
+        if let Some(reply) = self
+            .machine
+            .effect(number.unwrap_or(0), resolve.operation, resolve.key)
+        {
+            return Ok(Reply::Resolved(match reply {
+                Reply::Claim { claim, .. } | Reply::Settled(claim) => Resolution::Claim(claim),
+                _ => {
+                    let effect = self.machine.memory.of(resolve.operation).get(resolve.key);
+                    Resolution::Effect(effect.expect("an effect that was answered is remembered").receipt)
+                }
+            }));
+        }
+        let now_ms = self.now_ms();
+        let latest_ms = now_ms + NOT_AFTER_MS_MAX;
+        let asked_ms = if resolve.fence_until_ms == 0 {
+            latest_ms
+        } else {
+            resolve.fence_until_ms.min(latest_ms)
+        };
+        let fenced = self.machine.fences.get(resolve.key);
+        let fenced_until_ms = asked_ms.max(fenced.unwrap_or(0));
+        // A command whose `not_after` has passed is dead already: nothing to remember.
+        if fenced_until_ms >= now_ms && fenced != Some(fenced_until_ms) {
+            if fenced.is_none() && self.machine.fences.is_full() {
+                return Err(Rejection::TableFull);
+            }
+            self.machine.fences.insert(resolve.key, fenced_until_ms);
+            self.machine.changes.rows.insert(rows::fence_key(resolve.key));
+        }
+        Ok(Reply::Resolved(Resolution::Abandoned { fenced_until_ms }))
+    }
+
+    /// What is remembered of a key outside the claims' records: the effect, if the request is the
+    /// same; a refusal, if it is another.
+    fn remembered(&self, operation: Operation, key: u128, request: u64) -> Result<Option<Effect>, Rejection> {
+        match self.machine.memory.of(operation).get(key) {
+            Some(effect) if effect.request == request => Ok(Some(*effect)),
+            Some(_) => Err(Rejection::KeyReused),
+            None => Ok(None),
+        }
+    }
+
+    /// Remembers what a key did.
+    fn remember(&mut self, operation: Operation, key: u128, request: u64, outcome: Outcome) {
+        let effect = Effect {
+            request,
+            receipt: self.at,
+            outcome,
+        };
+        let forgotten = self.machine.memory.of_mut(operation).insert(key, effect);
+        let tag = rows::effect_tag(operation);
+        for key in forgotten.into_iter().chain([key]) {
+            self.machine.changes.rows.insert(rows::effect_key(tag, key));
+        }
+    }
+
+    /// The sale at a place of the batch's table.
+    fn sale_at(&mut self, place: u16) -> Option<u32> {
+        let place = &mut self.places[usize::from(place)];
+        if place.number.is_none() {
+            // It may have been created earlier in this very batch.
+            place.number = self.machine.number_of(place.namespace, place.sale_id);
+        }
+        place.number
+    }
+
+    /// A sale that is about to change.
+    fn touch(&mut self, sale_number: u32) -> &mut Sale {
+        let sale = &mut self.machine.sales[sale_number as usize - 1];
+        if !sale.touched {
+            sale.touched = true;
+            sale.counters.changed_index = self.at.log_index;
+            self.machine.touched.push(sale_number);
+        }
+        sale
+    }
+
+    fn event(&mut self, sale_number: u32, kind: EventKind) {
+        let ordinal = self.events.len() as u32;
+        let Receipt {
+            log_index,
+            log_time_ms,
+            ..
+        } = self.at;
+        self.events.push(Event {
+            log_index,
+            ordinal,
+            log_time_ms,
+            sale_number,
+            kind,
+        });
+    }
+}

@@ -1,0 +1,140 @@
+//! The state as it was at one index, for the writers of image and snapshot.
+//!
+//! Freezing clones pointers to blocks and shards; another thread turns them into rows while the
+//! machine moves on and copies what it changes.
+
+use alloc::{sync::Arc, vec::Vec};
+
+use crate::{
+    claim::{BLOCK_RECORDS, Block, blocks_of},
+    document::Document,
+    effect::Effect,
+    machine::Machine,
+    rows::{self, Meta, Name, RowKey},
+    sale::{Counters, Terms},
+    sharded::Sharded,
+};
+
+/// The state at one index, for image and snapshot writers.
+pub struct Frozen {
+    meta: Meta,
+    sales: Vec<FrozenSale>,
+    documents: Sharded<Arc<[u8]>, Arc<Document>>,
+    effects: [Sharded<u128, Effect>; 2],
+    fences: Sharded<u128, u64>,
+}
+
+struct FrozenSale {
+    terms: Arc<Terms>,
+    counters: Counters,
+    claims_made: u32,
+    blocks: Vec<Arc<Block>>,
+}
+
+impl core::fmt::Debug for Frozen {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Frozen")
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// A clone of the block pointers: the state as it is now, readable by another thread while this
+    /// one moves on.
+    pub fn freeze(&self) -> Frozen {
+        let sales = self.sales.iter().map(|sale| FrozenSale {
+            terms: sale.terms.clone(),
+            counters: sale.counters,
+            claims_made: sale.arena.len(),
+            blocks: sale.arena.blocks().to_vec(),
+        });
+        Frozen {
+            meta: Meta {
+                clock: self.clock,
+                founding: self.founding,
+                sales: self.sales.len() as u32,
+                rows: self.row_count(),
+                digest: self.digest(),
+            },
+            sales: sales.collect(),
+            documents: self.documents.map().clone(),
+            effects: [self.memory.common.map().clone(), self.memory.sales.map().clone()],
+            fences: self.fences.map().clone(),
+        }
+    }
+}
+
+impl Frozen {
+    /// Index it was taken at.
+    pub fn applied_index(&self) -> u64 {
+        self.meta.clock.applied_index
+    }
+
+    /// Digest it has.
+    pub fn digest(&self) -> u128 {
+        self.meta.digest
+    }
+
+    /// Keys of all rows, kind by kind, `m` last. The same state always gives the same order.
+    pub fn row_keys(&self) -> impl Iterator<Item = RowKey> + '_ {
+        let sales = || (1u32..).zip(&self.sales);
+        let blocks = sales().flat_map(|(number, sale)| {
+            (0..sale.blocks.len() as u32).map(move |block| rows::block_key(number, block))
+        });
+        let documents = self.documents.iter().map(|(key, _)| rows::document_key(key));
+        let effects = (0u8..).zip(&self.effects);
+        let effects =
+            effects.flat_map(|(table, map)| map.iter().map(move |(key, _)| rows::effect_key(table, *key)));
+        let fences = self.fences.iter().map(|(key, _)| rows::fence_key(*key));
+        let sales = sales().map(|(number, _)| rows::sale_key(number));
+        blocks
+            .chain(documents)
+            .chain(effects)
+            .chain(fences)
+            .chain(sales)
+            .chain([rows::META_KEY.to_vec()])
+    }
+
+    /// How many rows there are.
+    pub fn row_count(&self) -> u64 {
+        self.meta.rows
+    }
+
+    /// Appends the row's bytes (with its own checksum) to `out`; false when the row does not exist
+    /// here and must be deleted from the image.
+    pub fn row(&self, key: &[u8], out: &mut Vec<u8>) -> bool {
+        let from = out.len();
+        let found = self.body(key, out).is_some();
+        if found {
+            rows::seal(key, out, from);
+        }
+        found
+    }
+
+    fn body(&self, key: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        let sale_at = |sale_number: u32| self.sales.get((sale_number as usize).checked_sub(1)?);
+        match rows::name_of(key)? {
+            Name::Block { sale_number, block } => {
+                let sale = sale_at(sale_number)?;
+                let records = sale.blocks.get(block as usize)?;
+                let full = block as usize + 1 < blocks_of(sale.claims_made);
+                let count = if full {
+                    BLOCK_RECORDS
+                } else {
+                    sale.claims_made as usize - block as usize * BLOCK_RECORDS
+                };
+                rows::encode_block(records.first(count), out);
+            }
+            Name::Sale { sale_number } => {
+                let sale = sale_at(sale_number)?;
+                rows::encode_sale(&sale.terms, &sale.counters, sale.claims_made, out);
+            }
+            Name::Document { key } => rows::encode_document(self.documents.get(key)?, out),
+            Name::Effect { table, key } => self.effects[usize::from(table)].get(&key)?.encode(out),
+            Name::Fence { key } => out.extend_from_slice(&self.fences.get(&key)?.to_le_bytes()),
+            Name::Meta => rows::encode_meta(&self.meta, out),
+        }
+        Some(())
+    }
+}

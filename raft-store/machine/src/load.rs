@@ -1,0 +1,270 @@
+//! A state from its rows, or a reason why they are not one.
+//!
+//! Rows come from disk and may be anything. Each has its checksum; together they must be as many as
+//! row `m` says and sum up to its digest. Derived structures are rebuilt here, and the counters are
+//! recounted from the records.
+
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+
+use crate::{
+    claim::{Arena, BLOCK_RECORDS, Block, FLAG_SUPERSEDED, SLOT_NONE},
+    codec::DecodeError,
+    document::Document,
+    effect::Effect,
+    expiry::Held,
+    machine::Machine,
+    rows::{self, Meta, Name, RowKey},
+    sale::{Counters, Sale, Terms},
+};
+
+/// Why rows are not a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// This row does not decode, or contradicts another.
+    Row {
+        /// Which.
+        key: RowKey,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// Rows are missing or too many.
+    Count {
+        /// Rows the meta row names.
+        expected: u64,
+        /// Rows that were there.
+        found: u64,
+    },
+    /// The records do not add up to the digest.
+    Digest,
+    /// The rows are of another format version.
+    Version {
+        /// Theirs.
+        version: u16,
+    },
+}
+
+impl core::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            LoadError::Row { key, why } => write!(f, "row {}: {why}", key.escape_ascii()),
+            LoadError::Count { expected, found } => write!(f, "{found} rows where {expected} should be"),
+            LoadError::Digest => write!(f, "the rows do not add up to their digest"),
+            LoadError::Version { version } => {
+                write!(
+                    f,
+                    "the rows have format version {version}, this machine reads {}",
+                    rows::ROW_VERSION
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for LoadError {}
+
+/// Builds a state from rows, in any order.
+#[derive(Default)]
+pub struct Loader {
+    meta: Option<Meta>,
+    sales: BTreeMap<u32, (Terms, Counters, u32)>,
+    blocks: BTreeMap<(u32, u32), (Arc<Block>, usize)>,
+    documents: BTreeMap<Arc<[u8]>, Document>,
+    effects: [BTreeMap<u128, Effect>; 2],
+    fences: BTreeMap<u128, u64>,
+    found: u64,
+}
+
+impl core::fmt::Debug for Loader {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Loader")
+            .field("found", &self.found)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// Starts loading a state from rows.
+    pub fn loader() -> Loader {
+        Loader::default()
+    }
+}
+
+fn refuse<T>(key: impl Into<RowKey>, why: &'static str) -> Result<T, LoadError> {
+    Err(LoadError::Row { key: key.into(), why })
+}
+
+impl Loader {
+    /// Takes one row.
+    ///
+    /// # Errors
+    /// The row is damaged, of another version, or was there before.
+    pub fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
+        let Some(body) = rows::unseal(key, value) else {
+            return refuse(key, "its checksum is wrong");
+        };
+        let Some(name) = rows::name_of(key) else {
+            return refuse(key, "no row has such a key");
+        };
+        let twice = match self.take(name, body) {
+            Ok(twice) => twice,
+            Err(DecodeError::Newer { version }) => return Err(LoadError::Version { version }),
+            Err(_) => return refuse(key, "its value does not decode"),
+        };
+        self.found += 1;
+        if twice {
+            refuse(key, "it is there twice")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Keeps one row; true when it was there already.
+    fn take(&mut self, name: Name<'_>, body: &[u8]) -> Result<bool, DecodeError> {
+        Ok(match name {
+            Name::Block { sale_number, block } => {
+                let (records, count) = rows::decode_block(body).ok_or(DecodeError::Short)?;
+                self.blocks
+                    .insert((sale_number, block), (Arc::new(records), count))
+                    .is_some()
+            }
+            Name::Sale { sale_number } => self.sales.insert(sale_number, rows::decode_sale(body)?).is_some(),
+            Name::Document { key } => {
+                let document = rows::decode_document(key, body)?;
+                self.documents.insert(document.key.clone(), document).is_some()
+            }
+            Name::Effect { table, key } => self.effects[usize::from(table)]
+                .insert(key, rows::decode_effect(body)?)
+                .is_some(),
+            Name::Fence { key } => {
+                let until_ms = u64::from_le_bytes(body.try_into().map_err(|_| DecodeError::Short)?);
+                self.fences.insert(key, until_ms).is_some()
+            }
+            Name::Meta => self.meta.replace(rows::decode_meta(body)?).is_some(),
+        })
+    }
+
+    /// Checks count, counters and digest, rebuilds the indexes, and gives the state.
+    ///
+    /// # Errors
+    /// The rows are not one whole state.
+    pub fn finish(self) -> Result<Machine, LoadError> {
+        let Some(meta) = self.meta else {
+            return Err(LoadError::Count {
+                expected: self.found + 1,
+                found: self.found,
+            });
+        };
+        if meta.rows != self.found {
+            return Err(LoadError::Count {
+                expected: meta.rows,
+                found: self.found,
+            });
+        }
+        if self.sales.len() != meta.sales as usize {
+            return refuse(rows::META_KEY, "it names another number of sales");
+        }
+        let mut machine = Machine {
+            clock: meta.clock,
+            founding: meta.founding,
+            ..Machine::default()
+        };
+        let mut blocks = self.blocks.into_iter().peekable();
+        for (expected, (number, (terms, counters, claims_made))) in (1..).zip(self.sales) {
+            let mut own = Vec::with_capacity(crate::claim::blocks_of(claims_made).min(1 << 25));
+            while let Some(((_, block), (records, count))) = blocks.next_if(|((of, _), _)| *of == number) {
+                let before = u64::from(block) * BLOCK_RECORDS as u64;
+                let held = u64::from(claims_made)
+                    .saturating_sub(before)
+                    .min(BLOCK_RECORDS as u64);
+                if block as usize != own.len() || count as u64 != held {
+                    return refuse(
+                        rows::block_key(number, block),
+                        "it does not fit its sale's claims",
+                    );
+                }
+                own.push(records);
+            }
+            let key = rows::sale_key(number);
+            if number != expected {
+                return refuse(key, "a sale before it is missing");
+            }
+            let Some(arena) = Arena::load(number, own, claims_made) else {
+                return refuse(key, "some of its claims are missing");
+            };
+            match load_sale(number, terms, counters, arena) {
+                Ok(sale) => machine.add_loaded(sale),
+                Err(why) => return refuse(key, why),
+            }
+        }
+        if let Some(((number, block), _)) = blocks.next() {
+            return refuse(rows::block_key(number, block), "its sale is missing");
+        }
+        self.documents
+            .into_values()
+            .for_each(|document| machine.documents.put(document));
+        let [common, sales] = self.effects;
+        for (table, effects) in [
+            (&mut machine.memory.common, common),
+            (&mut machine.memory.sales, sales),
+        ] {
+            effects.into_iter().for_each(|(key, effect)| {
+                table.insert(key, effect);
+            });
+        }
+        self.fences
+            .into_iter()
+            .for_each(|(key, until_ms)| machine.fences.insert(key, until_ms));
+        if machine.digest() != meta.digest {
+            return Err(LoadError::Digest);
+        }
+        if machine.row_count() != meta.rows {
+            return Err(LoadError::Count {
+                expected: meta.rows,
+                found: machine.row_count(),
+            });
+        }
+        Ok(machine)
+    }
+}
+
+/// A sale from its row and records, with what is derived from them.
+fn load_sale(number: u32, terms: Terms, counters: Counters, arena: Arena) -> Result<Sale, &'static str> {
+    let mut sale = Sale::of(number, Arc::new(terms), counters, arena);
+    for slot in 0..sale.arena.len() {
+        let record = *sale.arena.get(slot);
+        let latest = sale.index.user(&sale.arena, record.user);
+        if record.previous != latest.unwrap_or(SLOT_NONE)
+            || latest.is_some_and(|latest| !sale.arena.get(latest).is(FLAG_SUPERSEDED))
+        {
+            return Err("a user's claims do not follow each other");
+        }
+        if sale.index.key(&sale.arena, record.key).is_some() {
+            return Err("two claims have the same key");
+        }
+        sale.index.grant(&sale.arena, slot);
+        if record.settle_key != 0 {
+            sale.index.settle(&sale.arena, slot);
+        }
+    }
+    sale.held = Held::of(&sale.arena);
+    let units = |units: u32| u64::from(units);
+    if sale.recount() != (units(counters.units_held), units(counters.units_confirmed)) {
+        return Err("its counters are not what its claims add up to");
+    }
+    let sum = units(counters.units_available) + units(counters.units_held) + units(counters.units_confirmed);
+    if sum != units(counters.units_total) {
+        return Err("its units are not conserved");
+    }
+    Ok(sale)
+}
+
+impl Machine {
+    /// Adds a loaded sale, whose rows are not dirty.
+    fn add_loaded(&mut self, sale: Sale) {
+        let number = sale.number;
+        self.blocks += sale.arena.blocks().len() as u64;
+        self.add_sale(sale);
+        self.close_sale_books(number);
+        self.changes.sales.clear();
+    }
+}

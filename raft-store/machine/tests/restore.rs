@@ -1,0 +1,307 @@
+//! The same batches give the same state, however often it was written out and loaded on the way; and
+//! rows that are not exactly a state are refused.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{
+    apply, bytes_of, load, rows_of,
+    script::{self, Player, Ready, SALES, Step},
+    write_dirty,
+};
+use inventory_machine::{LoadError, Machine, RowKey, command::*};
+use proptest::{collection::vec, prelude::*};
+
+/// Everything that can be read must be the same, what is derived included.
+fn assert_same(left: &Machine, right: &Machine) {
+    assert_eq!(left.digest(), right.digest());
+    assert_eq!(
+        (
+            left.applied_index(),
+            left.log_time_ms(),
+            left.wall_time_ms(),
+            left.founding()
+        ),
+        (
+            right.applied_index(),
+            right.log_time_ms(),
+            right.wall_time_ms(),
+            right.founding()
+        )
+    );
+    assert_eq!(left.sales(0, None, usize::MAX), right.sales(0, None, usize::MAX));
+    for sale in left.sales(0, None, usize::MAX) {
+        let number = sale.sale_number;
+        assert_eq!(
+            left.claims(number, 1, usize::MAX),
+            right.claims(number, 1, usize::MAX)
+        );
+        for user in (0..5).map(script::user) {
+            assert_eq!(
+                left.claims_of(number, user, 100),
+                right.claims_of(number, user, 100)
+            );
+        }
+    }
+    assert_eq!(
+        left.documents(b"", None, usize::MAX),
+        right.documents(b"", None, usize::MAX)
+    );
+    assert_eq!(
+        (
+            left.next_deadline_ms(),
+            left.next_hour_ms(),
+            left.waits_for_time()
+        ),
+        (
+            right.next_deadline_ms(),
+            right.next_hour_ms(),
+            right.waits_for_time()
+        )
+    );
+    assert_eq!(rows_of(&left.freeze()), rows_of(&right.freeze()));
+}
+
+fn check_history(steps: Vec<Step>) {
+    let mut machine = Machine::default();
+    let mut restored = Machine::default();
+    let mut image = BTreeMap::new();
+    let mut player = Player::default();
+    let mut steps = steps.into_iter();
+    while let Some(ready) = player.next(&mut steps, &machine) {
+        let Ready {
+            commands,
+            log_time_ms,
+            wall_time_ms,
+            term,
+        } = &ready;
+        let bytes = bytes_of(&SALES, commands, *log_time_ms, *wall_time_ms);
+        // A state frozen before the batch must not see it.
+        let frozen = machine.freeze();
+        let before = rows_of(&frozen);
+
+        let applied = apply(&mut machine, *term, &bytes);
+        let again = apply(&mut restored, *term, &bytes);
+        assert_eq!(
+            (&applied.replies, &applied.events),
+            (&again.replies, &again.events)
+        );
+        player.learn(&applied.events);
+        if commands.len() == 1 {
+            machine.skip(machine.applied_index() + 1);
+            restored.skip(restored.applied_index() + 1);
+        }
+        assert_eq!(rows_of(&frozen), before);
+
+        restored = load(&rows_of(&machine.freeze())).expect("the rows of a machine");
+        assert!(
+            restored.take_dirty().is_empty(),
+            "what was just loaded needs no writing"
+        );
+        assert_same(&machine, &restored);
+        write_dirty(&mut machine, &mut image);
+        assert_eq!(
+            image,
+            rows_of(&machine.freeze()),
+            "the image follows by dirty rows alone"
+        );
+        assert!(machine.take_dirty().is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn states_survive_their_rows_at_every_index(steps in vec(any::<Step>(), 1..100)) {
+        check_history(steps);
+    }
+}
+
+/// A state with every kind of row in it, small enough to damage byte by byte.
+fn small() -> Machine {
+    let mut machine = Machine::default();
+    let at = |key: u128, body| Command {
+        principal: 5,
+        key,
+        not_after_ms: 1_000,
+        body,
+    };
+    let create = CreateSale {
+        sale: 0,
+        name: "a sale",
+        units_total: 50,
+        per_user_units_max: 2,
+        hold_ms: 1_000,
+        checkout_max_ms: 0,
+        opens_at_ms: 0,
+        closes_at_ms: 0,
+        price_minor: 1,
+        currency: *b"EUR",
+        claims_max: 0,
+    };
+    let put = PutDocument {
+        document: b"o/1",
+        body: b"body",
+        version_expected: 0,
+        fencing_token: 0,
+        ttl_ms: 9_000,
+    };
+    let resolve = Resolve {
+        sale: 0,
+        operation: Operation::Claim,
+        key: 999,
+        fence_until_ms: 0,
+    };
+    let mut commands = vec![
+        at(1, common::FOUND),
+        at(2, Body::CreateSale(create)),
+        at(3, Body::OpenSale { sale: 0 }),
+        at(4, Body::PutDocument(put)),
+        at(5, Body::Resolve(resolve)),
+    ];
+    for claim in 0..34u128 {
+        commands.push(at(
+            100 + claim,
+            Body::Claim(Take {
+                sale: 0,
+                user: 1 + claim,
+                quantity: 1,
+            }),
+        ));
+    }
+    apply(&mut machine, 1, &bytes_of(&["alpha"], &commands, 10, 20));
+    machine
+}
+
+/// What comes of loading rows, one of which was changed.
+fn load_with(
+    rows: &BTreeMap<RowKey, Vec<u8>>,
+    key: &RowKey,
+    value: Option<Vec<u8>>,
+) -> Result<Machine, LoadError> {
+    let mut rows = rows.clone();
+    match value {
+        Some(value) => rows.insert(key.clone(), value),
+        None => rows.remove(key),
+    };
+    load(&rows)
+}
+
+#[test]
+fn every_damaged_byte_is_found() {
+    let rows = rows_of(&small().freeze());
+    assert_eq!(
+        rows.len(),
+        9,
+        "two blocks, document, three effects, fence, sale, meta"
+    );
+    for (key, value) in &rows {
+        for at in 0..value.len() {
+            for bit in [0x01, 0x80] {
+                let mut damaged = value.clone();
+                damaged[at] ^= bit;
+                let result = load_with(&rows, key, Some(damaged));
+                assert!(
+                    matches!(&result, Err(LoadError::Row { key: named, .. }) if named == key),
+                    "{at}: {result:?}"
+                );
+            }
+        }
+        for length in 0..value.len() {
+            assert!(load_with(&rows, key, Some(value[..length].to_vec())).is_err());
+        }
+        assert!(load_with(&rows, key, Some([&value[..], &[0]].concat())).is_err());
+    }
+}
+
+#[test]
+fn missing_foreign_and_misplaced_rows_are_found() {
+    let machine = small();
+    let rows = rows_of(&machine.freeze());
+    for key in rows.keys() {
+        assert!(
+            load_with(&rows, key, None).is_err(),
+            "without {}",
+            key.escape_ascii()
+        );
+        for at in 0..key.len() {
+            let mut moved = rows.clone();
+            let value = moved.remove(key).unwrap();
+            let mut other = key.clone();
+            other[at] ^= 1;
+            if !moved.contains_key(&other) {
+                moved.insert(other, value);
+                assert!(load(&moved).is_err(), "{} at another key", key.escape_ascii());
+            }
+        }
+    }
+    // Rows of a later state, each sound in itself, in the midst of the earlier one.
+    let mut later = machine;
+    let command = Command {
+        principal: 5,
+        key: 77,
+        not_after_ms: 1_000,
+        body: Body::Decrement(Take {
+            sale: 0,
+            user: 1,
+            quantity: 1,
+        }),
+    };
+    apply(&mut later, 1, &bytes_of(&["alpha"], &[command], 11, 20));
+    let newer = rows_of(&later.freeze());
+    for (key, value) in &newer {
+        if rows.get(key) != Some(value) {
+            assert!(
+                load_with(&rows, key, Some(value.clone())).is_err(),
+                "new {}",
+                key.escape_ascii()
+            );
+        }
+    }
+    let mut twice = Machine::loader();
+    let (key, value) = rows.first_key_value().unwrap();
+    twice.row(key, value).unwrap();
+    assert!(matches!(twice.row(key, value), Err(LoadError::Row { .. })));
+    assert!(matches!(load(&BTreeMap::new()), Err(LoadError::Count { .. })));
+}
+
+#[test]
+fn rows_may_come_in_any_order() {
+    let machine = small();
+    let rows = rows_of(&machine.freeze());
+    let mut backwards = Machine::loader();
+    for (key, value) in rows.iter().rev() {
+        backwards.row(key, value).unwrap();
+    }
+    assert_same(&machine, &backwards.finish().unwrap());
+}
+
+#[test]
+fn keys_that_name_nothing_have_no_row() {
+    let frozen = small().freeze();
+    let mut out = vec![1, 2, 3];
+    for key in [
+        &b""[..],
+        b"x",
+        b"m1",
+        b"b",
+        b"s\0\0\0\0",
+        b"s\0\0\0\x02",
+        b"b\0\0\0\x01\0\0\0\x02",
+        b"dnone",
+        b"e\x02",
+    ] {
+        assert!(!frozen.row(key, &mut out), "{}", key.escape_ascii());
+    }
+    assert_eq!(out, [1, 2, 3]);
+}
+
+#[test]
+fn the_empty_state_has_one_row() {
+    let machine = Machine::default();
+    let rows = rows_of(&machine.freeze());
+    assert_eq!(rows.len(), 1);
+    assert_same(&machine, &load(&rows).unwrap());
+}

@@ -1,0 +1,232 @@
+//! Adding, promoting and removing members.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::{BasicNode, ChangeMembers, RaftMetrics, storage::RaftStateMachine};
+use proto::v1;
+use tokio::time::Instant;
+
+use super::{
+    LAG_ENTRIES_MAX, MEMBERS_MAX, Membership, MembershipError, check_endpoint, heard_ms_ago, index_of, lag,
+    matched, refused,
+};
+use crate::{
+    network::cluster_id_text,
+    types::{NodeId, TypeConfig},
+};
+
+impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
+    /// Adds a learner and waits until it answers the leader; if it has not caught up by then, its
+    /// matched index says how far it is.
+    ///
+    /// # Errors
+    /// The id or the endpoint is another member's, the node does not answer or belongs elsewhere (then
+    /// nothing was changed); or it was added and is not heard (then repeat or remove it).
+    pub async fn add_learner(
+        &self,
+        node_id: NodeId,
+        endpoint: &str,
+        until: Instant,
+    ) -> Result<v1::MembershipResponse, MembershipError> {
+        check_endpoint(node_id, endpoint)?;
+        let metrics = self.leading()?;
+        if !is_member_at(&metrics, node_id, endpoint)? {
+            self.check_joinable(node_id, endpoint, until).await?;
+            let (changing, metrics) = self.settled(until).await?;
+            // Again, for membership may have changed while others were asked.
+            if !is_member_at(&metrics, node_id, endpoint)? {
+                let nodes = BTreeMap::from([(node_id, BasicNode::new(endpoint))]);
+                self.change(changing, &metrics, ChangeMembers::AddNodes(nodes), true, until)
+                    .await?;
+            }
+        }
+        // openraft counts a learner as added whether or not it is there.
+        let heard = self.wait_for(until, |metrics| {
+            let heard = heard_ms_ago(metrics, node_id).is_some() && matched(metrics, node_id).is_some();
+            (heard || !metrics.state.is_leader()).then_some(())
+        });
+        heard.await;
+        let metrics = self.leading()?;
+        if node_id != self.node_id() && heard_ms_ago(&metrics, node_id).is_none() {
+            return Err(MembershipError::Unreachable {
+                node_id,
+                endpoint: endpoint.to_owned(),
+                why: "it was added, but has not answered the leader; repeat the call, or remove it"
+                    .to_owned(),
+            });
+        }
+        Ok(self
+            .answer(index_of(metrics.membership_config.log_id()), until)
+            .await)
+    }
+
+    /// The node must be the one it should be, and of this cluster or of none.
+    async fn check_joinable(
+        &self,
+        node_id: NodeId,
+        endpoint: &str,
+        until: Instant,
+    ) -> Result<(), MembershipError> {
+        let status = self.probe(node_id, endpoint, until).await?;
+        let ours = cluster_id_text(self.peers.identity().cluster_id());
+        let foreign = match status.cluster_id.as_str() {
+            "" => status.role != "uninitialized",
+            theirs => theirs != ours,
+        };
+        if foreign {
+            return refused(
+                "WRONG_CLUSTER",
+                format!(
+                    "node {node_id} at {endpoint} belongs to another cluster ({}); start it with an empty \
+                     directory",
+                    status.cluster_id
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes learners voters, once they have caught up.
+    ///
+    /// # Errors
+    /// One is no member, is not heard, or has not caught up in time; nothing was changed.
+    pub async fn promote(
+        &self,
+        node_ids: Vec<NodeId>,
+        until: Instant,
+    ) -> Result<v1::MembershipResponse, MembershipError> {
+        let wanted: BTreeSet<NodeId> = node_ids.into_iter().collect();
+        if wanted.is_empty() {
+            return Err(MembershipError::Invalid(
+                "no node to promote was named".to_owned(),
+            ));
+        }
+        self.leading()?;
+        let (changing, metrics) = self.settled(until).await?;
+        let membership = &metrics.membership_config;
+        if let Some(unknown) = wanted
+            .iter()
+            .find(|node_id| membership.get_node(node_id).is_none())
+        {
+            return refused(
+                "NOT_A_MEMBER",
+                format!("node {unknown} is no member; add it as a learner first"),
+            );
+        }
+        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+        let learners: BTreeSet<NodeId> = wanted.difference(&voters).copied().collect();
+        if learners.is_empty() {
+            drop(changing);
+            return Ok(self.answer(index_of(membership.log_id()), until).await);
+        }
+        for learner in &learners {
+            let caught_up = |metrics: &RaftMetrics<TypeConfig>| {
+                let caught_up = lag(metrics, *learner).is_some_and(|lag| lag <= LAG_ENTRIES_MAX);
+                self.is_alive(metrics, *learner) && caught_up
+            };
+            let waited = self.wait_for(until, |metrics| {
+                (caught_up(metrics) || !metrics.state.is_leader()).then_some(())
+            });
+            waited.await;
+            let metrics = self.leading()?;
+            if !caught_up(&metrics) {
+                return refused("NOT_CAUGHT_UP", behind(&metrics, *learner));
+            }
+        }
+        let change = ChangeMembers::AddVoterIds(learners);
+        let log_index = self.change(changing, &metrics, change, true, until).await?;
+        Ok(self.answer(log_index, until).await)
+    }
+
+    /// Removes a member. A leader that removes itself hands leadership over once the change is committed.
+    ///
+    /// # Errors
+    /// It is the last voter; or, without `force`, too few of the remaining voters are heard to make a
+    /// quorum; nothing was changed.
+    pub async fn remove(
+        &self,
+        node_id: NodeId,
+        force: bool,
+        until: Instant,
+    ) -> Result<v1::MembershipResponse, MembershipError> {
+        self.leading()?;
+        let (changing, metrics) = self.settled(until).await?;
+        let membership = &metrics.membership_config;
+        if membership.get_node(&node_id).is_none() {
+            drop(changing);
+            return Ok(self.answer(index_of(membership.log_id()), until).await);
+        }
+        let mut remaining: BTreeSet<NodeId> = membership.voter_ids().collect();
+        let change = if remaining.remove(&node_id) {
+            let alive = remaining
+                .iter()
+                .filter(|voter| self.is_alive(&metrics, **voter))
+                .count();
+            if remaining.is_empty() {
+                return refused(
+                    "LAST_VOTER",
+                    format!("node {node_id} is the last voter; a cluster needs one"),
+                );
+            }
+            if alive * 2 <= remaining.len() && !force {
+                return refused(
+                    "QUORUM_AT_RISK",
+                    format!(
+                        "without node {node_id}, {alive} of {} voters answer, which is no quorum; bring others \
+                         back first, or force it",
+                        remaining.len()
+                    ),
+                );
+            }
+            ChangeMembers::RemoveVoters(BTreeSet::from([node_id]))
+        } else {
+            ChangeMembers::RemoveNodes(BTreeSet::from([node_id]))
+        };
+        let log_index = self.change(changing, &metrics, change, false, until).await?;
+        Ok(self.answer(log_index, until).await)
+    }
+}
+
+/// Whether this node is a member, at this endpoint; an error when only one of both is so.
+fn is_member_at(
+    metrics: &RaftMetrics<TypeConfig>,
+    node_id: NodeId,
+    endpoint: &str,
+) -> Result<bool, MembershipError> {
+    let membership = &metrics.membership_config;
+    if let Some(node) = membership.get_node(&node_id) {
+        if node.addr == endpoint {
+            return Ok(true);
+        }
+        return refused(
+            "NODE_ID_USED",
+            format!(
+                "node id {node_id} is that of the member at {}; ids are never reused, take another",
+                node.addr
+            ),
+        );
+    }
+    if let Some((other, _)) = membership.nodes().find(|(_, node)| node.addr == endpoint) {
+        return refused(
+            "ENDPOINT_USED",
+            format!("endpoint {endpoint} is that of node {other}"),
+        );
+    }
+    if membership.nodes().count() >= MEMBERS_MAX {
+        return refused(
+            "MEMBERS_MAX",
+            format!("the cluster has {MEMBERS_MAX} members, the most there can be"),
+        );
+    }
+    Ok(false)
+}
+
+fn behind(metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> String {
+    match (lag(metrics, node_id), heard_ms_ago(metrics, node_id)) {
+        (_, None) => format!("node {node_id} has not been heard by the leader"),
+        (None, _) => format!("node {node_id} has not matched the leader's log yet; wait and repeat"),
+        (Some(lag), Some(heard)) => format!(
+            "node {node_id} is {lag} entries behind and was heard {heard} ms ago; wait until it has caught up"
+        ),
+    }
+}

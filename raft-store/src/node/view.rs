@@ -1,0 +1,94 @@
+//! What the node tells operators about itself.
+
+use std::{sync::Mutex, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use inventory_machine::command::NAMESPACE_DEFAULT;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    batcher::Door,
+    clock::NodeClock,
+    service::cluster::{DigestAt, NodeView, ViewNow},
+    storage::state::SharedState,
+};
+
+/// Commands per entry are counted over at least this long.
+const PACE_WINDOW: Duration = Duration::from_secs(1);
+
+/// The node as operators see it.
+pub(super) struct View {
+    pub shared: SharedState,
+    pub clock: NodeClock,
+    pub door: Door,
+    pub cut_index: Option<watch::Receiver<Option<u64>>>,
+    pub pace: Mutex<Pace>,
+}
+
+/// Commands per entry over the last window.
+#[derive(Default)]
+pub(super) struct Pace {
+    since: Option<(Instant, u64, u64)>,
+    commands_per_entry: f64,
+}
+
+impl Pace {
+    fn now(&mut self, (entries, commands): (u64, u64)) -> f64 {
+        let (since, entries_then, commands_then) =
+            *self.since.get_or_insert((Instant::now(), entries, commands));
+        if since.elapsed() >= PACE_WINDOW {
+            let (entries_since, commands_since) = (entries - entries_then, commands - commands_then);
+            self.commands_per_entry =
+                if entries_since == 0 { 0.0 } else { commands_since as f64 / entries_since as f64 };
+            self.since = Some((Instant::now(), entries, commands));
+        }
+        self.commands_per_entry
+    }
+}
+
+impl NodeView for View {
+    fn now(&self) -> ViewNow {
+        let times = self.clock.newest();
+        let local = self.clock.now();
+        let claims_total = self.shared.read(|machine| {
+            let sales = machine.sales(NAMESPACE_DEFAULT, None, usize::MAX);
+            sales.iter().map(|sale| u64::from(sale.claims_made)).sum()
+        });
+        let commands_per_entry =
+            self.pace.lock().expect("no code panics while holding it").now(self.door.totals());
+        ViewNow {
+            stopping: self.door.is_stopping(),
+            image_index: self.cut_index.as_ref().and_then(|index| *index.borrow()).unwrap_or(0),
+            log_time_ms: times.log_time_ms,
+            wall_time_ms: times.wall_time_ms,
+            wall_offset_ms: self.clock.lock().own_offset_ms(local),
+            claims_total,
+            commands_per_entry,
+        }
+    }
+
+    fn wait_applied(&self, log_index: u64) -> BoxFuture<'_, ()> {
+        self.shared.wait_applied(log_index).boxed()
+    }
+
+    fn digest_at(&self, log_index: u64) -> DigestAt {
+        if log_index == 0 {
+            return self
+                .shared
+                .read(|machine| DigestAt::Known { log_index: machine.applied_index(), digest: machine.digest() });
+        }
+        match self.shared.digest_at(log_index) {
+            Some(digest) => DigestAt::Known { log_index, digest },
+            None => DigestAt::TooOld { first_index: self.shared.digest_range().0 },
+        }
+    }
+
+    fn sales_wrong(&self) -> Vec<String> {
+        self.shared.read(|machine| {
+            let wrong = machine.recount().into_iter();
+            wrong
+                .map(|number| machine.sale_by_number(number).map_or_else(|| number.to_string(), |sale| sale.sale_id))
+                .collect()
+        })
+    }
+}

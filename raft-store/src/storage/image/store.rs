@@ -1,0 +1,353 @@
+//! The image's files: opening, checking and loading them, and writing one cut.
+
+use std::{
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use inventory_machine::Machine;
+
+use crate::storage::{
+    error::StorageError,
+    load::{self, LoadFailure},
+    rows::{
+        FormatError, KEY_COMPLETE, KEY_MACHINE, KEY_WRITING, STANDING_VERSION, Standing, decode_complete,
+        decode_writing, encode_complete, encode_writing,
+    },
+    state::{Cut, CutRows, describe_panic},
+};
+
+/// sled's page cache, in bytes. The image is only written while the node runs, so a small one does.
+pub const SLED_CACHE_BYTES: u64 = 64 << 20;
+
+/// Bytes of rows handed to sled at once: half of one of its segments.
+pub const CUT_BATCH_BYTES_MAX: usize = 256 << 10;
+
+/// What was found where the image should be.
+pub(crate) enum Found {
+    /// A whole image.
+    Whole {
+        /// The state in it.
+        machine: Box<Machine>,
+        /// What it stands for.
+        standing: Standing,
+    },
+    /// Nothing, or nothing usable; why, if there was something.
+    Nothing(Option<String>),
+}
+
+/// sled, open, before the writer starts.
+pub(crate) struct ImageStore {
+    db: sled::Db,
+    dir: PathBuf,
+    /// Number of the last cut begun.
+    cut: u64,
+    /// What the image stands for now, when it is whole.
+    pub(super) standing: Option<Standing>,
+}
+
+/// Why an image is not used.
+enum Unusable {
+    /// It must be moved aside.
+    Damaged(String),
+    /// It is sound, but stands in the middle of a cut.
+    Unfinished { cut: u64 },
+    /// It must be kept as it is, for a newer program.
+    Newer(u32),
+}
+
+impl From<sled::Error> for Unusable {
+    fn from(error: sled::Error) -> Self {
+        Unusable::Damaged(error.to_string())
+    }
+}
+
+impl From<LoadFailure> for Unusable {
+    fn from(failure: LoadFailure) -> Self {
+        match failure {
+            LoadFailure::Damaged(why) => Unusable::Damaged(why),
+            LoadFailure::Newer(version) => Unusable::Newer(version),
+        }
+    }
+}
+
+impl From<FormatError> for Unusable {
+    fn from(error: FormatError) -> Self {
+        match error {
+            FormatError::Newer(version) => Unusable::Newer(version.into()),
+            error => Unusable::Damaged(format!("a record of what it stands for: {error}")),
+        }
+    }
+}
+
+impl ImageStore {
+    /// Opens the image in `dir` and loads the state in it; what is damaged is moved aside. Blocks.
+    ///
+    /// # Errors
+    /// A new, empty image cannot be opened either; the image is of a newer format.
+    pub(crate) fn open(dir: &Path) -> Result<(ImageStore, Found), StorageError> {
+        let mark = beside(dir, ".opening");
+        let mut why = None;
+        if mark.exists() && dir.exists() {
+            why = Some("the last opening of it did not come to its end".to_owned());
+        } else {
+            match Self::try_open(dir, &mark)? {
+                Ok((store, machine, standing)) => {
+                    return Ok((
+                        store,
+                        Found::Whole {
+                            machine: Box::new(machine),
+                            standing,
+                        },
+                    ));
+                }
+                Err((Some(store), Unusable::Unfinished { cut: 0 })) => {
+                    return Ok((store, Found::Nothing(None)));
+                }
+                Err((Some(store), Unusable::Unfinished { .. })) => {
+                    let why = "it was left in the middle of a cut".to_owned();
+                    return Ok((store, Found::Nothing(Some(why))));
+                }
+                Err((store, Unusable::Newer(found))) => {
+                    close_quietly(store);
+                    let known = STANDING_VERSION.into();
+                    return Err(StorageError::Newer {
+                        path: dir.to_path_buf(),
+                        found,
+                        known,
+                    });
+                }
+                Err((store, Unusable::Damaged(what))) => {
+                    why = Some(what);
+                    close_quietly(store);
+                }
+                Err((None, Unusable::Unfinished { .. })) => {}
+            }
+        }
+        let fresh = Self::replace(dir, &mark)?;
+        Ok((fresh, Found::Nothing(why)))
+    }
+
+    /// Where it is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Moves the image aside and opens a new, empty one.
+    fn replace(dir: &Path, mark: &Path) -> Result<ImageStore, StorageError> {
+        set_aside(dir).map_err(StorageError::io("moving aside the damaged image", dir))?;
+        let why = match Self::try_open(dir, mark)? {
+            Err((Some(store), Unusable::Unfinished { cut: 0 })) => return Ok(store),
+            Err((_, Unusable::Damaged(why))) => why,
+            _ => "a new image is not empty".to_owned(),
+        };
+        Err(StorageError::io("opening a new image in", dir)(io::Error::other(
+            why,
+        )))
+    }
+
+    /// Opens and loads, whatever sled does about it.
+    #[allow(clippy::type_complexity)]
+    fn try_open(
+        dir: &Path,
+        mark: &Path,
+    ) -> Result<Result<(ImageStore, Machine, Standing), (Option<ImageStore>, Unusable)>, StorageError> {
+        fs::create_dir_all(dir).map_err(StorageError::io("creating", dir))?;
+        remove_generating(dir).map_err(StorageError::io("removing unfinished sled files in", dir))?;
+        fs::write(mark, b"").map_err(StorageError::io("writing", mark))?;
+        let config = sled::Config::new()
+            .path(dir)
+            .mode(sled::Mode::HighThroughput)
+            .cache_capacity(SLED_CACHE_BYTES)
+            .flush_every_ms(None);
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let found = match opened {
+            Err(panic) => Err((
+                None,
+                Unusable::Damaged(format!("sled: {}", describe_panic(&*panic))),
+            )),
+            Ok(Err(error)) => Err((None, error.into())),
+            Ok(Ok(db)) => {
+                let mut store = ImageStore {
+                    db,
+                    dir: dir.to_path_buf(),
+                    cut: 0,
+                    standing: None,
+                };
+                match catch_unwind(AssertUnwindSafe(|| store.load())) {
+                    Ok(Ok((machine, standing))) => {
+                        store.standing = Some(standing.clone());
+                        Ok((store, machine, standing))
+                    }
+                    Ok(Err(unusable)) => {
+                        if let Unusable::Unfinished { cut } = &unusable {
+                            store.cut = *cut;
+                        }
+                        Err((Some(store), unusable))
+                    }
+                    Err(panic) => {
+                        let why = format!("sled: {}", describe_panic(&*panic));
+                        Err((Some(store), Unusable::Damaged(why)))
+                    }
+                }
+            }
+        };
+        fs::remove_file(mark).map_err(StorageError::io("removing", mark))?;
+        Ok(found)
+    }
+
+    fn load(&mut self) -> Result<(Machine, Standing), Unusable> {
+        let writing = self.db.get(KEY_WRITING)?;
+        let complete = self.db.get(KEY_COMPLETE)?;
+        let (writing, complete) = match (writing, complete) {
+            (None, None) if self.db.is_empty() => return Err(Unusable::Unfinished { cut: 0 }),
+            (None, _) => {
+                return Err(Unusable::Damaged(
+                    "its mark that a cut was begun is missing".into(),
+                ));
+            }
+            (Some(writing), None) => {
+                return Err(Unusable::Unfinished {
+                    cut: decode_writing(&writing)?.max(1),
+                });
+            }
+            (Some(writing), Some(complete)) => (decode_writing(&writing)?, complete),
+        };
+        let (cut, standing) = decode_complete(&complete)?;
+        if cut != writing {
+            return Err(Unusable::Unfinished {
+                cut: writing.max(cut).max(1),
+            });
+        }
+        self.cut = cut;
+        let mut loader = Machine::loader();
+        let mut last = None;
+        let mut rows: u64 = 0;
+        for row in self.db.iter() {
+            let (key, value) = row?;
+            match &*key {
+                KEY_WRITING | KEY_COMPLETE => continue,
+                KEY_MACHINE => last = Some((key, value)),
+                _ => loader.row(&key, &value).map_err(LoadFailure::from)?,
+            }
+            rows += 1;
+        }
+        if let Some((key, value)) = last {
+            loader.row(&key, &value).map_err(LoadFailure::from)?;
+        }
+        if rows != standing.row_count {
+            let why = format!("it has {rows} rows instead of {}", standing.row_count);
+            return Err(Unusable::Damaged(why));
+        }
+        let machine = load::finish(loader, &standing)?;
+        Ok((machine, standing))
+    }
+
+    /// Writes one cut.
+    pub(super) fn write(&mut self, cut: &Cut) -> sled::Result<()> {
+        self.cut += 1;
+        self.db.insert(KEY_WRITING, encode_writing(self.cut))?;
+        match &cut.rows {
+            CutRows::Changed(keys) => self.write_rows(cut, keys.iter().map(Vec::as_slice))?,
+            CutRows::All => {
+                let rows = self.db.iter().keys().filter_map(|key| match key {
+                    Ok(key) if *key == *KEY_WRITING => None,
+                    key => Some(key.map(|key| (key.to_vec(), None))),
+                });
+                self.write_batches(rows)?;
+                let keys = cut.frozen.row_keys().collect::<Vec<_>>();
+                self.write_rows(cut, keys.iter().map(Vec::as_slice))?;
+            }
+        }
+        self.db
+            .insert(KEY_COMPLETE, encode_complete(self.cut, &cut.standing))?;
+        self.db.flush()?;
+        self.standing = Some(cut.standing.clone());
+        Ok(())
+    }
+
+    fn write_rows<'a>(&self, cut: &'a Cut, keys: impl Iterator<Item = &'a [u8]>) -> sled::Result<()> {
+        self.write_batches(keys.map(|key| {
+            let mut row = Vec::new();
+            let there = cut.frozen.row(key, &mut row);
+            Ok((key.to_vec(), there.then_some(row)))
+        }))
+    }
+
+    /// Writes rows, or removes those without a value, in batches of bounded size.
+    fn write_batches(
+        &self,
+        rows: impl Iterator<Item = sled::Result<(Vec<u8>, Option<Vec<u8>>)>>,
+    ) -> sled::Result<()> {
+        let mut batch = sled::Batch::default();
+        let mut bytes = 0;
+        for row in rows {
+            let (key, value) = row?;
+            bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+            if bytes >= CUT_BATCH_BYTES_MAX {
+                self.db.apply_batch(std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        if bytes > 0 {
+            self.db.apply_batch(batch)?;
+        }
+        Ok(())
+    }
+}
+
+/// Closes sled, which may panic on damaged files; never while another panic unwinds.
+pub(super) fn close_quietly(store: Option<ImageStore>) {
+    if catch_unwind(AssertUnwindSafe(|| drop(store))).is_err() {
+        tracing::warn!("sled panicked while it was closed");
+    }
+}
+
+/// The path of something beside the image's directory.
+fn beside(dir: &Path, suffix: &str) -> PathBuf {
+    let mut path = dir.as_os_str().to_owned();
+    path.push(suffix);
+    PathBuf::from(path)
+}
+
+/// What a crash during sled's opening leaves, and its next opening stumbles over.
+fn remove_generating(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves the directory to `<dir>.damaged-N`; of those that were moved before, none is kept.
+fn set_aside(dir: &Path) -> io::Result<()> {
+    let prefix = format!(
+        "{}.damaged-",
+        dir.file_name().unwrap_or_default().to_string_lossy()
+    );
+    let parent = dir.parent().unwrap_or(Path::new("."));
+    let mut number: u64 = 0;
+    let mut before = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        if let Some(end) = entry.file_name().to_string_lossy().strip_prefix(&prefix) {
+            number = number.max(end.parse().unwrap_or(0));
+            before.push(entry.path());
+        }
+    }
+    match fs::rename(dir, parent.join(format!("{prefix}{}", number.saturating_add(1)))) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    before.into_iter().try_for_each(fs::remove_dir_all)
+}

@@ -1,0 +1,302 @@
+//! openraft's side of the state: applies entries, builds snapshots beside apply, installs those of
+//! peers.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::Ordering,
+};
+
+use futures::{FutureExt, Stream, StreamExt};
+use inventory_machine::{
+    Frozen,
+    codec::{Batch, DecodeError},
+    reply::Event,
+};
+use openraft::{
+    EntryPayload, OptionalSend,
+    storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine},
+    type_config::alias::SnapshotOf,
+};
+
+use super::{Held, SharedState, describe_panic};
+use crate::{
+    seams::Workers,
+    storage::{
+        feed::Feed,
+        identity::Identity,
+        offload::blocking,
+        rows::Standing,
+        snapshot::{SnapshotData, SnapshotStore},
+    },
+    types::{Entry, EntryReply, LogId, SnapshotMeta, StoredMembership, TypeConfig},
+};
+
+/// Most entries applied under one hold of the lock.
+pub const APPLY_ENTRIES_MAX: usize = 64;
+
+/// Most bytes of batches applied under one hold of the lock (unless one batch alone has more): about
+/// six thousand claims, which keep readers waiting for some two milliseconds.
+pub const APPLY_BYTES_MAX: usize = 256 << 10;
+
+/// openraft's side of the state.
+pub struct StateMachine {
+    shared: SharedState,
+    feed: Feed,
+    snapshots: SnapshotStore,
+    identity: Identity,
+    workers: Workers,
+    /// Entries about to be applied; kept to be filled again.
+    chunk: Vec<EntryResponder<TypeConfig>>,
+}
+
+impl StateMachine {
+    pub(crate) fn new(
+        shared: SharedState,
+        feed: Feed,
+        snapshots: SnapshotStore,
+        identity: Identity,
+        workers: Workers,
+    ) -> StateMachine {
+        StateMachine {
+            shared,
+            feed,
+            snapshots,
+            identity,
+            workers,
+            chunk: Vec::new(),
+        }
+    }
+
+    /// Applies the gathered entries under one hold of the lock, and answers them.
+    async fn apply_chunk(&mut self) -> io::Result<()> {
+        let mut answers: Vec<(ApplyResponder<TypeConfig>, EntryReply)> = Vec::new();
+        let mut events: Vec<(u64, Vec<Event>)> = Vec::with_capacity(self.chunk.len());
+        let inner = &self.shared.inner;
+        let applied = catch_unwind(AssertUnwindSafe(|| {
+            let mut held = self.shared.held_mut()?;
+            for (entry, responder) in self.chunk.drain(..) {
+                let (reply, entry_events, commands) = apply_entry(&mut held, &entry)?;
+                // Raft's own entry zero comes before the feed's beginning.
+                if entry.log_id.index() > 0 {
+                    events.push((entry.log_id.index(), entry_events));
+                }
+                inner.entries.fetch_add(1, Ordering::Relaxed);
+                if let Some(commands) = commands {
+                    inner.batches.fetch_add(1, Ordering::Relaxed);
+                    inner.commands.fetch_add(commands.into(), Ordering::Relaxed);
+                }
+                if let Some(responder) = responder {
+                    answers.push((responder, reply));
+                }
+            }
+            Ok::<_, io::Error>((held.applied_index(), held.machine.founding()))
+        }));
+        let (index, founding) = match applied {
+            Ok(applied) => applied?,
+            // The lock is poisoned: nobody reads what the panic left behind.
+            Err(panic) => return Err(io::Error::other(format!("apply: {}", describe_panic(&*panic)))),
+        };
+        if let Some(found) = founding {
+            self.identity.learn(found.cluster_id).await?;
+        }
+        self.feed.push(events);
+        inner.applied.send_replace(index);
+        for (responder, reply) in answers {
+            responder.send(reply);
+        }
+        Ok(())
+    }
+}
+
+/// Applies one entry; gives its reply, its events, and how many commands it had if it had any.
+fn apply_entry(held: &mut Held, entry: &Entry) -> io::Result<(EntryReply, Vec<Event>, Option<u32>)> {
+    let (index, term) = (entry.log_id.index(), entry.log_id.committed_leader_id().term);
+    let expected = held.last_log_id.as_ref().map_or(0, |last| last.index() + 1);
+    // A new cluster's log begins with raft's own first membership at index zero, which the machine
+    // never sees: its entries begin with one.
+    assert!(
+        index == expected || (held.last_log_id.is_none() && index == 1),
+        "entry {index} was handed to apply where {expected} comes next"
+    );
+    let mut reply = EntryReply {
+        log_index: index,
+        replies: Vec::new(),
+    };
+    let mut events = Vec::new();
+    let mut commands = None;
+    match &entry.payload {
+        EntryPayload::Normal(batch) => {
+            let batch = Batch::parse(&batch.0).map_err(|error| undecodable(index, error))?;
+            let applied = held
+                .machine
+                .apply(index, term, &batch)
+                .map_err(|error| undecodable(index, error))?;
+            commands = Some(batch.count);
+            reply.replies = applied.replies;
+            events = applied.events;
+        }
+        EntryPayload::Blank => skip(held, index),
+        EntryPayload::Membership(membership) => {
+            held.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+            skip(held, index);
+        }
+    }
+    held.last_log_id = Some(entry.log_id);
+    held.remember_digest();
+    Ok((reply, events, commands))
+}
+
+fn skip(held: &mut Held, index: u64) {
+    if index > 0 {
+        held.machine.skip(index);
+    }
+}
+
+fn undecodable(index: u64, error: DecodeError) -> io::Error {
+    let why = match error {
+        DecodeError::Short => "it ends too early".to_owned(),
+        DecodeError::Invalid { offset } => format!("byte {offset} makes no sense"),
+        DecodeError::Newer { version } => {
+            format!("it needs machine version {version}: start a newer Holdfast on this node")
+        }
+    };
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("log entry {index} cannot be applied: {why}"),
+    )
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let held = self.shared.held_mut()?;
+        Ok((held.last_log_id, held.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(first) = entries.next().await {
+            let mut bytes = payload_bytes(&first);
+            self.chunk.clear();
+            self.chunk.push(first?);
+            while self.chunk.len() < APPLY_ENTRIES_MAX && bytes < APPLY_BYTES_MAX {
+                // Only what is there already: an entry never waits for a later one.
+                let Some(Some(next)) = entries.next().now_or_never() else {
+                    break;
+                };
+                bytes += payload_bytes(&next);
+                self.chunk.push(next?);
+            }
+            self.apply_chunk().await?;
+            // Long replays must not keep the rest of the node from running.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        if !force {
+            // A full disk stops the node; a snapshot that was put off does not.
+            match self.snapshots.has_room() {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!("no snapshot is built: the disk has not enough room left");
+                    return None;
+                }
+                // The build will meet the same disk, and report it.
+                Err(error) => tracing::warn!(%error, "cannot tell how much room the disk has"),
+            }
+        }
+        Some(self.get_snapshot_builder().await)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        let (frozen, standing) = self.shared.freeze();
+        SnapshotBuilder {
+            snapshots: self.snapshots.clone(),
+            state: Some((frozen, standing)),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
+        if snapshot.meta() != meta {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "snapshot {} is not the one that raft installs",
+                    snapshot.path().display()
+                ),
+            ));
+        }
+        let snapshots = self.snapshots.clone();
+        let loaded = blocking(self.workers, move || {
+            let machine = snapshot.load()?;
+            // On disk first: a crash from here on finds the new state, before it an older one.
+            snapshots.adopt(&snapshot)?;
+            Ok::<_, io::Error>(machine)
+        });
+        let machine = loaded.await??;
+        if let Some(found) = machine.founding() {
+            self.identity.learn(found.cluster_id).await?;
+        }
+        let index = machine.applied_index();
+        let before = self.shared.replace(machine, meta)?;
+        self.feed.restart(index);
+        // Taking a large state apart takes long.
+        blocking(self.workers, move || drop(before)).await
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
+        Ok(self
+            .snapshots
+            .current()
+            .map(|(meta, snapshot)| SnapshotOf::<TypeConfig, _> { meta, snapshot }))
+    }
+}
+
+fn payload_bytes(item: &Result<EntryResponder<TypeConfig>, io::Error>) -> usize {
+    match item {
+        Ok((
+            Entry {
+                payload: EntryPayload::Normal(batch),
+                ..
+            },
+            _,
+        )) => batch.0.len(),
+        _ => 0,
+    }
+}
+
+/// Builds one snapshot beside apply.
+pub struct SnapshotBuilder {
+    snapshots: SnapshotStore,
+    /// `None` once it was built.
+    state: Option<(Frozen, Standing)>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
+        let (frozen, standing) = self
+            .state
+            .take()
+            .ok_or_else(|| io::Error::other("this snapshot was built already"))?;
+        let snapshot = self.snapshots.build(frozen, standing).await?;
+        Ok(SnapshotOf::<TypeConfig, _> {
+            meta: snapshot.meta().clone(),
+            snapshot,
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! Whole storage: log, state, snapshots, image and the opening procedure together, with real batches
+//! of the machine, through crashes, damage and restarts.
+
+mod crash;
+mod image;
+mod node;
+mod snapshots;
+mod suite;
+mod workload;
