@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{StreamExt, stream, stream::FuturesOrdered};
 use proto::v1::{
     Command, GetClaimRequest, Operation, Outcome, Position, ResolveRequest, Take, command::Body,
     inventory_client::InventoryClient, outcome::Kind, resolution,
@@ -209,15 +209,21 @@ impl Shared {
     ) -> Vec<Result<Claimed, Error>> {
         self.lane.start(&self.nodes);
         let mut results = Vec::with_capacity(claims.len());
-        let frames = stream::iter(Frames { sale_id, claims });
-        // Boxed, because the borrow checker cannot see that one closure serves every lifetime.
-        let mut answers = frames
-            .map(|part| self.claim_frame(sale_id, part).boxed())
-            .buffered(FRAMES_IN_FLIGHT_MAX);
-        while let Some(answer) = answers.next().await {
-            results.extend(answer);
+        let mut frames = Frames { sale_id, claims };
+        // In a loop of its own: what stream combinators make of borrowed parts is not provably `Send`,
+        // and callers must be able to spawn this.
+        let mut flying = FuturesOrdered::new();
+        loop {
+            while flying.len() < FRAMES_IN_FLIGHT_MAX
+                && let Some(part) = frames.next()
+            {
+                flying.push_back(self.claim_frame(sale_id, part));
+            }
+            match flying.next().await {
+                Some(answers) => results.extend(answers),
+                None => return results,
+            }
         }
-        results
     }
 
     /// One frame of claims; what needs more than one attempt goes on as single calls, which the lane
