@@ -173,6 +173,6 @@ fn count_claim(answer: Result<Claimed, Error>, tally: &mut Tally) {
         },
         Err(Error::Rejected(rejected)) if rejected.reason == Reason::SoldOut => tally.sold_out += 1,
         Err(Error::Unknown { .. }) => tally.unknown += 1,
-        Err(error) => tally.fail(|| error.to_string()),
+        Err(error) => tally.fail(|| format!("{error:?}")),
     }
 }
