@@ -12,6 +12,7 @@ use crate::{
     failure::{Doing, Failure},
     load::Tally,
     process::Process,
+    procfs,
 };
 
 /// Nodes of a cluster: the smallest that survives one.
@@ -123,7 +124,21 @@ impl Cluster {
     /// # Errors
     /// A node has ended.
     pub fn resident_bytes(&self) -> Result<Vec<u64>, Failure> {
-        self.nodes.iter().map(|node| resident_bytes(node.id()?)).collect()
+        self.nodes
+            .iter()
+            .map(|node| procfs::resident_bytes(node.id()?))
+            .collect()
+    }
+
+    /// Processor time of each node's process so far.
+    ///
+    /// # Errors
+    /// A node has ended.
+    pub fn processor_times(&self) -> Result<Vec<Duration>, Failure> {
+        self.nodes
+            .iter()
+            .map(|node| procfs::processor_time(node.id()?))
+            .collect()
     }
 
     /// Waits until every replica has applied what the leader had when asked, and has it in its image.
@@ -235,30 +250,5 @@ impl Cluster {
             node.stop().await?;
         }
         Ok(())
-    }
-}
-
-/// Resident memory of a process, in bytes.
-fn resident_bytes(process: u32) -> Result<u64, Failure> {
-    let path = format!("/proc/{process}/status");
-    let doing = format!("reading {path}");
-    let status = std::fs::read_to_string(path).doing(&doing)?;
-    let kib = status.lines().find_map(|line| {
-        line.strip_prefix("VmRSS:")?
-            .trim()
-            .strip_suffix(" kB")?
-            .parse::<u64>()
-            .ok()
-    });
-    kib.map(|kib| kib * 1024)
-        .ok_or_else(|| Failure::new(doing, "it has no VmRSS in kB"))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_process_resides_somewhere() {
-        assert!(super::resident_bytes(std::process::id()).unwrap() > 100_000);
-        assert!(super::resident_bytes(u32::MAX).is_err());
     }
 }

@@ -123,8 +123,7 @@ fn histogram() -> Histogram<u64> {
 }
 
 /// What one caller saw.
-struct Seen<C> {
-    caller: C,
+struct Seen {
     tally: Tally,
     operations: u64,
     latency_us: Histogram<u64>,
@@ -132,17 +131,14 @@ struct Seen<C> {
     dry_at: Option<Instant>,
 }
 
-/// Lets callers call for this long; gives the callers back.
+/// Lets callers call for this long.
 ///
 /// # Errors
 /// They ran out of things to ask for before the window began.
 ///
 /// # Panics
 /// When a caller does.
-pub async fn drive<C: Caller>(
-    window: Duration,
-    callers: Vec<C>,
-) -> Result<(Measured, Tally, Vec<C>), Failure> {
+pub async fn drive<C: Caller>(window: Duration, callers: Vec<C>) -> Result<(Measured, Tally), Failure> {
     let begin = Instant::now() + WARM_UP;
     let end = begin + window;
     let dry = Arc::new(AtomicBool::new(false));
@@ -155,7 +151,7 @@ pub async fn drive<C: Caller>(
         window,
         latency_us: histogram(),
     };
-    let (mut tally, mut callers, mut last) = (Tally::default(), Vec::new(), end);
+    let (mut tally, mut last) = (Tally::default(), end);
     for seen in running.join_all().await {
         measured.operations += seen.operations;
         measured
@@ -164,7 +160,6 @@ pub async fn drive<C: Caller>(
             .doing("adding latencies of equal bounds")?;
         tally.add(seen.tally);
         last = seen.dry_at.map_or(last, |at| at.min(last));
-        callers.push(seen.caller);
     }
     measured.window = last.saturating_duration_since(begin);
     if measured.window.is_zero() {
@@ -173,10 +168,10 @@ pub async fn drive<C: Caller>(
             "there was nothing left to ask for when the window began",
         ));
     }
-    Ok((measured, tally, callers))
+    Ok((measured, tally))
 }
 
-async fn call_until<C: Caller>(mut caller: C, begin: Instant, end: Instant, dry: Arc<AtomicBool>) -> Seen<C> {
+async fn call_until<C: Caller>(mut caller: C, begin: Instant, end: Instant, dry: Arc<AtomicBool>) -> Seen {
     let (mut tally, mut operations, mut latency_us, mut dry_at) = (Tally::default(), 0, histogram(), None);
     let mut asked = Instant::now();
     while asked < end && !dry.load(Ordering::Relaxed) {
@@ -194,7 +189,6 @@ async fn call_until<C: Caller>(mut caller: C, begin: Instant, end: Instant, dry:
         asked = now;
     }
     Seen {
-        caller,
         tally,
         operations,
         latency_us,
@@ -261,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_what_the_window_saw_is_measured_and_everything_is_tallied() {
-        let (measured, tally, _) = drive(Duration::from_secs(1), vec![Few(u64::MAX)]).await.unwrap();
+        let (measured, tally) = drive(Duration::from_secs(1), vec![Few(u64::MAX)]).await.unwrap();
         assert_eq!(measured.operations, 1_000);
         assert_eq!(measured.latency_us.len(), 1_000);
         assert_eq!(measured.rate(), 1_000.0);
@@ -270,7 +264,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_window_ends_when_a_caller_has_nothing_left_to_ask_for() {
-        let (measured, tally, _) = drive(Duration::from_secs(1), vec![Few(750), Few(u64::MAX)])
+        let (measured, tally) = drive(Duration::from_secs(1), vec![Few(750), Few(u64::MAX)])
             .await
             .unwrap();
         assert_eq!(measured.window, Duration::from_millis(250));

@@ -20,6 +20,7 @@ mod load;
 mod machine;
 mod names;
 mod process;
+mod procfs;
 mod report;
 mod scenarios;
 

@@ -151,7 +151,7 @@ async fn measure(
         raft: raft.clone(),
         bytes: bytes.clone(),
     };
-    let (measured, tally, _) = drive(window, (0..in_flight).map(|_| proposer()).collect()).await?;
+    let (measured, tally) = drive(window, (0..in_flight).map(|_| proposer()).collect()).await?;
     tally.all_answered("proposing entries")?;
     Ok(BareRaftMeasured {
         entries_per_second: measured.rate(),

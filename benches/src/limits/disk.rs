@@ -44,9 +44,9 @@ pub fn measure(place: &Path, window: Duration, run: &mut Run) -> Result<(), Fail
         run.add(
             id,
             Figure {
-                value: ms(0.50),
                 p50_ms: Some(ms(0.50)),
                 p99_ms: Some(ms(0.99)),
+                ..Figure::new(ms(0.50))
             },
         );
     }

@@ -74,9 +74,9 @@ pub async fn measure(place: &Path, window: Duration, run: &mut Run) -> Result<()
         run.add(
             id,
             Figure {
-                value,
                 p50_ms: Some(measured.p50_ms),
                 p99_ms: Some(measured.p99_ms),
+                ..Figure::new(value)
             },
         );
     }

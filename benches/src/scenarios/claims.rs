@@ -73,7 +73,7 @@ async fn measure_granted<C: Caller>(
     callers: Vec<C>,
 ) -> Result<(), Failure> {
     bench.endless_sale(id).await?;
-    let (tally, _) = bench.rate(id, callers).await?;
+    let tally = bench.rate(id, callers).await?;
     nothing_but(tally.granted, &tally, id)?;
     bench.cluster.check(id, &tally).await
 }
@@ -104,7 +104,7 @@ async fn measure_refused<C: Caller>(
     told: &Tally,
     callers: Vec<C>,
 ) -> Result<(), Failure> {
-    let (tally, _) = bench.rate(id, callers).await?;
+    let tally = bench.rate(id, callers).await?;
     nothing_but(tally.sold_out, &tally, id)?;
     bench.cluster.check(sale_id, told).await
 }

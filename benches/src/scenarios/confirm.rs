@@ -36,7 +36,7 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
         .enumerate()
         .map(confirm)
         .collect();
-    let (tally, _) = bench.rate(sale_id, callers).await?;
+    let tally = bench.rate(sale_id, callers).await?;
     nothing_but(tally.confirmed, &tally, sale_id)?;
     told.confirmed = tally.confirmed;
     bench.cluster.check(sale_id, &told).await

@@ -39,25 +39,30 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
         arguments.extend(["--endpoint", endpoint]);
     }
     let door = Process::start(dir.path(), "api", &arguments).await?;
+    let address = door.address().to_owned();
+    bench.door = Some(door);
 
     bench.endless_sale(id::HTTP_GRANTS).await?;
-    let callers = shoppers(&door, id::HTTP_GRANTS, bench.names()).await?;
-    let (told, _) = bench.rate(id::HTTP_GRANTS, callers).await?;
+    let callers = shoppers(&address, id::HTTP_GRANTS, bench.names()).await?;
+    let told = bench.rate(id::HTTP_GRANTS, callers).await?;
     nothing_but(told.granted, &told, id::HTTP_GRANTS)?;
     bench.cluster.check(id::HTTP_GRANTS, &told).await?;
 
     bench.cluster.create_sale(id::HTTP_REFUSED, 1).await?;
-    let mut winner = Shopper::open(&door, id::HTTP_REFUSED, bench.names().of_caller(0)).await?;
+    let mut winner = Shopper::open(&address, id::HTTP_REFUSED, bench.names().of_caller(0)).await?;
     let told = winner.call().await.unwrap_or_default();
     told.all_answered("selling out")?;
-    let callers = shoppers(&door, id::HTTP_REFUSED, bench.names()).await?;
-    let (tally, _) = bench.rate(id::HTTP_REFUSED, callers).await?;
+    let callers = shoppers(&address, id::HTTP_REFUSED, bench.names()).await?;
+    let tally = bench.rate(id::HTTP_REFUSED, callers).await?;
     nothing_but(tally.sold_out, &tally, id::HTTP_REFUSED)?;
     bench.cluster.check(id::HTTP_REFUSED, &told).await?;
-    door.stop().await
+    match bench.door.take() {
+        Some(door) => door.stop().await,
+        None => Ok(()),
+    }
 }
 
-async fn shoppers(door: &Process, sale_id: &str, names: Names) -> Result<Vec<Shopper>, Failure> {
+async fn shoppers(door: &str, sale_id: &str, names: Names) -> Result<Vec<Shopper>, Failure> {
     let mut shoppers = Vec::new();
     for caller in 0..CONNECTIONS {
         shoppers.push(Shopper::open(door, sale_id, names.of_caller(caller)).await?);
@@ -74,15 +79,13 @@ struct Shopper {
 }
 
 impl Shopper {
-    async fn open(door: &Process, sale_id: &str, names: CallerNames) -> Result<Shopper, Failure> {
+    async fn open(door: &str, sale_id: &str, names: CallerNames) -> Result<Shopper, Failure> {
         let now_s = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .doing("reading the clock")?
             .as_secs();
         Ok(Shopper {
-            connection: Connection::open(door.address())
-                .await
-                .doing("connecting to the door")?,
+            connection: Connection::open(door).await.doing("connecting to the door")?,
             path: format!("/v1/sales/{sale_id}/claims"),
             names,
             token_until_s: now_s + TOKEN_S,

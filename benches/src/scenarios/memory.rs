@@ -46,13 +46,6 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
         .zip(&resident[1])
         .map(|(before, after)| after.saturating_sub(*before));
     let per_claim = grew.max().unwrap_or_default() as f64 / (LOOKS[1] - LOOKS[0]) as f64;
-    bench.run.add(
-        id::MEMORY,
-        Figure {
-            value: per_claim,
-            p50_ms: None,
-            p99_ms: None,
-        },
-    );
+    bench.run.add(id::MEMORY, Figure::new(per_claim));
     Ok(())
 }

@@ -13,9 +13,11 @@ use std::{path::Path, time::Duration};
 use crate::{
     cluster::Cluster,
     failure::Failure,
-    load::{Caller, Tally, drive},
+    load::{Caller, Measured, Tally, drive},
     names::Names,
-    report::{Figure, Run},
+    process::Process,
+    procfs,
+    report::{Figure, Processor, Run},
 };
 
 /// Claims that a sale under measurement has room for, per second of the window: several times what any
@@ -55,6 +57,7 @@ impl Scenario {
         let cluster = Cluster::start(place).await?;
         let mut bench = Bench {
             cluster,
+            door: None,
             place,
             window,
             names: 0,
@@ -74,6 +77,8 @@ impl Scenario {
 /// One scenario at work.
 struct Bench<'a> {
     cluster: Cluster,
+    /// The HTTP door, where the scenario has one.
+    door: Option<Process>,
     place: &'a Path,
     window: Duration,
     /// Sets of names handed out.
@@ -98,39 +103,52 @@ impl Bench<'_> {
     }
 
     /// Lets callers call for a window, writes down operations per second, and gives the tally.
-    async fn rate<C: Caller>(
-        &mut self,
-        id: &'static str,
-        callers: Vec<C>,
-    ) -> Result<(Tally, Vec<C>), Failure> {
-        let (measured, tally, callers) = drive(self.window, callers).await?;
-        tally.all_answered(id)?;
-        let (p50_ms, p99_ms) = (measured.latency_ms(0.50), measured.latency_ms(0.99));
-        self.run.add(
-            id,
-            Figure {
-                value: measured.rate(),
-                p50_ms: Some(p50_ms),
-                p99_ms: Some(p99_ms),
-            },
-        );
-        Ok((tally, callers))
+    async fn rate<C: Caller>(&mut self, id: &'static str, callers: Vec<C>) -> Result<Tally, Failure> {
+        self.figure(id, callers, Measured::rate).await
     }
 
     /// Like [`Bench::rate`], but writes down the median latency in ms.
     async fn latency<C: Caller>(&mut self, id: &'static str, callers: Vec<C>) -> Result<Tally, Failure> {
-        let (measured, tally, _) = drive(self.window, callers).await?;
+        self.figure(id, callers, |measured| measured.latency_ms(0.50))
+            .await
+    }
+
+    async fn figure<C: Caller>(
+        &mut self,
+        id: &'static str,
+        callers: Vec<C>,
+        value: impl Fn(&Measured) -> f64,
+    ) -> Result<Tally, Failure> {
+        let before = self.processor_times()?;
+        let (measured, tally) = drive(self.window, callers).await?;
+        let after = self.processor_times()?;
         tally.all_answered(id)?;
-        let (p50_ms, p99_ms) = (measured.latency_ms(0.50), measured.latency_ms(0.99));
-        self.run.add(
-            id,
-            Figure {
-                value: p50_ms,
-                p50_ms: Some(p50_ms),
-                p99_ms: Some(p99_ms),
-            },
-        );
+        let spent = after
+            .iter()
+            .zip(&before)
+            .map(|(after, before)| after.saturating_sub(*before));
+        let mut spent_us = spent.map(|spent| spent.as_secs_f64() * 1e6 / tally.answered() as f64);
+        let figure = Figure {
+            p50_ms: Some(measured.latency_ms(0.50)),
+            p99_ms: Some(measured.latency_ms(0.99)),
+            processor: Some(Processor::new(
+                spent_us.next().unwrap_or_default(),
+                spent_us.collect(),
+            )),
+            ..Figure::new(value(&measured))
+        };
+        self.run.add(id, figure);
         Ok(tally)
+    }
+
+    /// Processor time so far of this process, then of every node, then of the door if there is one.
+    fn processor_times(&self) -> Result<Vec<Duration>, Failure> {
+        let mut times = vec![procfs::processor_time(std::process::id())?];
+        times.extend(self.cluster.processor_times()?);
+        if let Some(door) = &self.door {
+            times.push(procfs::processor_time(door.id()?)?);
+        }
+        Ok(times)
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     nothing_but(told.granted, &told, "claiming first")?;
 
     let again = |caller| BulkClaims::new(client.clone(), sale_id, names_of(caller).cycle());
-    let (tally, _) = bench
+    let tally = bench
         .rate(sale_id, (0..BULK_CALLERS).map(again).collect())
         .await?;
     nothing_but(tally.repeated, &tally, sale_id)?;
