@@ -183,11 +183,14 @@ impl Verifier {
         if claims.sub.is_empty() || claims.sub.len() > USER_BYTES_MAX {
             return Err(unauthenticated("the token's sub must have 1 to 64 bytes"));
         }
+        let until_s = claims.exp.saturating_add(CLOCK_LEEWAY_S);
+        if now_s >= until_s {
+            return Err(unauthenticated(EXPIRED));
+        }
         let caller = Caller(Arc::new(Identity {
             user: claims.sub,
             role: claims.role,
         }));
-        let until_s = claims.exp.saturating_add(CLOCK_LEEWAY_S);
         let mut shard = shard.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         if shard.len() >= self.shard_tokens_max {
             shard.retain(|_, known| now_s < known.until_s);
@@ -302,9 +305,11 @@ fn decoding_keys(keys: &Keys) -> Result<Vec<(DecodingKey, Validation)>, StartErr
 
 const SIGNATURE: &str = "the token's signature is not one of a key known here";
 
+const EXPIRED: &str = "the token has expired";
+
 fn why(kind: &ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::ExpiredSignature => "the token has expired",
+        ErrorKind::ExpiredSignature => EXPIRED,
         ErrorKind::ImmatureSignature => "the token is not valid yet",
         ErrorKind::InvalidSignature => SIGNATURE,
         ErrorKind::InvalidIssuer => "the token is of another issuer",
@@ -342,6 +347,31 @@ impl FromRequestParts<Arc<Door>> for Caller {
                 door.verifier.verify(token.trim(), now_s())
             }
             _ => Err(unauthenticated("only the Bearer scheme is known here")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
+
+    #[test]
+    fn a_remembered_token_is_forgotten_when_it_expires() {
+        let keys = Keys {
+            hs256_secrets: vec![SECRET.to_vec()],
+            ..Keys::default()
+        };
+        let verifier = Verifier::new(&Options::new(Auth::Keys(keys))).unwrap();
+        let now_s = now_s();
+        let token = mint_hs256(SECRET, "ada", Role::Shopper, now_s + 3_600);
+        for later_s in [0, 1, 3_600 + CLOCK_LEEWAY_S - 1] {
+            assert_eq!(verifier.verify(&token, now_s + later_s).unwrap().0.user, "ada");
+        }
+        for later_s in [3_600 + CLOCK_LEEWAY_S, 1_000_000] {
+            let problem = verifier.verify(&token, now_s + later_s).unwrap_err();
+            assert_eq!(problem.kind(), Kind::Unauthenticated);
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What the routes share. Nothing in here is worth keeping: a restarted door is as good as an old one.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +43,7 @@ pub(crate) struct Door {
     pub(crate) sales: Arc<SaleCache>,
     pub(crate) live: Live,
     pub(crate) telemetry: Telemetry,
+    leaving: AtomicBool,
     stopping: watch::Sender<bool>,
     led: Fresh<()>,
 }
@@ -65,6 +69,7 @@ impl Door {
             live: Live::new(Arc::clone(&store), Arc::clone(&sales), &options, stops),
             sales,
             telemetry: Telemetry::new(&options)?,
+            leaving: AtomicBool::new(false),
             stopping,
             led: Fresh::default(),
             store,
@@ -74,7 +79,12 @@ impl Door {
         Ok(door)
     }
 
-    /// From now on: not ready, and every live stream ends.
+    /// From now on: not ready, so that no more shoppers are sent here.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on: every live stream ends.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
     }
@@ -82,7 +92,7 @@ impl Door {
     /// Whether this node should be sent shoppers: it knows a leader that has a quorum, and is not
     /// stopping.
     pub(crate) async fn ready(&self) -> Result<(), Problem> {
-        if *self.stopping.borrow() {
+        if self.leaving.load(Ordering::Relaxed) {
             return Err(Problem::new(Kind::Unavailable, "stopping"));
         }
         self.led
@@ -106,7 +116,6 @@ async fn keep_house(door: Weak<Door>) {
         every.tick().await;
         let Some(door) = door.upgrade() else { return };
         door.claim_rate.forget_idle();
-        door.telemetry.fold();
-        metrics::gauge!("holdfast_live_sales").set(door.live.feeds() as f64);
+        door.telemetry.keep_house(door.live.feeds());
     }
 }

@@ -5,7 +5,7 @@
 //! `Idempotency-Key` may be sent again (`same_key_safe`), which for Holdfast is always yes: a key has
 //! at most one effect.
 //!
-//! [`conform`] turns whatever the framework itself refuses (unknown route, wrong method, a panic) into
+//! What the store refuses becomes one of these in `refusal`. [`conform`] turns whatever the framework itself refuses (unknown route, wrong method, a panic) into
 //! a problem as well, so that no caller ever needs a second way of reading errors.
 
 use std::borrow::Cow;
@@ -15,20 +15,13 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use client::{ClaimStatus, Error, Grant, Reason, Rejected, SaleStatus};
+use client::Grant;
 use serde::Serialize;
 
-use crate::{json, time};
+use crate::refusal;
 
 /// Media type of problems.
 pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
-
-/// Most seconds added at random to a `Retry-After`, so that those who were told to come back do not
-/// all come back in the same instant.
-const RETRY_JITTER_S: u64 = 3;
-
-/// Wait suggested when nobody knows when a sale opens, in seconds.
-const OPENING_UNKNOWN_S: u64 = 5;
 
 /// What can be wrong, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,25 +191,35 @@ impl Kind {
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Members {
     #[serde(skip_serializing_if = "Option::is_none")]
-    authoritative: Option<bool>,
+    pub(crate) authoritative: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    units_available: Option<u64>,
+    pub(crate) units_available: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    maybe_more_until: Option<String>,
+    pub(crate) maybe_more_until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    opens_at: Option<String>,
+    pub(crate) opens_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sale_status: Option<&'static str>,
+    pub(crate) sale_status: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    claim_status: Option<&'static str>,
+    pub(crate) claim_status: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    same_key_safe: Option<bool>,
+    pub(crate) same_key_safe: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    log_index: Option<u64>,
+    pub(crate) log_index: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_seconds: Option<u64>,
+    pub(crate) retry_after_seconds: Option<u64>,
+}
+
+impl Members {
+    /// The same key may be sent again.
+    pub(crate) fn same_key_safe() -> Self {
+        Members {
+            same_key_safe: Some(true),
+            ..Members::default()
+        }
+    }
 }
 
 /// One refusal on its way out.
@@ -252,6 +255,15 @@ impl Problem {
         }))
     }
 
+    /// A problem with more to say.
+    pub(crate) fn with(kind: Kind, detail: impl Into<Cow<'static, str>>, members: Members) -> Self {
+        Problem(Box::new(Inner {
+            kind,
+            detail: detail.into(),
+            members,
+        }))
+    }
+
     /// Shape: the request could never have been right.
     pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
         Problem::new(Kind::Invalid, detail)
@@ -259,9 +271,8 @@ impl Problem {
 
     /// This node takes no more work now; nothing was proposed.
     pub(crate) fn busy(detail: &'static str) -> Self {
-        let mut problem = Problem::new(Kind::Unavailable, detail);
-        problem.0.members.same_key_safe = Some(true);
-        problem.retry_after(1 + jitter_s())
+        Problem::with(Kind::Unavailable, detail, Members::same_key_safe())
+            .retry_after(1 + refusal::jitter_s())
     }
 
     /// When to come back.
@@ -279,180 +290,6 @@ impl Problem {
     pub(crate) fn slug(&self) -> &'static str {
         let (uri, _, _) = self.0.kind.spec();
         uri.rsplit_once(':').map_or(uri, |(_, slug)| slug)
-    }
-}
-
-fn jitter_s() -> u64 {
-    rand::random_range(0..=RETRY_JITTER_S)
-}
-
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Rejected(rejected) => refused(*rejected),
-            Error::Unavailable {
-                message,
-                retry_after_ms,
-            } => {
-                let mut problem = Problem::new(
-                    Kind::Unavailable,
-                    format!("{message}. Nothing was changed; the same Idempotency-Key may be sent again."),
-                );
-                problem.0.members.same_key_safe = Some(true);
-                problem.retry_after(retry_after_ms.div_ceil(1_000).max(1))
-            }
-            Error::Unknown { message, .. } => {
-                let mut problem = Problem::new(
-                    Kind::UnknownOutcome,
-                    format!(
-                        "{message}. It may have happened or may yet happen: send the same Idempotency-Key \
-                         again to learn which, never a new one."
-                    ),
-                );
-                problem.0.members.same_key_safe = Some(true);
-                problem.retry_after(1)
-            }
-        }
-    }
-}
-
-/// The store's refusals. Those about documents cannot come back to a door that never asks for any.
-fn refused(rejected: Rejected) -> Problem {
-    let Rejected {
-        reason,
-        message,
-        value,
-        until_ms,
-        opens_at_ms,
-        sale_status,
-        claim_status,
-        position,
-    } = rejected;
-    let log_index = Some(position.applied_index);
-    let with = |kind: Kind, members: Members| {
-        Problem(Box::new(Inner {
-            kind,
-            detail: message.clone().into(),
-            members,
-        }))
-    };
-    let plain = |kind: Kind| {
-        with(
-            kind,
-            Members {
-                log_index,
-                ..Members::default()
-            },
-        )
-    };
-    match reason {
-        Reason::SoldOut => {
-            let maybe_more_until = (until_ms > 0).then(|| time::rfc3339(time::wall_of(until_ms, &position)));
-            let members = Members {
-                // Read at a linearizable point by the leader: this node never refuses from memory.
-                authoritative: Some(true),
-                units_available: Some(value),
-                maybe_more_until,
-                log_index,
-                ..Members::default()
-            };
-            with(Kind::SoldOut, members)
-        }
-        Reason::SaleNotOpen => not_open(message, opens_at_ms, sale_status, &position),
-        Reason::SaleUnknown => plain(Kind::SaleUnknown),
-        Reason::SaleExists => plain(Kind::SaleExists),
-        Reason::SaleTransition => {
-            let sale_status = Some(json::sale_status(sale_status));
-            with(
-                Kind::SaleTransition,
-                Members {
-                    sale_status,
-                    log_index,
-                    ..Members::default()
-                },
-            )
-        }
-        Reason::ClaimsExhausted => with(
-            Kind::ClaimsExhausted,
-            Members {
-                limit: Some(value),
-                log_index,
-                ..Members::default()
-            },
-        ),
-        Reason::UserLimit => with(
-            Kind::UserLimit,
-            Members {
-                limit: Some(value),
-                log_index,
-                ..Members::default()
-            },
-        ),
-        Reason::ClaimUnknown => plain(Kind::ClaimUnknown),
-        Reason::ClaimGone => {
-            let kind = match claim_status {
-                ClaimStatus::Confirmed => Kind::ClaimConfirmed,
-                _ => Kind::HoldGone,
-            };
-            let claim_status = Some(json::claim_status(claim_status));
-            with(
-                kind,
-                Members {
-                    claim_status,
-                    log_index,
-                    ..Members::default()
-                },
-            )
-        }
-        Reason::StaleToken => plain(Kind::StaleToken),
-        Reason::KeyReused => plain(Kind::KeyReused),
-        Reason::KeyFenced => plain(Kind::KeyFenced),
-        Reason::TooLate => {
-            // Definite: it arrived in the log after its latest time and did nothing.
-            let mut problem = plain(Kind::Unavailable);
-            problem.0.members.same_key_safe = Some(true);
-            problem.retry_after(1)
-        }
-        Reason::OutOfRange | Reason::Invalid => plain(Kind::Invalid),
-        Reason::UnitsInUse => with(
-            Kind::UnitsInUse,
-            Members {
-                units_available: Some(value),
-                log_index,
-                ..Members::default()
-            },
-        ),
-        Reason::Unspecified | Reason::VersionMismatch | Reason::Leased | Reason::DocumentQuota => {
-            tracing::error!(
-                ?reason,
-                message,
-                "the store refused for a reason this route cannot have"
-            );
-            Problem::new(
-                Kind::Internal,
-                "the store refused for a reason this route cannot have",
-            )
-        }
-    }
-}
-
-fn not_open(message: String, opens_at_ms: u64, status: SaleStatus, position: &client::Position) -> Problem {
-    let kind = match status {
-        SaleStatus::Closed => Kind::SaleClosed,
-        SaleStatus::Paused => Kind::SalePaused,
-        _ => Kind::NotOpenYet,
-    };
-    let mut problem = Problem::new(kind, message);
-    problem.0.members.sale_status = Some(json::sale_status(status));
-    problem.0.members.log_index = Some(position.applied_index);
-    match kind {
-        Kind::SaleClosed => problem,
-        Kind::NotOpenYet if opens_at_ms > 0 => {
-            problem.0.members.opens_at = Some(time::rfc3339(opens_at_ms));
-            let wait_s = opens_at_ms.saturating_sub(position.wall_time_ms).div_ceil(1_000);
-            problem.retry_after(wait_s + jitter_s())
-        }
-        _ => problem.retry_after(OPENING_UNKNOWN_S + jitter_s()),
     }
 }
 

@@ -66,7 +66,10 @@ pub struct Options {
     /// Silence after which a live stream sends a comment, in ms: below the 30–60 s at which proxies
     /// give up on a quiet connection.
     pub live_keep_alive_ms: u64,
-    /// Longest a stop waits for requests being answered, in ms: above the store client's own limit for
+    /// How long a stopping node goes on taking connections while already "not ready", in ms: the time a
+    /// balancer needs to notice. Zero where nobody balances.
+    pub drain_notice_ms: u64,
+    /// Longest a stop then waits for requests being answered, in ms: above the store client's own limit for
     /// one call (5 s), so that no claim is cut off while its outcome is on its way.
     pub drain_ms_max: u64,
     /// Where `/metrics` reads from when the process has installed a recorder itself; by default the
@@ -96,6 +99,7 @@ impl Options {
             live_sales_max: 1_000,
             live_interval_ms_min: 100,
             live_keep_alive_ms: 15_000,
+            drain_notice_ms: 0,
             drain_ms_max: 10_000,
             metrics: None,
         }

@@ -59,8 +59,9 @@ pub fn router(store: impl Store, options: Options) -> Result<Router, StartError>
     Ok(routes::router(Door::new(Arc::new(store), options)?))
 }
 
-/// Serves the door on a bound listener until `shutdown` completes; then takes no new connections, ends
-/// live streams, finishes what is being answered, and returns.
+/// Serves the door on a bound listener until `shutdown` completes; then says "not ready" for
+/// [`Options::drain_notice_ms`], takes no new connections, ends live streams, finishes what is being
+/// answered, and returns.
 ///
 /// # Errors
 /// When the options do not allow a safe start, or when stopping took longer than
@@ -78,10 +79,14 @@ pub async fn serve(
     let (close, closing) = watch::channel(false);
     let builder = Arc::new(builder(&door.options));
 
-    let mut shutdown = pin!(shutdown);
+    let mut leaving = pin!(async {
+        shutdown.await;
+        door.leave();
+        sleep(Duration::from_millis(door.options.drain_notice_ms)).await;
+    });
     loop {
         let stream = tokio::select! {
-            () = shutdown.as_mut() => break,
+            () = leaving.as_mut() => break,
             stream = accept(&listener, &room) => stream,
         };
         let Some((stream, place)) = stream else { continue };
@@ -92,7 +97,7 @@ pub async fn serve(
         });
     }
 
-    // New connections are refused by the kernel from here on, and probes see "not ready".
+    // New connections are refused by the kernel from here on.
     drop(listener);
     door.stop();
     close.send_replace(true);

@@ -30,6 +30,7 @@ use crate::{
 const REQUESTS: &str = "holdfast_http_requests_total";
 const DURATION: &str = "holdfast_http_request_duration_seconds";
 const CLAIMS: &str = "holdfast_claims_total";
+const LIVE_SALES: &str = "holdfast_live_sales";
 
 /// Upper bounds of the duration histogram, in seconds: from a cached read to a claim that waited for
 /// an election.
@@ -65,6 +66,7 @@ impl Telemetry {
             "Time to answer an HTTP request."
         );
         metrics::describe_counter!(CLAIMS, "Claims answered, by outcome.");
+        metrics::describe_gauge!(LIVE_SALES, "Sales whose counters are watched live.");
         let claims = |outcome: &'static str| metrics::counter!(CLAIMS, "outcome" => outcome);
         Ok(Telemetry {
             handle,
@@ -92,8 +94,10 @@ impl Telemetry {
         self.handle.render()
     }
 
-    /// Folds samples into their buckets; without it they would pile up until somebody scrapes.
-    pub(crate) fn fold(&self) {
+    /// Notes how many sales are watched live, and folds samples into their buckets; without that they
+    /// would pile up until somebody scrapes.
+    pub(crate) fn keep_house(&self, live_sales: usize) {
+        metrics::gauge!(LIVE_SALES).set(live_sales as f64);
         self.handle.run_upkeep();
     }
 }
@@ -159,10 +163,12 @@ fn status_label(status: u16) -> &'static str {
         429 => "429",
         500 => "500",
         503 => "503",
-        ..=299 => "2xx",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        _ => "5xx",
+        other => match other / 100 {
+            1 | 2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        },
     }
 }
 

@@ -1,10 +1,13 @@
 //! One call from its command to its final answer: the lane carries it, the rules of [`crate::retry`]
 //! say what each answer means, and the same encoded command goes out on every attempt.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use futures::{StreamExt, stream, stream::FuturesOrdered};
+use futures::{
+    StreamExt,
+    stream::{FuturesOrdered, FuturesUnordered},
+};
 use proto::v1::{
     Command, GetClaimRequest, Operation, Outcome, Position, ResolveRequest, Take, command::Body,
     inventory_client::InventoryClient, outcome::Kind, resolution,
@@ -16,7 +19,7 @@ use crate::{
     Error, convert, error, frame,
     leader::{Nodes, Repeat, timed},
     model::{BulkClaim, Claimed, Consistency},
-    queue::{Answer, FRAME_BYTES_MAX, FRAME_COMMANDS_MAX, FRAMES_IN_FLIGHT_MAX, Failure},
+    queue::{Answer, FRAME_BYTES_MAX, FRAME_COMMANDS_MAX, FRAMES_IN_FLIGHT_MAX},
     request::no_units,
     retry::{Attempts, Budget, Step, pause},
     stream::Lane,
@@ -210,17 +213,15 @@ impl Shared {
         self.lane.start(&self.nodes);
         let mut results = Vec::with_capacity(claims.len());
         let mut frames = Frames { sale_id, claims };
-        // In a loop of its own: what stream combinators make of borrowed parts is not provably `Send`,
-        // and callers must be able to spawn this.
-        let mut flying = FuturesOrdered::new();
+        let mut answers = FuturesOrdered::new();
         loop {
-            while flying.len() < FRAMES_IN_FLIGHT_MAX
+            while answers.len() < FRAMES_IN_FLIGHT_MAX
                 && let Some(part) = frames.next()
             {
-                flying.push_back(self.claim_frame(sale_id, part));
+                answers.push_back(self.claim_frame(sale_id, part));
             }
-            match flying.next().await {
-                Some(answers) => results.extend(answers),
+            match answers.next().await {
+                Some(answer) => results.extend(answer),
                 None => return results,
             }
         }
@@ -235,29 +236,41 @@ impl Shared {
         };
         self.budget.earn(claims.len());
         let deadline = self.deadline();
-        let answers = match self.lane.submit_many(body, claims.len(), deadline).await {
-            Ok((outcomes, position)) => Ok(outcomes.into_iter().map(move |outcome| Ok((outcome, position)))),
-            Err(failure) => {
-                Err(std::iter::repeat_n(failure, claims.len()).map(Err::<(Outcome, Position), Failure>))
-            }
-        };
-        let answers: Box<dyn Iterator<Item = Answer<Outcome>> + Send> = match answers {
-            Ok(answered) => Box::new(answered),
-            Err(failed) => Box::new(failed),
+        let answers: Vec<Answer<Outcome>> = match self.lane.submit_many(body, claims.len(), deadline).await {
+            Ok((outcomes, position)) => outcomes
+                .into_iter()
+                .map(|outcome| Ok((outcome, position)))
+                .collect(),
+            Err(failure) => vec![Err(failure); claims.len()],
         };
         let mut results: Vec<Option<Result<Claimed, Error>>> = Vec::with_capacity(claims.len());
-        let mut again = Vec::new();
+        let mut again = FuturesUnordered::new();
         for (place, (claim, answer)) in claims.iter().zip(answers).enumerate() {
-            match at_once(answer) {
-                Ok(result) => results.push(Some(result)),
-                Err(answer) => {
+            match answer {
+                // A first answer of these kinds is final; the rest goes through the rules of retrying.
+                Ok((
+                    Outcome {
+                        kind: Some(Kind::Rejected(rejected)),
+                    },
+                    position,
+                )) => {
+                    let rejected = error::rejected(rejected, position);
+                    results.push(Some(Err(Error::Rejected(Box::new(rejected)))));
+                }
+                Ok((
+                    Outcome {
+                        kind: Some(kind @ Kind::Claim(_)),
+                    },
+                    position,
+                )) => {
+                    results.push(Some(convert::claimed(kind, position)));
+                }
+                answer => {
                     results.push(None);
                     again.push(self.claim_again(place, claim_command(sale_id, claim), deadline, answer));
                 }
             }
         }
-        let concurrency = again.len().max(1);
-        let mut again = stream::iter(again).buffer_unordered(concurrency);
         while let Some((place, result)) = again.next().await {
             results[place] = Some(result);
         }
@@ -272,44 +285,21 @@ impl Shared {
             .collect()
     }
 
-    fn claim_again(
+    async fn claim_again(
         &self,
         place: usize,
         command: Command,
         deadline: Instant,
         answer: Answer<Outcome>,
-    ) -> impl Future<Output = (usize, Result<Claimed, Error>)> + Send {
-        async move {
-            let result = match frame::encode_command(&command) {
-                Ok(body) => self.see_through(&command, body, deadline, answer).await,
-                Err(error) => Err(error),
-            };
-            (
-                place,
-                result.and_then(|(kind, position)| convert::claimed(kind, position)),
-            )
-        }
-    }
-}
-
-/// What a first answer settles by itself; everything else goes through the rules of retrying.
-fn at_once(answer: Answer<Outcome>) -> Result<Result<Claimed, Error>, Answer<Outcome>> {
-    match answer {
-        Ok((
-            Outcome {
-                kind: Some(kind @ Kind::Claim(_)),
-            },
-            position,
-        )) => Ok(convert::claimed(kind, position)),
-        Ok((
-            Outcome {
-                kind: Some(Kind::Rejected(rejected)),
-            },
-            position,
-        )) => Ok(Err(Error::Rejected(Box::new(error::rejected(
-            rejected, position,
-        ))))),
-        answer => Err(answer),
+    ) -> (usize, Result<Claimed, Error>) {
+        let result = match frame::encode_command(&command) {
+            Ok(body) => self.see_through(&command, body, deadline, answer).await,
+            Err(error) => Err(error),
+        };
+        (
+            place,
+            result.and_then(|(kind, position)| convert::claimed(kind, position)),
+        )
     }
 }
 

@@ -10,35 +10,30 @@
 //! endpoints like others or ignored.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use hyper_util::rt::TokioIo;
 use proto::v1::{StatusRequest, StatusResponse, cluster_client::ClusterClient};
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{
-    Request, Response, Status,
-    transport::{Channel, Endpoint, Uri},
-};
+use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
     Connector, Error,
+    channel::{self, endpoint},
     error::{RETRY_AFTER_MS, Verdict, verdict},
     retry::pause,
+    votes::Votes,
 };
 
 /// Most endpoints kept: many times the largest sensible cluster, little enough memory.
 pub(crate) const ENDPOINTS_MAX: usize = 64;
-
-/// How long a connection may take to be made: generous within a region, short within a call's timeout.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a node may take to say who leads.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -49,16 +44,6 @@ pub(crate) const ATTEMPT_TIMEOUT: Duration = crate::queue::FRAME_TIMEOUT;
 /// Hints followed in a row without a pause: the way to the leader is one hop, two right after an
 /// election; more is nodes pointing at each other.
 pub(crate) const HINTS_MAX: u32 = 2;
-
-/// How often a silent connection is probed, and how long the answer may take: a peer that vanished
-/// without a word is noticed in a few seconds even when nothing is in flight.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// HTTP/2 windows for answers, in bytes: eight full frames of answers (about 100 KB each) without
-/// waiting for a window update.
-const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// The nodes, and who leads them.
 pub(crate) struct Nodes {
@@ -120,19 +105,7 @@ impl Nodes {
         if let Some(channel) = self.state().channels.get(address) {
             return Ok(channel.clone());
         }
-        let connector = self.connector.clone();
-        let target = address.to_string();
-        let channel = endpoint(address)?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-                let connecting = connector(target.clone());
-                async move { connecting.await.map(TokioIo::new) }
-            }));
+        let channel = channel::open(address, &self.connector)?;
         let mut state = self.state();
         if state.channels.len() >= ENDPOINTS_MAX {
             // Stale ones: whatever is still needed is made again.
@@ -404,162 +377,5 @@ pub(crate) fn read_error(status: &Status, address: &str) -> Error {
         },
         Verdict::NotLeader(_) => Error::unavailable(format!("{address} does not lead")),
         Verdict::Ambiguous(message) => Error::unavailable(format!("{address}: {message}")),
-    }
-}
-
-fn endpoint(address: &str) -> Result<Endpoint, Error> {
-    let invalid = || {
-        Error::invalid(format!(
-            "`{address}` is no endpoint: give host:port, like 127.0.0.1:7401"
-        ))
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| invalid())?;
-    let uri = endpoint.uri();
-    let whole = uri
-        .authority()
-        .is_some_and(|authority| authority.as_str() == address);
-    if !whole || uri.port_u16().is_none() || address.contains('@') {
-        return Err(invalid());
-    }
-    Ok(endpoint)
-}
-
-/// What nodes say about who leads.
-#[derive(Default)]
-struct Votes {
-    /// Highest term anybody knows a leader of, and that leader's endpoint.
-    best: Option<(u64, String)>,
-    /// Who agrees, by node id.
-    agreed: HashSet<u64>,
-    /// Members there are, as those who agree say.
-    members: usize,
-    answers: usize,
-}
-
-impl Votes {
-    fn add(&mut self, status: &StatusResponse, address: &str) {
-        self.answers += 1;
-        let named = match status.role.as_str() {
-            // It may be known here by another name than the one it goes by.
-            "leader" if endpoint(&status.leader_endpoint).is_err() => address,
-            _ => status.leader_endpoint.as_str(),
-        };
-        if endpoint(named).is_err() {
-            return;
-        }
-        match &self.best {
-            Some((term, _)) if *term > status.term => return,
-            Some((term, leader)) if *term == status.term && leader == named => {}
-            _ => {
-                self.best = Some((status.term, named.to_string()));
-                self.agreed.clear();
-            }
-        }
-        self.agreed.insert(status.node_id);
-        self.members = self
-            .members
-            .max(status.members.iter().filter(|member| member.voter).count());
-    }
-
-    /// A majority agrees: nobody left to ask can know of a newer leader that is of use.
-    fn is_clear(&self) -> bool {
-        self.agreed.len() > self.members / 2
-    }
-
-    fn is_empty(&self) -> bool {
-        self.answers == 0
-    }
-
-    fn leader(self) -> Option<String> {
-        self.best.map(|(_, leader)| leader)
-    }
-}
-
-/// Connections over TCP, without Nagle's delay.
-pub(crate) fn tcp() -> Connector {
-    Arc::new(|address: String| {
-        Box::pin(async move {
-            let stream = tokio::net::TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn crate::Io>)
-        })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use proto::v1::Member;
-
-    use super::*;
-
-    #[test]
-    fn endpoints_are_host_and_port_and_nothing_else() {
-        for good in [
-            "127.0.0.1:7401",
-            "localhost:1",
-            "node-2.holdfast.svc:7401",
-            "[::1]:7401",
-        ] {
-            assert!(endpoint(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "7401",
-            "localhost",
-            "http://a:1",
-            "a:1/path",
-            "a b:1",
-            "u@a:1",
-            "a:99999",
-            "a:",
-        ] {
-            let error = endpoint(bad).expect_err(bad);
-            assert!(error.to_string().contains(&format!("`{bad}`")), "{error}");
-        }
-    }
-
-    fn says(node_id: u64, role: &str, term: u64, leader: &str) -> StatusResponse {
-        let voter = |node_id| Member {
-            node_id,
-            endpoint: format!("n{node_id}:1"),
-            voter: true,
-            ..Member::default()
-        };
-        StatusResponse {
-            node_id,
-            role: role.into(),
-            term,
-            leader_endpoint: leader.into(),
-            members: (1..=3).map(voter).collect(),
-            ..StatusResponse::default()
-        }
-    }
-
-    #[test]
-    fn a_leader_that_was_cut_off_is_outvoted() {
-        let mut votes = Votes::default();
-        votes.add(&says(1, "leader", 4, "n1:1"), "n1:1");
-        assert!(!votes.is_clear(), "one of three is no majority");
-        votes.add(&says(2, "follower", 5, "n3:1"), "n2:1");
-        assert!(!votes.is_clear());
-        votes.add(&says(3, "leader", 5, "n3:1"), "n3:1");
-        assert!(votes.is_clear());
-        assert_eq!(votes.leader().as_deref(), Some("n3:1"));
-    }
-
-    #[test]
-    fn a_node_asked_under_two_names_has_one_vote() {
-        let mut votes = Votes::default();
-        votes.add(&says(1, "leader", 4, "n1:1"), "n1:1");
-        votes.add(&says(1, "leader", 4, "n1:1"), "localhost:1");
-        assert!(!votes.is_clear());
-    }
-
-    #[test]
-    fn nodes_that_know_no_leader_name_none() {
-        let mut votes = Votes::default();
-        votes.add(&says(1, "candidate", 9, ""), "n1:1");
-        assert!(!votes.is_clear());
-        assert_eq!(votes.leader(), None);
     }
 }

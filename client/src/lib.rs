@@ -50,6 +50,7 @@ pub mod error;
 pub mod model;
 
 mod call;
+mod channel;
 mod convert;
 mod frame;
 mod leader;
@@ -58,6 +59,7 @@ mod reads;
 mod request;
 mod retry;
 mod stream;
+mod votes;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -130,7 +132,7 @@ impl Builder {
                 "a timeout of {timeout:?}: give more than zero and at most {TIMEOUT_MAX:?}"
             )));
         }
-        let nodes = Nodes::new(self.endpoints, self.connector.unwrap_or_else(leader::tcp))?;
+        let nodes = Nodes::new(self.endpoints, self.connector.unwrap_or_else(channel::tcp))?;
         let shared = Shared {
             nodes: Arc::new(nodes),
             lane: Arc::new(Lane::new()),

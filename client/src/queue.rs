@@ -262,10 +262,11 @@ impl Queue {
         if session != self.session {
             return (Next::End, deliveries);
         }
-        if self.open && self.in_flight.len() < FRAMES_IN_FLIGHT_MAX {
-            if let Some(frame) = self.gather(now, &mut deliveries) {
-                return (Next::Frame(frame), deliveries);
-            }
+        if self.open
+            && self.in_flight.len() < FRAMES_IN_FLIGHT_MAX
+            && let Some(frame) = self.gather(now, &mut deliveries)
+        {
+            return (Next::Frame(frame), deliveries);
         }
         self.writer = Some(waker.clone());
         (Next::Wait, deliveries)

@@ -3,7 +3,12 @@
 use jepsen_tests::simulation::flash::{Plan, run};
 
 fn plan(seed: u64) -> Plan {
-    Plan { seed, units: 40, users: 120, faults: 4 }
+    Plan {
+        seed,
+        units: 40,
+        users: 120,
+        faults: 4,
+    }
 }
 
 fn seeds(default: std::ops::Range<u64>) -> Vec<u64> {
@@ -21,7 +26,14 @@ fn run_or_panic(seed: u64) -> String {
 fn two_runs_of_one_seed_are_equal_to_the_byte() {
     for seed in seeds(1..3) {
         let (first, second) = (run_or_panic(seed), run_or_panic(seed));
-        for needed in ["power cut", "partition", "heal", "granted", "confirmed", "end index"] {
+        for needed in [
+            "power cut",
+            "partition",
+            "heal",
+            "granted",
+            "confirmed",
+            "end index",
+        ] {
             assert!(first.contains(needed), "seed {seed} shows no {needed}:\n{first}");
         }
         for (one, other) in first.lines().zip(second.lines()) {

@@ -24,12 +24,19 @@ pub struct NodeClock {
 impl NodeClock {
     /// Puts a log clock on this machine's clocks.
     pub fn new(clock: LogClock, wall_clock: Arc<dyn WallClock>) -> Self {
-        NodeClock { clock: Arc::new(Mutex::new(clock)), wall_clock, origin: Instant::now() }
+        NodeClock {
+            clock: Arc::new(Mutex::new(clock)),
+            wall_clock,
+            origin: Instant::now(),
+        }
     }
 
     /// What this machine's clocks show.
     pub fn now(&self) -> LocalNow {
-        LocalNow { monotonic: self.origin.elapsed(), wall_ms: self.wall_clock.now_ms() }
+        LocalNow {
+            monotonic: self.origin.elapsed(),
+            wall_ms: self.wall_clock.now_ms(),
+        }
     }
 
     /// The log clock itself, for a moment.

@@ -9,6 +9,9 @@ use crate::raft_config::RaftOptions;
 /// Smallest disk reserve: less, and raft itself would run out in the middle of a segment.
 pub const DISK_RESERVE_BYTES_MIN: u64 = 64 << 20;
 
+/// Shortest log segment, in bytes: shorter ones are mostly rolled over.
+pub const LOG_SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
 /// The settings of one node. Unknown keys are errors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,6 +35,8 @@ pub struct NodeConfig {
     pub election_ms_max: u64,
     /// Log entries between two snapshots.
     pub snapshot_entries: u64,
+    /// Length of a log segment, in bytes: what is zeroed ahead and purged at once.
+    pub log_segment_bytes: u64,
     /// How often the image follows the state, in ms: rarer writes merge more, and replay takes longer.
     pub image_flush_ms: u64,
     /// How long a stopping node waits for what it has proposed, in ms.
@@ -51,6 +56,7 @@ impl Default for NodeConfig {
             election_ms_min: raft.election_ms_min,
             election_ms_max: raft.election_ms_max,
             snapshot_entries: raft.snapshot_entries,
+            log_segment_bytes: 64 << 20,
             image_flush_ms: 500,
             stop_drain_ms: 3_000,
         }
@@ -86,7 +92,11 @@ impl NodeConfig {
     /// The first setting that cannot be.
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |setting, value: &dyn ToString, why| {
-            Err(ConfigError { setting, value: value.to_string(), why })
+            Err(ConfigError {
+                setting,
+                value: value.to_string(),
+                why,
+            })
         };
         if self.node_id == 0 {
             return wrong("node_id", &self.node_id, "ids begin at 1");
@@ -98,16 +108,35 @@ impl NodeConfig {
             }
         }
         if self.disk_reserve_bytes < DISK_RESERVE_BYTES_MIN {
-            return wrong("disk_reserve_bytes", &self.disk_reserve_bytes, "at least 67,108,864 (64 MiB)");
+            return wrong(
+                "disk_reserve_bytes",
+                &self.disk_reserve_bytes,
+                "at least 67,108,864 (64 MiB)",
+            );
         }
         if self.election_ms_min >= self.election_ms_max {
-            return wrong("election_ms_min", &self.election_ms_min, "must be below election_ms_max");
+            return wrong(
+                "election_ms_min",
+                &self.election_ms_min,
+                "must be below election_ms_max",
+            );
         }
         if self.heartbeat_ms == 0 || self.heartbeat_ms * 3 > self.election_ms_min {
-            return wrong("heartbeat_ms", &self.heartbeat_ms, "1 to a third of election_ms_min");
+            return wrong(
+                "heartbeat_ms",
+                &self.heartbeat_ms,
+                "1 to a third of election_ms_min",
+            );
         }
         if self.snapshot_entries == 0 {
             return wrong("snapshot_entries", &self.snapshot_entries, "at least 1");
+        }
+        if !(LOG_SEGMENT_BYTES_MIN..=1 << 30).contains(&self.log_segment_bytes) {
+            return wrong(
+                "log_segment_bytes",
+                &self.log_segment_bytes,
+                "65,536 (64 KiB) to 1 GiB",
+            );
         }
         if !(10..=60_000).contains(&self.image_flush_ms) {
             return wrong("image_flush_ms", &self.image_flush_ms, "10 to 60,000");
@@ -131,11 +160,47 @@ mod tests {
         assert_eq!(NodeConfig::default().check(), Ok(()));
         let named = |config: NodeConfig| config.check().expect_err("nonsense").setting;
         let default = NodeConfig::default;
-        assert_eq!(named(NodeConfig { node_id: 0, ..default() }), "node_id");
-        assert_eq!(named(NodeConfig { listen: "7401".into(), ..default() }), "listen");
-        assert_eq!(named(NodeConfig { advertise: "host:port".into(), ..default() }), "advertise");
-        assert_eq!(named(NodeConfig { disk_reserve_bytes: 0, ..default() }), "disk_reserve_bytes");
-        assert_eq!(named(NodeConfig { heartbeat_ms: 400, ..default() }), "heartbeat_ms");
-        assert_eq!(named(NodeConfig { election_ms_min: 2_000, ..default() }), "election_ms_min");
+        assert_eq!(
+            named(NodeConfig {
+                node_id: 0,
+                ..default()
+            }),
+            "node_id"
+        );
+        assert_eq!(
+            named(NodeConfig {
+                listen: "7401".into(),
+                ..default()
+            }),
+            "listen"
+        );
+        assert_eq!(
+            named(NodeConfig {
+                advertise: "host:port".into(),
+                ..default()
+            }),
+            "advertise"
+        );
+        assert_eq!(
+            named(NodeConfig {
+                disk_reserve_bytes: 0,
+                ..default()
+            }),
+            "disk_reserve_bytes"
+        );
+        assert_eq!(
+            named(NodeConfig {
+                heartbeat_ms: 400,
+                ..default()
+            }),
+            "heartbeat_ms"
+        );
+        assert_eq!(
+            named(NodeConfig {
+                election_ms_min: 2_000,
+                ..default()
+            }),
+            "election_ms_min"
+        );
     }
 }

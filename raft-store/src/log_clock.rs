@@ -115,7 +115,13 @@ impl LogClock {
     pub fn heard_wall(&mut self, node: NodeId, wall_ms: u64, now: LocalNow) {
         if node != self.node_id && self.voters.contains(&node) {
             let offset_ms = offset(wall_ms, now.monotonic);
-            self.reports.insert(node, Report { offset_ms, heard_at: now.monotonic });
+            self.reports.insert(
+                node,
+                Report {
+                    offset_ms,
+                    heard_at: now.monotonic,
+                },
+            );
         }
     }
 
@@ -125,7 +131,11 @@ impl LogClock {
             self.newest_log_time = self.newest_log_time.max(Duration::from_millis(stamp.log_time_ms));
             if stamp.wall_time_ms > 0 {
                 let offset_ms = offset(stamp.wall_time_ms, now.monotonic);
-                self.agreed = Some(Agreed { offset_ms, slewed_at: now.monotonic, stepped: true });
+                self.agreed = Some(Agreed {
+                    offset_ms,
+                    slewed_at: now.monotonic,
+                    stepped: true,
+                });
             }
         }
     }
@@ -136,8 +146,11 @@ impl LogClock {
         if self.leading.as_ref().is_some_and(|leading| leading.term == term) {
             return;
         }
-        self.leading =
-            Some(Leading { term, log_time: self.newest_log_time, credited_until: now.monotonic });
+        self.leading = Some(Leading {
+            term,
+            log_time: self.newest_log_time,
+            credited_until: now.monotonic,
+        });
         if let Some(agreed) = &mut self.agreed {
             agreed.slewed_at = now.monotonic;
             agreed.stepped = false;
@@ -169,24 +182,35 @@ impl LogClock {
         let log_time_ms = leading.log_time.as_millis() as u64;
 
         self.slew(now);
-        let agreed_ms = self.agreed.map_or(0, |agreed| at(agreed.offset_ms, now.monotonic));
+        let agreed_ms = self
+            .agreed
+            .map_or(0, |agreed| at(agreed.offset_ms, now.monotonic));
         self.newest_wall_ms = self.newest_wall_ms.max(agreed_ms);
-        Some(Stamp { log_time_ms, wall_time_ms: self.newest_wall_ms })
+        Some(Stamp {
+            log_time_ms,
+            wall_time_ms: self.newest_wall_ms,
+        })
     }
 
     /// The newest times known, on any node: for answers, and for the next leader.
     pub fn newest(&self) -> Stamp {
-        Stamp { log_time_ms: self.newest_log_time.as_millis() as u64, wall_time_ms: self.newest_wall_ms }
+        Stamp {
+            log_time_ms: self.newest_log_time.as_millis() as u64,
+            wall_time_ms: self.newest_wall_ms,
+        }
     }
 
     /// How far this machine's wall clock is ahead of the agreed one, in ms.
     pub fn own_offset_ms(&self, now: LocalNow) -> i64 {
-        self.agreed.map_or(0, |agreed| offset(now.wall_ms, now.monotonic) - agreed.offset_ms)
+        self.agreed
+            .map_or(0, |agreed| offset(now.wall_ms, now.monotonic) - agreed.offset_ms)
     }
 
     /// Moves the agreed wall time towards what the voters' clocks allow.
     fn slew(&mut self, now: LocalNow) {
-        let Some((lowest, highest)) = self.bounds(now) else { return };
+        let Some((lowest, highest)) = self.bounds(now) else {
+            return;
+        };
         // Before the first agreement the applied wall time is the best guess: of what the bounds allow,
         // the nearest to it, so that one clock an hour ahead opens nothing early.
         let applied = offset(self.newest_wall_ms, now.monotonic);
@@ -234,7 +258,9 @@ impl LogClock {
 }
 
 fn offset(wall_ms: u64, monotonic: Duration) -> i64 {
-    i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_sub(monotonic.as_millis() as i64)
+    i64::try_from(wall_ms)
+        .unwrap_or(i64::MAX)
+        .saturating_sub(monotonic.as_millis() as i64)
 }
 
 fn at(offset_ms: i64, monotonic: Duration) -> u64 {
@@ -249,11 +275,20 @@ mod tests {
     const EPOCH_MS: u64 = 1_800_000_000_000;
 
     fn now(ms: u64) -> LocalNow {
-        LocalNow { monotonic: Duration::from_millis(ms), wall_ms: EPOCH_MS + ms }
+        LocalNow {
+            monotonic: Duration::from_millis(ms),
+            wall_ms: EPOCH_MS + ms,
+        }
     }
 
     fn clock() -> LogClock {
-        let mut clock = LogClock::new(1, Stamp { log_time_ms: 0, wall_time_ms: 0 });
+        let mut clock = LogClock::new(
+            1,
+            Stamp {
+                log_time_ms: 0,
+                wall_time_ms: 0,
+            },
+        );
         clock.set_voters([1, 2, 3]);
         clock
     }
@@ -280,7 +315,10 @@ mod tests {
                     (EPOCH_MS + ms).saturating_add_signed(shift)
                 };
                 for ms in (1_000..20_000).step_by(1_000) {
-                    let here = LocalNow { monotonic: Duration::from_millis(ms), wall_ms: wall(1, ms) };
+                    let here = LocalNow {
+                        monotonic: Duration::from_millis(ms),
+                        wall_ms: wall(1, ms),
+                    };
                     clock.heard_wall(2, wall(2, ms), here);
                     // Node 3 falls silent: the wrong clock and one right one are all that is left.
                     if ms < 8_000 || wrong == 3 {
@@ -289,7 +327,11 @@ mod tests {
                     clock.lead(1, here);
                     let stamp = stamp(&mut clock, here);
                     assert_eq!(stamp.log_time_ms, ms - 1_000, "node {wrong} off by {shift} ms");
-                    assert_eq!(stamp.wall_time_ms, EPOCH_MS + ms, "node {wrong} off by {shift} ms");
+                    assert_eq!(
+                        stamp.wall_time_ms,
+                        EPOCH_MS + ms,
+                        "node {wrong} off by {shift} ms"
+                    );
                 }
             }
         }
@@ -298,8 +340,14 @@ mod tests {
     #[test]
     fn a_new_leader_with_a_fast_clock_opens_nothing_early() {
         let mut clock = clock();
-        clock.applied(Stamp { log_time_ms: 5, wall_time_ms: EPOCH_MS });
-        let fast = LocalNow { wall_ms: EPOCH_MS + HOUR_MS, ..now(1_000) };
+        clock.applied(Stamp {
+            log_time_ms: 5,
+            wall_time_ms: EPOCH_MS,
+        });
+        let fast = LocalNow {
+            wall_ms: EPOCH_MS + HOUR_MS,
+            ..now(1_000)
+        };
         clock.heard_wall(2, EPOCH_MS + 1_000, fast);
         clock.lead(2, fast);
         assert_eq!(stamp(&mut clock, fast).wall_time_ms, EPOCH_MS + 1_000);
@@ -308,7 +356,13 @@ mod tests {
     #[test]
     fn failover_eats_no_hold_time() {
         let mut clock = clock();
-        clock.heard_leader(Stamp { log_time_ms: 7_000, wall_time_ms: EPOCH_MS }, now(1_000));
+        clock.heard_leader(
+            Stamp {
+                log_time_ms: 7_000,
+                wall_time_ms: EPOCH_MS,
+            },
+            now(1_000),
+        );
         // Nobody leads for four seconds.
         clock.lead(2, now(5_000));
         assert_eq!(stamp(&mut clock, now(5_000)).log_time_ms, 7_000);
@@ -321,7 +375,10 @@ mod tests {
         clock.lead(1, now(0));
         let acked = Duration::from_millis(1_000);
         let grace = QUORUM_GRACE.as_millis() as u64;
-        assert_eq!(clock.stamp(now(10_000), acked).unwrap().log_time_ms, 1_000 + grace);
+        assert_eq!(
+            clock.stamp(now(10_000), acked).unwrap().log_time_ms,
+            1_000 + grace
+        );
         // The quorum is back: time goes on from there, without the nine seconds.
         assert_eq!(stamp(&mut clock, now(10_100)).log_time_ms, 1_100 + grace);
     }
@@ -351,17 +408,29 @@ mod tests {
             clock.heard_wall(3, shifted, now(ms));
             let stamp = stamp(&mut clock, now(ms));
             let ahead_ms = stamp.wall_time_ms - (EPOCH_MS + ms);
-            assert!(ahead_ms <= ms * WALL_SLEW_MS_PER_S / 1_000, "{ahead_ms} ms ahead after {ms} ms");
+            assert!(
+                ahead_ms <= ms * WALL_SLEW_MS_PER_S / 1_000,
+                "{ahead_ms} ms ahead after {ms} ms"
+            );
         }
     }
 
     #[test]
     fn after_a_long_outage_the_wall_time_steps_once() {
         let mut clock = clock();
-        clock.applied(Stamp { log_time_ms: 9, wall_time_ms: EPOCH_MS - 24 * HOUR_MS });
+        clock.applied(Stamp {
+            log_time_ms: 9,
+            wall_time_ms: EPOCH_MS - 24 * HOUR_MS,
+        });
         clock.heard_wall(2, EPOCH_MS + 100, now(100));
         clock.heard_wall(3, EPOCH_MS + 100, now(100));
         clock.lead(4, now(100));
-        assert_eq!(stamp(&mut clock, now(100)), Stamp { log_time_ms: 9, wall_time_ms: EPOCH_MS + 100 });
+        assert_eq!(
+            stamp(&mut clock, now(100)),
+            Stamp {
+                log_time_ms: 9,
+                wall_time_ms: EPOCH_MS + 100
+            }
+        );
     }
 }

@@ -62,7 +62,11 @@ pub struct Reads {
 impl Reads {
     /// Reads through this raft of this state.
     pub fn new(raft: HoldfastRaft, shared: SharedState) -> Self {
-        Reads { raft, shared, reports: Arc::default() }
+        Reads {
+            raft,
+            shared,
+            reports: Arc::default(),
+        }
     }
 
     /// The applied state.
@@ -91,9 +95,9 @@ impl Reads {
             }
             Freshness::Bounded(age_max) => match self.age() {
                 Some(age) if age <= age_max => Ok(()),
-                age => {
-                    Err(ReadError::TooOld { age_ms: age.map_or(u64::MAX, |age| age.as_millis() as u64) })
-                }
+                age => Err(ReadError::TooOld {
+                    age_ms: age.map_or(u64::MAX, |age| age.as_millis() as u64),
+                }),
             },
             Freshness::Local => Ok(()),
         }

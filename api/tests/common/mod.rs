@@ -34,6 +34,9 @@ pub const INDEX: u64 = 77;
 
 type Script<In, Out> = Mutex<Box<dyn FnMut(In) -> BoxFuture<'static, Result<Out, Error>> + Send>>;
 
+/// After which sale, how many, how fresh.
+type PageAsked = (Option<String>, u32, Consistency);
+
 type Watch = Box<dyn FnMut(Cursor) -> BoxStream<'static, Result<Update, Error>> + Send>;
 
 /// A store that answers as told and remembers nothing. Unscripted calls are unavailable.
@@ -42,7 +45,7 @@ pub struct Fake {
     pub settle: Script<Settle, (Claim, Position)>,
     pub change: Script<(SaleChange, String, String), Receipt>,
     pub sale: Script<(String, Consistency), (Sale, Position)>,
-    pub sales: Script<(Option<String>, u32, Consistency), (Vec<Sale>, Position)>,
+    pub sales: Script<PageAsked, (Vec<Sale>, Position)>,
     pub find: Script<(String, Option<String>), (Claim, String, Position)>,
     pub watch: Mutex<Watch>,
 }

@@ -42,7 +42,11 @@ impl WallClock for SimWallClock {
 impl Machine {
     /// A machine with an empty disk.
     pub fn new(id: u64, wall_offset_ms: i64) -> Self {
-        Machine { id, disk: Arc::new(Mutex::new(SimDisk::new())), wall_offset_ms }
+        Machine {
+            id,
+            disk: Arc::new(Mutex::new(SimDisk::new())),
+            wall_offset_ms,
+        }
     }
 
     /// Its name in the simulated network.
@@ -73,6 +77,8 @@ impl Machine {
             advertise: self.endpoint(),
             data_dir: PathBuf::from("/data"),
             snapshot_entries,
+            // Simulated sectors cost memory; short segments also roll over often.
+            log_segment_bytes: raft_store::config::LOG_SEGMENT_BYTES_MIN,
             disk_reserve_bytes: raft_store::config::DISK_RESERVE_BYTES_MIN,
             ..NodeConfig::default()
         };
@@ -84,7 +90,11 @@ impl Machine {
             image_dir: None,
         };
         let node = Node::start(config, seams).await?;
-        trace.note(format_args!("{} up, applied {}", self.name(), *node.shared().applied().borrow()));
+        trace.note(format_args!(
+            "{} up, applied {}",
+            self.name(),
+            *node.shared().applied().borrow()
+        ));
         let reason = node.stopped().await;
         Err(format!("{} stopped: {reason}", self.name()).into())
     }

@@ -43,17 +43,29 @@ pub fn run(plan: Plan) -> Result<Trace, String> {
     let mut chance = SmallRng::seed_from_u64(plan.seed);
     let mut sim = simulation(plan.seed, Duration::from_secs(600));
     // One wall clock an hour off: it may change nothing.
-    let machines: Vec<Machine> =
-        (1..=3).map(|id| Machine::new(id, if id == 2 { 3_600_000 } else { 0 })).collect();
+    let machines: Vec<Machine> = (1..=3)
+        .map(|id| Machine::new(id, if id == 2 { 3_600_000 } else { 0 }))
+        .collect();
     for machine in &machines {
         let (machine, trace) = (machine.clone(), trace.clone());
         sim.host(machine.name(), move || machine.clone().run(trace.clone(), 200));
     }
     let (load_machines, load_trace) = (machines.clone(), trace.clone());
-    sim.client("load", async move { load(plan, &load_machines, &load_trace).await });
+    sim.client(
+        "load",
+        async move { load(plan, &load_machines, &load_trace).await },
+    );
 
-    let again = format!("run it again: HOLDFAST_SEED={} cargo test -p jepsen-tests", plan.seed);
-    let mut fault = Faults { machines: &machines, trace: &trace, left: plan.faults, healing: None };
+    let again = format!(
+        "run it again: HOLDFAST_SEED={} cargo test -p jepsen-tests",
+        plan.seed
+    );
+    let mut fault = Faults {
+        machines: &machines,
+        trace: &trace,
+        left: plan.faults,
+        healing: None,
+    };
     loop {
         match sim.step() {
             Ok(true) => return Ok(trace),
@@ -112,14 +124,22 @@ impl Faults<'_> {
                 sim.partition(machine.name(), other);
             }
         }
-        self.trace.note(format_args!("{} {}", if down { "power cut" } else { "partition" }, machine.name()));
+        self.trace.note(format_args!(
+            "{} {}",
+            if down { "power cut" } else { "partition" },
+            machine.name()
+        ));
         let at = sim.elapsed() + Duration::from_millis(chance.random_range(200..4_000));
         self.healing = Some(Healing { at, victim, down });
     }
 
     /// A cut-off node still reaches the client, so that a leader without a quorum has callers.
     fn others(&self, victim: usize) -> impl Iterator<Item = String> {
-        self.machines.iter().enumerate().filter(move |&(place, _)| place != victim).map(|(_, other)| other.name())
+        self.machines
+            .iter()
+            .enumerate()
+            .filter(move |&(place, _)| place != victim)
+            .map(|(_, other)| other.name())
     }
 }
 
@@ -130,7 +150,10 @@ async fn load(plan: Plan, machines: &[Machine], trace: &Trace) -> turmoil::Resul
         .connector(connector())
         .timeout(Duration::from_secs(10))
         .build()?;
-    let members = machines.iter().map(|machine| (machine.id, machine.endpoint())).collect();
+    let members = machines
+        .iter()
+        .map(|machine| (machine.id, machine.endpoint()))
+        .collect();
     let cluster = client.cluster();
     let cluster_id = patiently(|| cluster.init(Vec::clone(&members))).await?;
     trace.note(format_args!("founded {cluster_id}"));
@@ -174,7 +197,12 @@ async fn shop(client: &Client, seed: u64, user: u32, trace: &Trace) -> Heard {
     let name = format!("user-{user}");
     let mut tries = 0;
     let claimed = loop {
-        match client.claim("hot", &name).key(format!("claim-{user}")).send().await {
+        match client
+            .claim("hot", &name)
+            .key(format!("claim-{user}"))
+            .send()
+            .await
+        {
             Ok(claimed) => break claimed,
             Err(Error::Rejected(why)) if why.reason == Reason::SoldOut => return Heard::SoldOut,
             Err(Error::Unknown { .. }) => {
@@ -190,7 +218,10 @@ async fn shop(client: &Client, seed: u64, user: u32, trace: &Trace) -> Heard {
     };
     assert_ne!(claimed.grant, Grant::Already, "{name} has one key and one claim");
     let claim = claimed.claim;
-    trace.note(format_args!("{name} granted rank {} index {}", claim.rank, claim.receipt.log_index));
+    trace.note(format_args!(
+        "{name} granted rank {} index {}",
+        claim.rank, claim.receipt.log_index
+    ));
     if (u64::from(user) + seed) % 3 == 0 {
         return Heard::Granted(claim);
     }
@@ -231,7 +262,10 @@ async fn resolve_unknowns(
             heard
         };
         if let Heard::Granted(claim) = &fact {
-            trace.note(format_args!("fact user-{user} {} {:?}", claim.claim_id, claim.status));
+            trace.note(format_args!(
+                "fact user-{user} {} {:?}",
+                claim.claim_id, claim.status
+            ));
         }
         facts.insert(user, fact);
     }
@@ -247,30 +281,51 @@ async fn settle_and_compare(
     trace: &Trace,
 ) -> turmoil::Result {
     let sale = loop {
-        let read = patiently(|| client.get_sale("hot", Consistency::Linearizable)).await?.0;
+        let read = patiently(|| client.get_sale("hot", Consistency::Linearizable))
+            .await?
+            .0;
         if read.units_held == 0 {
             break read;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
-    assert_eq!(sale.units_available + sale.units_confirmed, plan.units, "units are conserved");
+    assert_eq!(
+        sale.units_available + sale.units_confirmed,
+        plan.units,
+        "units are conserved"
+    );
     let cluster = client.cluster();
-    let index = patiently(|| cluster.state_hash(&endpoints[0], 0)).await?.log_index;
+    let index = patiently(|| cluster.state_hash(&endpoints[0], 0))
+        .await?
+        .log_index;
     let mut digests = Vec::new();
     for endpoint in endpoints {
         let hash = patiently(|| cluster.state_hash(endpoint, index)).await?;
-        assert!(hash.sales_wrong.is_empty(), "{endpoint} counts wrong: {:?}", hash.sales_wrong);
+        assert!(
+            hash.sales_wrong.is_empty(),
+            "{endpoint} counts wrong: {:?}",
+            hash.sales_wrong
+        );
         digests.push(hash.digest);
         let claims = patiently(|| cluster.claims_at(endpoint, "hot", 1, 10_000)).await?;
         compare(endpoint, &claims, &heard, sale.units_confirmed);
     }
-    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "replicas differ at index {index}");
-    trace.note(format_args!("end index {index} sold {} digest {:02x?}", sale.units_confirmed, digests[0]));
+    assert!(
+        digests.windows(2).all(|pair| pair[0] == pair[1]),
+        "replicas differ at index {index}"
+    );
+    trace.note(format_args!(
+        "end index {index} sold {} digest {:02x?}",
+        sale.units_confirmed, digests[0]
+    ));
     Ok(())
 }
 
 fn compare(endpoint: &str, claims: &[Claim], heard: &BTreeMap<u32, Heard>, units_confirmed: u32) {
-    let by_id: BTreeMap<&str, &Claim> = claims.iter().map(|claim| (claim.claim_id.as_str(), claim)).collect();
+    let by_id: BTreeMap<&str, &Claim> = claims
+        .iter()
+        .map(|claim| (claim.claim_id.as_str(), claim))
+        .collect();
     assert_eq!(by_id.len(), claims.len(), "{endpoint}: a claim id is there twice");
     let mut granted = 0;
     for (user, fact) in heard {
@@ -279,13 +334,26 @@ fn compare(endpoint: &str, claims: &[Claim], heard: &BTreeMap<u32, Heard>, units
         let claim = by_id
             .get(told.claim_id.as_str())
             .unwrap_or_else(|| panic!("{endpoint} lost the claim that user-{user} was told of"));
-        assert_eq!(claim.receipt, told.receipt, "{endpoint}: the receipt of user-{user} changed");
+        assert_eq!(
+            claim.receipt, told.receipt,
+            "{endpoint}: the receipt of user-{user} changed"
+        );
         if told.status == ClaimStatus::Confirmed {
-            assert_eq!(claim.status, ClaimStatus::Confirmed, "{endpoint} lost the purchase of user-{user}");
+            assert_eq!(
+                claim.status,
+                ClaimStatus::Confirmed,
+                "{endpoint} lost the purchase of user-{user}"
+            );
         }
     }
-    assert_eq!(granted, claims.len(), "{endpoint} has claims that nobody was told of");
-    let confirmed = claims.iter().filter(|claim| claim.status == ClaimStatus::Confirmed);
+    assert_eq!(
+        granted,
+        claims.len(),
+        "{endpoint} has claims that nobody was told of"
+    );
+    let confirmed = claims
+        .iter()
+        .filter(|claim| claim.status == ClaimStatus::Confirmed);
     let sold: u32 = confirmed.map(|claim| claim.quantity).sum();
     assert_eq!(sold, units_confirmed, "{endpoint}: counter and claims disagree");
 }

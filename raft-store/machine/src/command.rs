@@ -40,6 +40,9 @@ pub const HOLD_MS_DEFAULT: u64 = 180_000;
 /// How far beyond its deadline a checkout may carry a hold when the sale does not say, in ms (API).
 pub const CHECKOUT_MAX_MS_DEFAULT: u64 = 60_000;
 
+/// Opening hour of a sale that is open from the start, whatever time it is agreed to be.
+pub const OPEN_AT_ONCE: WallMs = WallMs::MAX;
+
 /// Furthest ahead a command's `not_after` may lie, in ms of log time: longer, and a straggler could
 /// surface after its caller has forgotten it; it is also how long a fence must be remembered.
 pub const NOT_AFTER_MS_MAX: u64 = 60_000;
@@ -170,7 +173,7 @@ pub struct CreateSale<'a> {
     pub hold_ms: u64,
     /// How far a checkout may carry a hold beyond its deadline, in ms of log time.
     pub checkout_max_ms: u64,
-    /// Opens by itself at this wall time; zero: only by command.
+    /// Opens by itself at this wall time; zero: only by command; [`OPEN_AT_ONCE`]: is open from the start.
     pub opens_at_ms: WallMs,
     /// Closes by itself at this wall time; zero: only by command.
     pub closes_at_ms: WallMs,

@@ -23,7 +23,11 @@ impl Lane {
     pub const ALL: [Lane; 2] = [Lane::Claims, Lane::Settles];
 
     pub fn of(frame: &Frame) -> Lane {
-        if frame.commands.iter().all(|command| command.takes_units()) { Lane::Claims } else { Lane::Settles }
+        if frame.commands.iter().all(|command| command.takes_units()) {
+            Lane::Claims
+        } else {
+            Lane::Settles
+        }
     }
 }
 
@@ -93,13 +97,16 @@ impl Door {
             return Err(Unsubmitted::Overloaded);
         }
         let (reply, answer) = oneshot::channel();
-        self.0.inbox.try_send(Submission { frame, lane, reply }).map_err(|error| {
-            waiting.fetch_sub(count, Ordering::Relaxed);
-            match error {
-                mpsc::error::TrySendError::Full(_) => Unsubmitted::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => Unsubmitted::Stopping,
-            }
-        })?;
+        self.0
+            .inbox
+            .try_send(Submission { frame, lane, reply })
+            .map_err(|error| {
+                waiting.fetch_sub(count, Ordering::Relaxed);
+                match error {
+                    mpsc::error::TrySendError::Full(_) => Unsubmitted::Overloaded,
+                    mpsc::error::TrySendError::Closed(_) => Unsubmitted::Stopping,
+                }
+            })?;
         Ok(answer)
     }
 
@@ -142,12 +149,17 @@ impl Door {
 
     /// Entries and commands proposed since the start.
     pub fn totals(&self) -> (u64, u64) {
-        (self.0.entries_total.load(Ordering::Relaxed), self.0.commands_total.load(Ordering::Relaxed))
+        (
+            self.0.entries_total.load(Ordering::Relaxed),
+            self.0.commands_total.load(Ordering::Relaxed),
+        )
     }
 
     pub(super) fn count_entry(&self, commands: usize) {
         self.0.entries_total.fetch_add(1, Ordering::Relaxed);
-        self.0.commands_total.fetch_add(commands as u64, Ordering::Relaxed);
+        self.0
+            .commands_total
+            .fetch_add(commands as u64, Ordering::Relaxed);
     }
 
     /// Commands left a queue.

@@ -57,8 +57,14 @@ impl PreparedCommand {
                 Body::OpenSale { sale } => Body::OpenSale { sale: place(sale) },
                 Body::PauseSale { sale } => Body::PauseSale { sale: place(sale) },
                 Body::CloseSale { sale } => Body::CloseSale { sale: place(sale) },
-                Body::Restock { sale, units } => Body::Restock { sale: place(sale), units },
-                Body::Withdraw { sale, units } => Body::Withdraw { sale: place(sale), units },
+                Body::Restock { sale, units } => Body::Restock {
+                    sale: place(sale),
+                    units,
+                },
+                Body::Withdraw { sale, units } => Body::Withdraw {
+                    sale: place(sale),
+                    units,
+                },
                 Body::Claim(mut take) => {
                     take.sale = place(take.sale);
                     Body::Claim(take)
@@ -73,18 +79,32 @@ impl PreparedCommand {
                 }
                 other => other,
             },
-            PreparedBody::CreateSale(create, name) => {
-                Body::CreateSale(CreateSale { sale: place(create.sale), name, ..*create })
-            }
-            PreparedBody::PutDocument(put, document, body) => {
-                Body::PutDocument(PutDocument { document, body, ..*put })
-            }
-            PreparedBody::DeleteDocument { document, version_expected } => {
-                Body::DeleteDocument { document, version_expected: *version_expected }
-            }
-            PreparedBody::LeaseDocument { document, fencing_token, lease_ms } => {
-                Body::LeaseDocument { document, fencing_token: *fencing_token, lease_ms: *lease_ms }
-            }
+            PreparedBody::CreateSale(create, name) => Body::CreateSale(CreateSale {
+                sale: place(create.sale),
+                name,
+                ..*create
+            }),
+            PreparedBody::PutDocument(put, document, body) => Body::PutDocument(PutDocument {
+                document,
+                body,
+                ..*put
+            }),
+            PreparedBody::DeleteDocument {
+                document,
+                version_expected,
+            } => Body::DeleteDocument {
+                document,
+                version_expected: *version_expected,
+            },
+            PreparedBody::LeaseDocument {
+                document,
+                fencing_token,
+                lease_ms,
+            } => Body::LeaseDocument {
+                document,
+                fencing_token: *fencing_token,
+                lease_ms: *lease_ms,
+            },
         };
         encoder.push(&Command {
             principal: self.principal,
@@ -96,7 +116,10 @@ impl PreparedCommand {
 
     /// Whether it asks for new units: those wait in the lane that a flash crowd fills.
     pub fn takes_units(&self) -> bool {
-        matches!(self.body, PreparedBody::Plain(Body::Claim(_) | Body::Decrement(_)))
+        matches!(
+            self.body,
+            PreparedBody::Plain(Body::Claim(_) | Body::Decrement(_))
+        )
     }
 }
 
@@ -113,10 +136,14 @@ impl Frame {
     /// The place of a sale in this frame; adds it when it is not there yet.
     pub fn sale(&mut self, sale_id: &str) -> u16 {
         // A frame names one sale, or a few: a scan beats a map. Frames are short enough for 16 bits.
-        let place = self.sales.iter().position(|name| name == sale_id).unwrap_or_else(|| {
-            self.sales.push(sale_id.to_owned());
-            self.sales.len() - 1
-        });
+        let place = self
+            .sales
+            .iter()
+            .position(|name| name == sale_id)
+            .unwrap_or_else(|| {
+                self.sales.push(sale_id.to_owned());
+                self.sales.len() - 1
+            });
         u16::try_from(place).expect("a frame has at most FRAME_COMMANDS_MAX commands")
     }
 }

@@ -84,7 +84,10 @@ pub fn start(parts: Parts) -> (Door, JoinHandle<()>) {
         reading_frames: Vec::new(),
         unread_frames: Vec::new(),
         lead: None,
-        stamped: Stamp { log_time_ms: 0, wall_time_ms: 0 },
+        stamped: Stamp {
+            log_time_ms: 0,
+            wall_time_ms: 0,
+        },
         proposed_at: Instant::now(),
     };
     (door, tokio::spawn(batcher.run(inbox)))
@@ -165,7 +168,10 @@ impl Batcher {
             return;
         }
         self.lead = lead;
-        self.stamped = Stamp { log_time_ms: 0, wall_time_ms: 0 };
+        self.stamped = Stamp {
+            log_time_ms: 0,
+            wall_time_ms: 0,
+        };
         for lane in Lane::ALL {
             while let Some(frame) = self.lanes[lane as usize].pop_front() {
                 self.give_up(frame, Unsubmitted::NotLeader);
@@ -205,7 +211,13 @@ impl Batcher {
                     })
                 });
                 let answers = Vec::with_capacity(frame.commands.len());
-                let frame = self.frames.insert(Waiting { frame, reply, answers, proposed: 0, given_up: None });
+                let frame = self.frames.insert(Waiting {
+                    frame,
+                    reply,
+                    answers,
+                    proposed: 0,
+                    given_up: None,
+                });
                 if log_now_ms.is_none() {
                     self.give_up(frame, Unsubmitted::NotLeader);
                 } else if refusable {
@@ -255,7 +267,9 @@ impl Batcher {
             for id in waiting.drain(..) {
                 let Waiting { frame, answers, .. } = &mut self.frames[id];
                 let refused = frame.commands.iter().all(|command| {
-                    let PreparedBody::Plain(Body::Claim(take)) = &command.body else { return false };
+                    let PreparedBody::Plain(Body::Claim(take)) = &command.body else {
+                        return false;
+                    };
                     let sale_id = &frame.sales[usize::from(take.sale)];
                     machine
                         .refusal(
@@ -316,7 +330,11 @@ impl Batcher {
             }
             let count = *proposed - first;
             if count > 0 {
-                spans.push(Span { frame: id, first, count });
+                spans.push(Span {
+                    frame: id,
+                    first,
+                    count,
+                });
                 moved += count;
             }
             if *proposed < frame.commands.len() {
@@ -364,7 +382,9 @@ impl Batcher {
         let newest = self.parts.clock.newest();
         let position = Position {
             applied_index: log_id.as_ref().map_or(0, |log_id| log_id.index),
-            term: log_id.as_ref().map_or(0, |log_id| log_id.committed_leader_id().term),
+            term: log_id
+                .as_ref()
+                .map_or(0, |log_id| log_id.committed_leader_id().term),
             log_time_ms: newest.log_time_ms,
             wall_time_ms: newest.wall_time_ms,
         };
@@ -374,7 +394,9 @@ impl Batcher {
                 self.in_flight.remove(command);
                 waiting.answers.push(match replies.next() {
                     Some(reply) => Answer::Reply(reply),
-                    None => Answer::Unknown { not_after_ms: command.not_after_ms },
+                    None => Answer::Unknown {
+                        not_after_ms: command.not_after_ms,
+                    },
                 });
             }
             if waiting.answers.len() == waiting.frame.commands.len() {
@@ -393,7 +415,9 @@ impl Batcher {
         if waiting.answers.len() < waiting.proposed {
             return;
         }
-        waiting.answers.extend(std::iter::repeat_n(Answer::Unsubmitted(why), missing));
+        waiting
+            .answers
+            .extend(std::iter::repeat_n(Answer::Unsubmitted(why), missing));
         let lane = Lane::of(&waiting.frame);
         let waiting = self.frames.remove(id);
         self.door.left(lane, missing);
@@ -412,7 +436,11 @@ impl Batcher {
     async fn propose_due_time(&mut self) {
         let Some(stamp) = self.stamp() else { return };
         let (deadline_ms, hour_ms, waits) = self.parts.shared.read(|machine| {
-            (machine.next_deadline_ms(), machine.next_hour_ms(), machine.waits_for_time())
+            (
+                machine.next_deadline_ms(),
+                machine.next_hour_ms(),
+                machine.waits_for_time(),
+            )
         });
         let due = |due_ms: Option<u64>, stamped_ms: u64, now_ms: u64| {
             due_ms.is_some_and(|due_ms| due_ms <= now_ms && stamped_ms < due_ms)
@@ -429,7 +457,9 @@ impl Batcher {
     fn stamp(&self) -> Option<Stamp> {
         self.lead?;
         let leader = self.parts.raft.as_leader().ok()?;
-        self.parts.clock.stamp(leader.last_quorum_acked().map(|acked| acked.elapsed()))
+        self.parts
+            .clock
+            .stamp(leader.last_quorum_acked().map(|acked| acked.elapsed()))
     }
 
     fn term(&self) -> u64 {
@@ -439,5 +469,8 @@ impl Batcher {
 
 fn send(waiting: Waiting, position: Position) {
     // A caller that went away needs no answer.
-    let _ = waiting.reply.send(FrameAnswer { answers: waiting.answers, position });
+    let _ = waiting.reply.send(FrameAnswer {
+        answers: waiting.answers,
+        position,
+    });
 }

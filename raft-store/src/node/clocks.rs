@@ -38,9 +38,17 @@ impl Clocks {
             let membership = membership.membership();
             self.clock.lock().set_voters(membership.voter_ids());
             let own = self.peers.identity().node_id();
-            let others: Vec<_> =
-                membership.nodes().filter(|&(&id, _)| id != own).map(|(&id, node)| (id, node.addr.clone())).collect();
-            join_all(others.into_iter().map(|(id, endpoint)| self.exchange_with(id, endpoint))).await;
+            let others: Vec<_> = membership
+                .nodes()
+                .filter(|&(&id, _)| id != own)
+                .map(|(&id, node)| (id, node.addr.clone()))
+                .collect();
+            join_all(
+                others
+                    .into_iter()
+                    .map(|(id, endpoint)| self.exchange_with(id, endpoint)),
+            )
+            .await;
             self.report_offset(&mut off);
         }
     }
@@ -49,7 +57,11 @@ impl Clocks {
         let asked_at = Instant::now();
         let deadline = Duration::from_millis(CLOCK_EXCHANGE_MS);
         // A peer that does not answer is the network's to report.
-        if let Ok(theirs) = self.peers.exchange_clock(id, &endpoint, self.report(), deadline).await {
+        if let Ok(theirs) = self
+            .peers
+            .exchange_clock(id, &endpoint, self.report(), deadline)
+            .await
+        {
             self.hear(&theirs);
             if theirs.leader && theirs.term >= self.term() {
                 self.reads.heard_leader(asked_at, theirs.committed_index);
@@ -68,7 +80,10 @@ impl Clocks {
         clock.heard_wall(report.node_id, report.wall_ms, now);
         // An old leader that has not noticed yet must not tell the time.
         if report.leader && report.term >= term {
-            let stamp = Stamp { log_time_ms: report.log_time_ms, wall_time_ms: report.wall_agreed_ms };
+            let stamp = Stamp {
+                log_time_ms: report.log_time_ms,
+                wall_time_ms: report.wall_agreed_ms,
+            };
             clock.heard_leader(stamp, now);
         }
     }
@@ -77,7 +92,8 @@ impl Clocks {
         let leader = self.raft.as_leader().ok();
         let stamp = leader.as_ref().and_then(|leader| {
             use openraft::Instant as _;
-            self.clock.stamp(leader.last_quorum_acked().map(|acked| acked.elapsed()))
+            self.clock
+                .stamp(leader.last_quorum_acked().map(|acked| acked.elapsed()))
         });
         let now = self.clock.now();
         let newest = stamp.unwrap_or_else(|| self.clock.newest());
@@ -101,7 +117,10 @@ impl Clocks {
         metrics::gauge!("holdfast_wall_clock_offset_seconds").set(offset_ms as f64 / 1_000.0);
         let is_off = offset_ms.abs() > WALL_OFFSET_REPORTED_MS;
         if is_off && !*off {
-            tracing::warn!(offset_ms, "this machine's wall clock is off; no sale opens or closes by it alone");
+            tracing::warn!(
+                offset_ms,
+                "this machine's wall clock is off; no sale opens or closes by it alone"
+            );
         } else if *off && !is_off {
             tracing::info!(offset_ms, "this machine's wall clock is right again");
         }

@@ -49,7 +49,8 @@ impl Keeper {
         match self.disk.free_bytes(&self.data_dir) {
             Ok(free_bytes) => {
                 metrics::gauge!("holdfast_disk_free_bytes").set(free_bytes as f64);
-                self.door.set_disk_reserve_reached(free_bytes < self.disk_reserve_bytes);
+                self.door
+                    .set_disk_reserve_reached(free_bytes < self.disk_reserve_bytes);
             }
             Err(error) => tracing::warn!(%error, "free disk space is not known"),
         }
@@ -57,8 +58,15 @@ impl Keeper {
 
     /// The log is needed from the older of the two verified snapshots on: not before.
     async fn purge_log(&self) {
-        let Some(upto) = self.snapshots.purge_upto() else { return };
-        let purged = self.raft.metrics().borrow_watched().purged.map_or(0, |log_id| log_id.index);
+        let Some(upto) = self.snapshots.purge_upto() else {
+            return;
+        };
+        let purged = self
+            .raft
+            .metrics()
+            .borrow_watched()
+            .purged
+            .map_or(0, |log_id| log_id.index);
         if upto.index > purged {
             // It fails only when raft has stopped, which is watched elsewhere.
             let _ = self.raft.trigger().purge_log(upto.index).await;
@@ -72,8 +80,9 @@ impl Keeper {
         metrics::gauge!("holdfast_raft_is_leader").set(if metrics.state.is_leader() { 1.0 } else { 0.0 });
         let applied = metrics.last_applied.map_or(0, |log_id| log_id.index);
         metrics::gauge!("holdfast_raft_applied_index").set(applied as f64);
-        let (sales, log_time_ms) =
-            self.shared.read(|machine| (machine.sales(0, None, SALES_PUBLISHED_MAX), machine.log_time_ms()));
+        let (sales, log_time_ms) = self
+            .shared
+            .read(|machine| (machine.sales(0, None, SALES_PUBLISHED_MAX), machine.log_time_ms()));
         metrics::gauge!("holdfast_log_time_seconds").set(log_time_ms as f64 / 1_000.0);
         for sale in sales {
             for (state, units) in [

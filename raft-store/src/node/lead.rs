@@ -9,10 +9,7 @@ use inventory_machine::{
     codec::BatchEncoder,
     command::{Body, Command, Found, NOT_AFTER_MS_MAX},
 };
-use openraft::{
-    async_runtime::watch::WatchReceiver,
-    vote::RaftLeaderId,
-};
+use openraft::{async_runtime::watch::WatchReceiver, vote::RaftLeaderId};
 use tokio::sync::watch;
 
 use crate::{
@@ -76,7 +73,9 @@ fn ready_lead(raft: &HoldfastRaft, shared: &SharedState) -> Option<(Lead, bool)>
     }
     let leader = metrics.vote.leader_id.to_committed();
     drop(metrics);
-    let ready = shared.applied_log_id().is_some_and(|applied| *applied.committed_leader_id() == leader);
+    let ready = shared
+        .applied_log_id()
+        .is_some_and(|applied| *applied.committed_leader_id() == leader);
     Some((Lead { leader }, ready))
 }
 
@@ -90,11 +89,18 @@ async fn found(raft: &HoldfastRaft, clock: &NodeClock, lead: Lead) {
         principal: 0,
         key: random() | 1,
         not_after_ms: stamp.log_time_ms + NOT_AFTER_MS_MAX,
-        body: Body::Found(Found { cluster_id: random() | 1, secret: random(), incarnation: 1 }),
+        body: Body::Found(Found {
+            cluster_id: random() | 1,
+            secret: random(),
+            incarnation: 1,
+        }),
     });
     let bytes = encoder.finish(stamp.log_time_ms, stamp.wall_time_ms);
     let (responder, receiver) = openraft::impls::OneshotResponder::<crate::types::TypeConfig, _>::new_pair();
-    let request = raft.write(BatchBytes(bytes.into())).with_leader(lead.leader).responder(responder);
+    let request = raft
+        .write(BatchBytes(bytes.into()))
+        .with_leader(lead.leader)
+        .responder(responder);
     if request.await.is_ok() {
         // Whatever became of it shows in the applied state.
         let _ = receiver.await;

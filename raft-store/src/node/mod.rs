@@ -32,7 +32,12 @@ use crate::{
     raft_config::raft_config,
     reads::Reads,
     seams::{Seams, Workers},
-    service::{self, cluster::ClusterService, inventory::InventoryService, raft::{LeaderHeard, RaftService}},
+    service::{
+        self,
+        cluster::ClusterService,
+        inventory::InventoryService,
+        raft::{LeaderHeard, RaftService},
+    },
     storage::{
         error::StorageError,
         image::Image,
@@ -74,7 +79,9 @@ pub enum StopReason {
     #[error("raft stopped: {0}")]
     Raft(String),
     /// It was removed from the cluster.
-    #[error("this node was removed from the cluster; to come back it needs an empty directory and a new node id")]
+    #[error(
+        "this node was removed from the cluster; to come back it needs an empty directory and a new node id"
+    )]
     Removed,
     /// Its server ended.
     #[error("the server ended: {0}")]
@@ -109,17 +116,28 @@ impl Node {
             .net
             .listen(&config.listen)
             .await
-            .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
-        let address = listener
-            .local_address()
-            .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
-        let endpoint =
-            if config.advertise.is_empty() { address.to_string() } else { config.advertise.clone() };
+            .map_err(|source| StartError::Listen {
+                address: config.listen.clone(),
+                source,
+            })?;
+        let address = listener.local_address().map_err(|source| StartError::Listen {
+            address: config.listen.clone(),
+            source,
+        })?;
+        let endpoint = if config.advertise.is_empty() {
+            address.to_string()
+        } else {
+            config.advertise.clone()
+        };
 
         let opened = open_storage(&config, &seams).await?;
         let shared = opened.shared.clone();
         let cluster_id = shared.read(Machine::founding).map(|founding| founding.cluster_id);
-        let identity = Identity::new(config.node_id, endpoint, cluster_id.or(opened.identity.cluster_id()));
+        let identity = Identity::new(
+            config.node_id,
+            endpoint,
+            cluster_id.or(opened.identity.cluster_id()),
+        );
         let peers = Peers::new(identity.clone(), seams.net.clone(), NetworkOptions::default());
 
         let raft_settings =
@@ -134,8 +152,10 @@ impl Node {
         .await
         .map_err(|error| StartError::Raft(error.to_string()))?;
 
-        let clock =
-            NodeClock::new(LogClock::new(config.node_id, applied_stamp(&shared)), seams.wall_clock.clone());
+        let clock = NodeClock::new(
+            LogClock::new(config.node_id, applied_stamp(&shared)),
+            seams.wall_clock.clone(),
+        );
         let (lead, leading) = watch::channel(None);
         let (door, batcher) = batcher::start(batcher::Parts {
             raft: raft.clone(),
@@ -152,7 +172,13 @@ impl Node {
         };
         let exchange = clocks::exchange(&clocks);
         let mut tasks = JoinSet::new();
-        tasks.spawn(lead::follow_lead(raft.clone(), shared.clone(), clock.clone(), door.clone(), lead));
+        tasks.spawn(lead::follow_lead(
+            raft.clone(),
+            shared.clone(),
+            clock.clone(),
+            door.clone(),
+            lead,
+        ));
         tasks.spawn(clocks.run());
         let heard = LeaderHeard::default();
         let membership = Membership::new(raft.clone(), peers, MembershipOptions::new(&config.raft()));
@@ -209,8 +235,9 @@ impl Node {
             let until = async {
                 let _ = server_stopped.await;
             };
-            if let Err(error) =
-                router.serve_with_incoming_shutdown(service::incoming(listener), until).await
+            if let Err(error) = router
+                .serve_with_incoming_shutdown(service::incoming(listener), until)
+                .await
             {
                 stop.send_replace(Some(StopReason::Server(error.to_string())));
             }
@@ -258,17 +285,24 @@ impl Node {
 
     /// Stops in order: no new commands, everything proposed answered, the lead handed over, state written.
     pub async fn stop(mut self) {
-        self.health.set_not_serving::<InventoryServer<InventoryService>>().await;
+        self.health
+            .set_not_serving::<InventoryServer<InventoryService>>()
+            .await;
         self.door.stop();
         let drain = Duration::from_millis(self.config.stop_drain_ms);
         if tokio::time::timeout(drain, &mut self.batcher).await.is_err() {
-            tracing::warn!("some commands were proposed and are not known to be committed; their keys resolve them");
+            tracing::warn!(
+                "some commands were proposed and are not known to be committed; their keys resolve them"
+            );
             self.batcher.abort();
         }
         self.hand_over().await;
         let _ = self.stop_server.send(());
         // Streams of watchers and peers end only when they are cut.
-        if tokio::time::timeout(Duration::from_millis(SERVER_STOP_MS), &mut self.server).await.is_err() {
+        if tokio::time::timeout(Duration::from_millis(SERVER_STOP_MS), &mut self.server)
+            .await
+            .is_err()
+        {
             self.server.abort();
         }
         self.tasks.shutdown().await;
@@ -292,8 +326,12 @@ impl Node {
             let metrics = metrics.borrow_watched();
             let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
             let matched = metrics.replication.as_ref().map(|replication| {
-                let others = replication.iter().filter(|&(id, _)| *id != metrics.id && voters.contains(id));
-                others.max_by_key(|(_, log_id)| log_id.as_ref().map(|log_id| log_id.index)).map(|(&id, _)| id)
+                let others = replication
+                    .iter()
+                    .filter(|&(id, _)| *id != metrics.id && voters.contains(id));
+                others
+                    .max_by_key(|(_, log_id)| log_id.as_ref().map(|log_id| log_id.index))
+                    .map(|(&id, _)| id)
             });
             matched.flatten()
         };
@@ -327,10 +365,11 @@ fn applied_stamp(shared: &SharedState) -> Stamp {
 
 /// Opens the storage where blocking is allowed.
 async fn open_storage(config: &NodeConfig, seams: &Seams) -> Result<Opened, StartError> {
-    let options = StoreOptions {
+    let mut options = StoreOptions {
         cut_every: Duration::from_millis(config.image_flush_ms),
         ..StoreOptions::new(config.node_id)
     };
+    options.log.segment_bytes = config.log_segment_bytes;
     let dir = config.data_dir.clone();
     let opened = match seams.workers {
         Workers::Tasks => open::open(&dir, seams, &options),

@@ -38,8 +38,11 @@ impl Pace {
             *self.since.get_or_insert((Instant::now(), entries, commands));
         if since.elapsed() >= PACE_WINDOW {
             let (entries_since, commands_since) = (entries - entries_then, commands - commands_then);
-            self.commands_per_entry =
-                if entries_since == 0 { 0.0 } else { commands_since as f64 / entries_since as f64 };
+            self.commands_per_entry = if entries_since == 0 {
+                0.0
+            } else {
+                commands_since as f64 / entries_since as f64
+            };
             self.since = Some((Instant::now(), entries, commands));
         }
         self.commands_per_entry
@@ -54,11 +57,18 @@ impl NodeView for View {
             let sales = machine.sales(NAMESPACE_DEFAULT, None, usize::MAX);
             sales.iter().map(|sale| u64::from(sale.claims_made)).sum()
         });
-        let commands_per_entry =
-            self.pace.lock().expect("no code panics while holding it").now(self.door.totals());
+        let commands_per_entry = self
+            .pace
+            .lock()
+            .expect("no code panics while holding it")
+            .now(self.door.totals());
         ViewNow {
             stopping: self.door.is_stopping(),
-            image_index: self.cut_index.as_ref().and_then(|index| *index.borrow()).unwrap_or(0),
+            image_index: self
+                .cut_index
+                .as_ref()
+                .and_then(|index| *index.borrow())
+                .unwrap_or(0),
             log_time_ms: times.log_time_ms,
             wall_time_ms: times.wall_time_ms,
             wall_offset_ms: self.clock.lock().own_offset_ms(local),
@@ -73,13 +83,16 @@ impl NodeView for View {
 
     fn digest_at(&self, log_index: u64) -> DigestAt {
         if log_index == 0 {
-            return self
-                .shared
-                .read(|machine| DigestAt::Known { log_index: machine.applied_index(), digest: machine.digest() });
+            return self.shared.read(|machine| DigestAt::Known {
+                log_index: machine.applied_index(),
+                digest: machine.digest(),
+            });
         }
         match self.shared.digest_at(log_index) {
             Some(digest) => DigestAt::Known { log_index, digest },
-            None => DigestAt::TooOld { first_index: self.shared.digest_range().0 },
+            None => DigestAt::TooOld {
+                first_index: self.shared.digest_range().0,
+            },
         }
     }
 
@@ -87,7 +100,11 @@ impl NodeView for View {
         self.shared.read(|machine| {
             let wrong = machine.recount().into_iter();
             wrong
-                .map(|number| machine.sale_by_number(number).map_or_else(|| number.to_string(), |sale| sale.sale_id))
+                .map(|number| {
+                    machine
+                        .sale_by_number(number)
+                        .map_or_else(|| number.to_string(), |sale| sale.sale_id)
+                })
                 .collect()
         })
     }

@@ -71,7 +71,10 @@ impl InventoryService {
         let Some(founding) = self.founding() else {
             return ready(self.all_unsubmitted(frame_id, count, Unsubmitted::Starting)).boxed();
         };
-        let preparer = Preparer { secret: founding.secret, now: self.0.clock.newest() };
+        let preparer = Preparer {
+            secret: founding.secret,
+            now: self.0.clock.newest(),
+        };
         let mut frame = Frame::default();
         frame.commands.reserve_exact(count);
         // Where malformed commands stood, and what is wrong with them; nearly always empty.
@@ -81,7 +84,11 @@ impl InventoryService {
                 malformed.push((place, error));
             }
         }
-        let answer = if frame.commands.is_empty() { None } else { Some(self.0.door.submit(frame)) };
+        let answer = if frame.commands.is_empty() {
+            None
+        } else {
+            Some(self.0.door.submit(frame))
+        };
         let answer = match answer {
             None => None,
             Some(Ok(answer)) => Some(answer),
@@ -91,21 +98,31 @@ impl InventoryService {
             // The well-formed commands were not submitted; the malformed ones keep their own answer.
             Some(Err(why)) => {
                 let answers = vec![Answer::Unsubmitted(why); count - malformed.len()];
-                let answer = FrameAnswer { answers, position: self.position_now() };
+                let answer = FrameAnswer {
+                    answers,
+                    position: self.position_now(),
+                };
                 return ready(self.merge(frame_id, answer, malformed, founding)).boxed();
             }
         };
         let service = self.clone();
         async move {
             let answer = match answer {
-                None => FrameAnswer { answers: Vec::new(), position: service.position_now() },
+                None => FrameAnswer {
+                    answers: Vec::new(),
+                    position: service.position_now(),
+                },
                 Some(answer) => match answer.await {
                     Ok(answer) => answer,
                     // The batcher is gone with the frame: the node is coming down in disorder.
                     Err(_) => {
-                        let not_after_ms = preparer.now.log_time_ms + inventory_machine::command::NOT_AFTER_MS_MAX;
+                        let not_after_ms =
+                            preparer.now.log_time_ms + inventory_machine::command::NOT_AFTER_MS_MAX;
                         let answers = vec![Answer::Unknown { not_after_ms }; count - malformed.len()];
-                        FrameAnswer { answers, position: service.position_now() }
+                        FrameAnswer {
+                            answers,
+                            position: service.position_now(),
+                        }
                     }
                 },
             };
@@ -121,13 +138,20 @@ impl InventoryService {
         malformed: Vec<(usize, Malformed)>,
         founding: Found,
     ) -> v1::SubmitResponse {
-        let hint = if answer.answers.iter().any(|answer| matches!(answer, Answer::Unsubmitted(_))) {
+        let hint = if answer
+            .answers
+            .iter()
+            .any(|answer| matches!(answer, Answer::Unsubmitted(_)))
+        {
             self.hint()
         } else {
             LeaderHint::default()
         };
-        let mut outcomes: Vec<v1::Outcome> =
-            answer.answers.into_iter().map(|answer| outcome::outcome(answer, &hint)).collect();
+        let mut outcomes: Vec<v1::Outcome> = answer
+            .answers
+            .into_iter()
+            .map(|answer| outcome::outcome(answer, &hint))
+            .collect();
         for (place, Malformed(why)) in malformed {
             outcomes.insert(place, outcome::malformed(why));
         }
@@ -136,7 +160,9 @@ impl InventoryService {
 
     fn all_unsubmitted(&self, frame_id: u64, count: usize, why: Unsubmitted) -> v1::SubmitResponse {
         let hint = self.hint();
-        let outcomes = (0..count).map(|_| outcome::outcome(Answer::Unsubmitted(why), &hint)).collect();
+        let outcomes = (0..count)
+            .map(|_| outcome::outcome(Answer::Unsubmitted(why), &hint))
+            .collect();
         self.respond(frame_id, outcomes, self.position_now(), 0)
     }
 
@@ -147,7 +173,11 @@ impl InventoryService {
         position: Position,
         incarnation: u32,
     ) -> v1::SubmitResponse {
-        v1::SubmitResponse { frame_id, outcomes, position: Some(outcome::position(position, incarnation)) }
+        v1::SubmitResponse {
+            frame_id,
+            outcomes,
+            position: Some(outcome::position(position, incarnation)),
+        }
     }
 
     fn founding(&self) -> Option<Found> {
@@ -165,7 +195,9 @@ impl InventoryService {
     }
 
     fn hint(&self) -> LeaderHint {
-        LeaderHint { endpoint: leader_endpoint(&self.0.raft) }
+        LeaderHint {
+            endpoint: leader_endpoint(&self.0.raft),
+        }
     }
 
     /// Reads once the state is as fresh as asked for; gives what was read and what it reflects.
@@ -187,9 +219,7 @@ impl InventoryService {
         };
         self.0.reads.ready(freshness).await.map_err(|error| match error {
             ReadError::NotLeader => not_leader(&leader_endpoint(&self.0.raft)),
-            ReadError::TooOld { .. } => {
-                refusal(Code::FailedPrecondition, "TOO_OLD", error.to_string(), [])
-            }
+            ReadError::TooOld { .. } => refusal(Code::FailedPrecondition, "TOO_OLD", error.to_string(), []),
         })?;
         let term = self.0.raft.metrics().borrow_watched().current_term;
         Ok(self.0.reads.shared().read(|machine| {
@@ -208,7 +238,11 @@ impl InventoryService {
     /// The keyed hash of a user, for reads; zero hashes nobody, and is what an unfounded cluster knows.
     fn user(&self, name: &str) -> u128 {
         self.founding().map_or(0, |founding| {
-            Preparer { secret: founding.secret, now: self.0.clock.newest() }.user(name)
+            Preparer {
+                secret: founding.secret,
+                now: self.0.clock.newest(),
+            }
+            .user(name)
         })
     }
 }
@@ -253,30 +287,51 @@ impl Inventory for InventoryService {
     ) -> Result<Response<v1::GetSaleResponse>, Status> {
         let v1::GetSaleRequest { sale_id, consistency } = request.into_inner();
         check_sale_id(&sale_id).map_err(|Malformed(why)| invalid(why))?;
-        let read = self.read(consistency, |machine| machine.sale(NAMESPACE_DEFAULT, &sale_id)).await?;
-        let (Some(sale), position) = read else { return Err(no_sale(&sale_id)) };
+        let read = self
+            .read(consistency, |machine| machine.sale(NAMESPACE_DEFAULT, &sale_id))
+            .await?;
+        let (Some(sale), position) = read else {
+            return Err(no_sale(&sale_id));
+        };
         let sale = Some(outcome::sale(&sale));
-        Ok(Response::new(v1::GetSaleResponse { sale, position: Some(position) }))
+        Ok(Response::new(v1::GetSaleResponse {
+            sale,
+            position: Some(position),
+        }))
     }
 
     async fn list_sales(
         &self,
         request: Request<v1::ListSalesRequest>,
     ) -> Result<Response<v1::ListSalesResponse>, Status> {
-        let v1::ListSalesRequest { after, limit, consistency } = request.into_inner();
+        let v1::ListSalesRequest {
+            after,
+            limit,
+            consistency,
+        } = request.into_inner();
         let limit = list_limit(limit)?;
         let after = (!after.is_empty()).then_some(after.as_str());
-        let (sales, position) =
-            self.read(consistency, |machine| machine.sales(NAMESPACE_DEFAULT, after, limit)).await?;
+        let (sales, position) = self
+            .read(consistency, |machine| {
+                machine.sales(NAMESPACE_DEFAULT, after, limit)
+            })
+            .await?;
         let sales = sales.iter().map(outcome::sale).collect();
-        Ok(Response::new(v1::ListSalesResponse { sales, position: Some(position) }))
+        Ok(Response::new(v1::ListSalesResponse {
+            sales,
+            position: Some(position),
+        }))
     }
 
     async fn get_claim(
         &self,
         request: Request<v1::GetClaimRequest>,
     ) -> Result<Response<v1::GetClaimResponse>, Status> {
-        let v1::GetClaimRequest { claim_id, user, consistency } = request.into_inner();
+        let v1::GetClaimRequest {
+            claim_id,
+            user,
+            consistency,
+        } = request.into_inner();
         let id = parse_claim_id(&claim_id).map_err(|Malformed(why)| invalid(why))?;
         let read = self.read(consistency, |machine| {
             let claim = machine.claim(id)?;
@@ -285,17 +340,32 @@ impl Inventory for InventoryService {
         let (found, position) = read.await?;
         let found = found.filter(|(claim, _)| user.is_empty() || claim.user == self.user(&user));
         let Some((claim, sale_id)) = found else {
-            return Err(refusal(Code::NotFound, "CLAIM_UNKNOWN", format!("there is no claim {claim_id}"), []));
+            return Err(refusal(
+                Code::NotFound,
+                "CLAIM_UNKNOWN",
+                format!("there is no claim {claim_id}"),
+                [],
+            ));
         };
         let claim = Some(outcome::claim(&claim));
-        Ok(Response::new(v1::GetClaimResponse { claim, position: Some(position), sale_id }))
+        Ok(Response::new(v1::GetClaimResponse {
+            claim,
+            position: Some(position),
+            sale_id,
+        }))
     }
 
     async fn list_claims(
         &self,
         request: Request<v1::ListClaimsRequest>,
     ) -> Result<Response<v1::ListClaimsResponse>, Status> {
-        let v1::ListClaimsRequest { sale_id, rank_from, limit, user, consistency } = request.into_inner();
+        let v1::ListClaimsRequest {
+            sale_id,
+            rank_from,
+            limit,
+            user,
+            consistency,
+        } = request.into_inner();
         check_sale_id(&sale_id).map_err(|Malformed(why)| invalid(why))?;
         let limit = list_limit(limit)?;
         let user = (!user.is_empty()).then(|| self.user(&user));
@@ -306,19 +376,34 @@ impl Inventory for InventoryService {
                 None => machine.claims(sale.sale_number, rank_from.max(1), limit),
             })
         });
-        let (Some(claims), position) = read.await? else { return Err(no_sale(&sale_id)) };
+        let (Some(claims), position) = read.await? else {
+            return Err(no_sale(&sale_id));
+        };
         let claims = claims.iter().map(outcome::listed_claim).collect();
-        Ok(Response::new(v1::ListClaimsResponse { claims, position: Some(position) }))
+        Ok(Response::new(v1::ListClaimsResponse {
+            claims,
+            position: Some(position),
+        }))
     }
 
     async fn get_document(
         &self,
         request: Request<v1::GetDocumentRequest>,
     ) -> Result<Response<v1::GetDocumentResponse>, Status> {
-        let v1::GetDocumentRequest { document, consistency } = request.into_inner();
-        let (found, position) = self.read(consistency, |machine| machine.document(&document)).await?;
+        let v1::GetDocumentRequest {
+            document,
+            consistency,
+        } = request.into_inner();
+        let (found, position) = self
+            .read(consistency, |machine| machine.document(&document))
+            .await?;
         let Some(found) = found else {
-            return Err(refusal(Code::NotFound, "DOCUMENT_UNKNOWN", "there is no such document", []));
+            return Err(refusal(
+                Code::NotFound,
+                "DOCUMENT_UNKNOWN",
+                "there is no such document",
+                [],
+            ));
         };
         Ok(Response::new(v1::GetDocumentResponse {
             body: found.body.into(),
@@ -335,12 +420,21 @@ impl Inventory for InventoryService {
             let outcome = outcome::outcome(Answer::Unsubmitted(Unsubmitted::Starting), &self.hint());
             return Ok(Response::new(outcome));
         };
-        let preparer = Preparer { secret: founding.secret, now: self.0.clock.newest() };
-        let sale = self.0.reads.shared().read(|machine| machine.sale(NAMESPACE_DEFAULT, &request.sale_id));
+        let preparer = Preparer {
+            secret: founding.secret,
+            now: self.0.clock.newest(),
+        };
+        let sale = self
+            .0
+            .reads
+            .shared()
+            .read(|machine| machine.sale(NAMESPACE_DEFAULT, &request.sale_id));
         let frame = preparer
             .resolve(&request, sale.map(|sale| sale.sale_number))
             .map_err(|Malformed(why)| invalid(why))?;
-        let unknown = Answer::Unknown { not_after_ms: frame.commands[0].not_after_ms };
+        let unknown = Answer::Unknown {
+            not_after_ms: frame.commands[0].not_after_ms,
+        };
         let answer = match self.0.door.submit(frame) {
             Err(why) => Answer::Unsubmitted(why),
             Ok(answer) => match answer.await {
@@ -354,7 +448,9 @@ impl Inventory for InventoryService {
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
         let shared = self.0.reads.shared().clone();
-        Ok(Response::new(watch::watch(&self.0.feed, shared, request)?.boxed()))
+        Ok(Response::new(
+            watch::watch(&self.0.feed, shared, request)?.boxed(),
+        ))
     }
 }
 
@@ -397,12 +493,19 @@ fn list_limit(limit: u32) -> Result<usize, Status> {
     match limit {
         0 => Ok(LIST_DEFAULT as usize),
         1..=LIST_MAX => Ok(limit as usize),
-        _ => Err(invalid(format!("limit {limit} is more than {LIST_MAX}; list in parts"))),
+        _ => Err(invalid(format!(
+            "limit {limit} is more than {LIST_MAX}; list in parts"
+        ))),
     }
 }
 
 fn no_sale(sale_id: &str) -> Status {
-    refusal(Code::NotFound, "SALE_UNKNOWN", format!("there is no sale {sale_id}"), [])
+    refusal(
+        Code::NotFound,
+        "SALE_UNKNOWN",
+        format!("there is no sale {sale_id}"),
+        [],
+    )
 }
 
 /// Where the leader is, as far as this node knows; empty when it does not.

@@ -146,10 +146,20 @@ pub fn refusal<'a>(
 /// Another node leads, or none: says which, if it is known.
 pub fn not_leader(leader_endpoint: &str) -> Status {
     if leader_endpoint.is_empty() {
-        return refusal(Code::Unavailable, "NOT_LEADER", "no leader is known; try again", []);
+        return refusal(
+            Code::Unavailable,
+            "NOT_LEADER",
+            "no leader is known; try again",
+            [],
+        );
     }
     let message = format!("this node does not lead; ask {leader_endpoint}");
-    refusal(Code::Unavailable, "NOT_LEADER", message, [("leader", leader_endpoint.to_owned())])
+    refusal(
+        Code::Unavailable,
+        "NOT_LEADER",
+        message,
+        [("leader", leader_endpoint.to_owned())],
+    )
 }
 
 /// Asked wrongly; nothing changed.

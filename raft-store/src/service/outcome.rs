@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use inventory_machine::reply::{
-    ClaimStatus, ClaimView, Event, EventKind, Field, Grant, Receipt, Rejection, Reply, Resolution, SaleStatus,
-    SaleView,
+    ClaimStatus, ClaimView, Event, EventKind, Field, Grant, Receipt, Rejection, Reply, Resolution,
+    SaleStatus, SaleView,
 };
 use proto::v1::{self, outcome::Kind};
 
@@ -39,8 +39,14 @@ pub fn outcome(answer: Answer, hint: &LeaderHint) -> v1::Outcome {
 
 /// A command refused at the door for its shape.
 pub fn malformed(message: String) -> v1::Outcome {
-    let rejected = v1::Rejected { reason: v1::Reason::Invalid as i32, message, ..Default::default() };
-    v1::Outcome { kind: Some(Kind::Rejected(rejected)) }
+    let rejected = v1::Rejected {
+        reason: v1::Reason::Invalid as i32,
+        message,
+        ..Default::default()
+    };
+    v1::Outcome {
+        kind: Some(Kind::Rejected(rejected)),
+    }
 }
 
 /// Never proposed.
@@ -64,14 +70,24 @@ pub fn unsubmitted(why: Unsubmitted, hint: &LeaderHint) -> v1::Unsubmitted {
 
 fn reply_kind(reply: Reply) -> Kind {
     match reply {
-        Reply::Claim { grant: how, claim: view } => {
-            Kind::Claim(v1::Granted { grant: grant(how) as i32, claim: Some(claim(&view)) })
-        }
+        Reply::Claim {
+            grant: how,
+            claim: view,
+        } => Kind::Claim(v1::Granted {
+            grant: grant(how) as i32,
+            claim: Some(claim(&view)),
+        }),
         Reply::Settled(view) => Kind::Settled(claim(&view)),
         Reply::Done(at) => Kind::Done(receipt(&at)),
-        Reply::Document { version, fencing_token, leased_until_ms } => {
-            Kind::Document(v1::DocumentDone { version, fencing_token, leased_until_ms })
-        }
+        Reply::Document {
+            version,
+            fencing_token,
+            leased_until_ms,
+        } => Kind::Document(v1::DocumentDone {
+            version,
+            fencing_token,
+            leased_until_ms,
+        }),
         Reply::Resolved(resolution) => {
             use v1::resolution::Kind as Resolved;
             let kind = match resolution {
@@ -95,7 +111,10 @@ fn rejected(rejection: Rejection) -> v1::Rejected {
     };
     match rejection {
         // 99% of all answers: no text, so nothing is allocated.
-        Rejection::SoldOut { units_available, maybe_more_until_ms } => v1::Rejected {
+        Rejection::SoldOut {
+            units_available,
+            maybe_more_until_ms,
+        } => v1::Rejected {
             reason: Reason::SoldOut as i32,
             value: u64::from(units_available),
             until_ms: maybe_more_until_ms,
@@ -107,17 +126,28 @@ fn rejected(rejection: Rejection) -> v1::Rejected {
             ..with(Reason::SaleNotOpen, "the sale is not open", 0)
         },
         Rejection::SaleUnknown => with(Reason::SaleUnknown, "no such sale", 0),
-        Rejection::SaleExists => {
-            with(Reason::SaleExists, "a sale of this id exists already; choose another id", 0)
-        }
+        Rejection::SaleExists => with(
+            Reason::SaleExists,
+            "a sale of this id exists already; choose another id",
+            0,
+        ),
         Rejection::SaleTransition { status } => v1::Rejected {
             sale_status: sale_status(status) as i32,
-            ..with(Reason::SaleTransition, &format!("the sale is {status:?} already or for good"), 0)
+            ..with(
+                Reason::SaleTransition,
+                &format!("the sale is {status:?} already or for good"),
+                0,
+            )
         },
-        Rejection::ClaimsExhausted { claims_max } => {
-            with(Reason::ClaimsExhausted, "the sale has made all the claims it may", claims_max.into())
-        }
-        Rejection::UserLimit { units_taken, units_max } => v1::Rejected {
+        Rejection::ClaimsExhausted { claims_max } => with(
+            Reason::ClaimsExhausted,
+            "the sale has made all the claims it may",
+            claims_max.into(),
+        ),
+        Rejection::UserLimit {
+            units_taken,
+            units_max,
+        } => v1::Rejected {
             value: units_taken.into(),
             ..with(
                 Reason::UserLimit,
@@ -128,17 +158,27 @@ fn rejected(rejection: Rejection) -> v1::Rejected {
         Rejection::ClaimUnknown => with(Reason::ClaimUnknown, "no such claim", 0),
         Rejection::ClaimGone { status } => v1::Rejected {
             claim_status: claim_status(status) as i32,
-            ..with(Reason::ClaimGone, &format!("the claim is {status:?}: this step is too late"), 0)
+            ..with(
+                Reason::ClaimGone,
+                &format!("the claim is {status:?}: this step is too late"),
+                0,
+            )
         },
-        Rejection::StaleToken { fencing_token } => {
-            with(Reason::StaleToken, "the fencing token is not the current one", fencing_token)
-        }
-        Rejection::KeyReused => {
-            with(Reason::KeyReused, "the key was used before with another request; make a new key", 0)
-        }
-        Rejection::KeyFenced => {
-            with(Reason::KeyFenced, "the key was given up by a resolve; make a new key", 0)
-        }
+        Rejection::StaleToken { fencing_token } => with(
+            Reason::StaleToken,
+            "the fencing token is not the current one",
+            fencing_token,
+        ),
+        Rejection::KeyReused => with(
+            Reason::KeyReused,
+            "the key was used before with another request; make a new key",
+            0,
+        ),
+        Rejection::KeyFenced => with(
+            Reason::KeyFenced,
+            "the key was given up by a resolve; make a new key",
+            0,
+        ),
         Rejection::TooLate { log_time_ms } => {
             with(Reason::TooLate, "the command's not_after has passed", log_time_ms)
         }
@@ -148,17 +188,21 @@ fn rejected(rejection: Rejection) -> v1::Rejected {
             "only available units can be withdrawn, not held or confirmed ones",
             units_available.into(),
         ),
-        Rejection::VersionMismatch { version } => {
-            with(Reason::VersionMismatch, "the document is at another version", version)
-        }
+        Rejection::VersionMismatch { version } => with(
+            Reason::VersionMismatch,
+            "the document is at another version",
+            version,
+        ),
         Rejection::Leased { leased_until_ms } => v1::Rejected {
             until_ms: leased_until_ms,
             ..with(Reason::Leased, "somebody else holds the document's lease", 0)
         },
         Rejection::DocumentQuota => with(Reason::DocumentQuota, "the documents' quota is used up", 0),
-        Rejection::TableFull => {
-            with(Reason::TableFull, "there is no room for another sale, key or fence; try again later", 0)
-        }
+        Rejection::TableFull => with(
+            Reason::TableFull,
+            "there is no room for another sale, key or fence; try again later",
+            0,
+        ),
         Rejection::Founding => with(Reason::Invalid, "the cluster has its identity already", 0),
     }
 }
@@ -199,7 +243,10 @@ pub fn claim(view: &ClaimView) -> v1::Claim {
 
 /// A claim in a listing: with its user's hash.
 pub fn listed_claim(view: &ClaimView) -> v1::Claim {
-    v1::Claim { user_hash: Bytes::copy_from_slice(&view.user.to_be_bytes()), ..claim(view) }
+    v1::Claim {
+        user_hash: Bytes::copy_from_slice(&view.user.to_be_bytes()),
+        ..claim(view)
+    }
 }
 
 fn receipt(receipt: &Receipt) -> v1::Receipt {

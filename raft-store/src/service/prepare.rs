@@ -6,8 +6,8 @@ use bytes::Bytes;
 use inventory_machine::{
     command::{
         Body, CHECKOUT_MAX_MS_DEFAULT, ClaimId, CreateSale, DOCUMENT_BODY_BYTES_MAX, DOCUMENT_KEY_BYTES_MAX,
-        HOLD_MS_DEFAULT, NAMESPACE_DEFAULT, NOT_AFTER_MS_MAX, Operation, PutDocument, SALE_ID_BYTES_MAX,
-        SALE_NAME_BYTES_MAX, Settle, Take,
+        HOLD_MS_DEFAULT, NAMESPACE_DEFAULT, NOT_AFTER_MS_MAX, OPEN_AT_ONCE, Operation, PutDocument,
+        SALE_ID_BYTES_MAX, SALE_NAME_BYTES_MAX, Settle, Take,
     },
     hash::{key_hash, user_hash},
 };
@@ -39,7 +39,12 @@ impl Preparer {
     /// # Errors
     /// Nothing was added.
     pub fn add(&self, command: v1::Command, frame: &mut Frame) -> Result<(), Malformed> {
-        let v1::Command { key, principal, not_after_ms, body } = command;
+        let v1::Command {
+            key,
+            principal,
+            not_after_ms,
+            body,
+        } = command;
         let Some(body) = body else {
             return Err(Malformed("the command has no body".into()));
         };
@@ -51,7 +56,14 @@ impl Preparer {
         check_name("principal", asker)?;
         let principal = self.user(asker);
         let hash = |scope: &[u8], operation| {
-            key_hash(self.secret, NAMESPACE_DEFAULT, scope, principal, operation, key.as_bytes())
+            key_hash(
+                self.secret,
+                NAMESPACE_DEFAULT,
+                scope,
+                principal,
+                operation,
+                key.as_bytes(),
+            )
         };
         let (key, body) = match body {
             WireBody::Claim(take) => {
@@ -60,7 +72,10 @@ impl Preparer {
             }
             WireBody::Decrement(take) => {
                 let key = hash(take.sale_id.as_bytes(), Operation::Decrement);
-                (key, PreparedBody::Plain(Body::Decrement(self.take(&take, frame)?)))
+                (
+                    key,
+                    PreparedBody::Plain(Body::Decrement(self.take(&take, frame)?)),
+                )
             }
             WireBody::Confirm(step) => settle(&step, Operation::Confirm, Body::Confirm, hash)?,
             WireBody::Release(step) => settle(&step, Operation::Release, Body::Release, hash)?,
@@ -72,15 +87,24 @@ impl Preparer {
             }
             WireBody::OpenSale(v1::SaleRef { sale_id }) => {
                 let sale = place(&sale_id, frame)?;
-                (hash(sale_id.as_bytes(), Operation::Sale), PreparedBody::Plain(Body::OpenSale { sale }))
+                (
+                    hash(sale_id.as_bytes(), Operation::Sale),
+                    PreparedBody::Plain(Body::OpenSale { sale }),
+                )
             }
             WireBody::PauseSale(v1::SaleRef { sale_id }) => {
                 let sale = place(&sale_id, frame)?;
-                (hash(sale_id.as_bytes(), Operation::Sale), PreparedBody::Plain(Body::PauseSale { sale }))
+                (
+                    hash(sale_id.as_bytes(), Operation::Sale),
+                    PreparedBody::Plain(Body::PauseSale { sale }),
+                )
             }
             WireBody::CloseSale(v1::SaleRef { sale_id }) => {
                 let sale = place(&sale_id, frame)?;
-                (hash(sale_id.as_bytes(), Operation::Sale), PreparedBody::Plain(Body::CloseSale { sale }))
+                (
+                    hash(sale_id.as_bytes(), Operation::Sale),
+                    PreparedBody::Plain(Body::CloseSale { sale }),
+                )
             }
             WireBody::Restock(v1::SaleUnits { sale_id, units }) => {
                 let sale = place(&sale_id, frame)?;
@@ -96,23 +120,52 @@ impl Preparer {
             WireBody::DeleteDocument(delete) => {
                 check_document(&delete.document)?;
                 let key = hash(&delete.document, Operation::Document);
-                let v1::DeleteDocument { document, version_expected } = delete;
-                (key, PreparedBody::DeleteDocument { document, version_expected })
+                let v1::DeleteDocument {
+                    document,
+                    version_expected,
+                } = delete;
+                (
+                    key,
+                    PreparedBody::DeleteDocument {
+                        document,
+                        version_expected,
+                    },
+                )
             }
             WireBody::LeaseDocument(lease) => {
                 check_document(&lease.document)?;
                 let key = hash(&lease.document, Operation::Document);
-                let v1::LeaseDocument { document, fencing_token, lease_ms } = lease;
-                (key, PreparedBody::LeaseDocument { document, fencing_token, lease_ms })
+                let v1::LeaseDocument {
+                    document,
+                    fencing_token,
+                    lease_ms,
+                } = lease;
+                (
+                    key,
+                    PreparedBody::LeaseDocument {
+                        document,
+                        fencing_token,
+                        lease_ms,
+                    },
+                )
             }
         };
         let not_after_ms = self.not_after_ms(not_after_ms);
-        frame.commands.push(PreparedCommand { principal, key, not_after_ms, body });
+        frame.commands.push(PreparedCommand {
+            principal,
+            key,
+            not_after_ms,
+            body,
+        });
         Ok(())
     }
 
     /// A request to resolve a key, as a frame of its own. `sale_number` is the sale's, if it exists.
-    pub fn resolve(&self, request: &v1::ResolveRequest, sale_number: Option<u32>) -> Result<Frame, Malformed> {
+    pub fn resolve(
+        &self,
+        request: &v1::ResolveRequest,
+        sale_number: Option<u32>,
+    ) -> Result<Frame, Malformed> {
         check_name("key", &request.key)?;
         check_name("principal", &request.principal)?;
         let operation = match request.operation() {
@@ -130,7 +183,14 @@ impl Preparer {
         };
         let principal = self.user(&request.principal);
         let hash = |scope: &[u8]| {
-            key_hash(self.secret, NAMESPACE_DEFAULT, scope, principal, operation, request.key.as_bytes())
+            key_hash(
+                self.secret,
+                NAMESPACE_DEFAULT,
+                scope,
+                principal,
+                operation,
+                request.key.as_bytes(),
+            )
         };
         let asked = match operation {
             Operation::Confirm | Operation::Release | Operation::Extend | Operation::Cancel => {
@@ -164,30 +224,48 @@ impl Preparer {
     }
 
     fn not_after_ms(&self, not_after_ms: u64) -> u64 {
-        if not_after_ms == 0 { self.now.log_time_ms + NOT_AFTER_MS_MAX } else { not_after_ms }
+        if not_after_ms == 0 {
+            self.now.log_time_ms + NOT_AFTER_MS_MAX
+        } else {
+            not_after_ms
+        }
     }
 
     fn take(&self, take: &v1::Take, frame: &mut Frame) -> Result<Take, Malformed> {
         check_name("user", &take.user)?;
         let sale = place(&take.sale_id, frame)?;
         // Zero is what an absent field looks like on this wire: one unit.
-        Ok(Take { sale, user: self.user(&take.user), quantity: take.quantity.max(1) })
+        Ok(Take {
+            sale,
+            user: self.user(&take.user),
+            quantity: take.quantity.max(1),
+        })
     }
 
     fn create_sale(&self, sale: v1::CreateSale, frame: &mut Frame) -> Result<PreparedBody, Malformed> {
         if sale.name.len() > SALE_NAME_BYTES_MAX {
             let bytes = sale.name.len();
-            return Err(Malformed(format!("name has {bytes} bytes; at most {SALE_NAME_BYTES_MAX}")));
+            return Err(Malformed(format!(
+                "name has {bytes} bytes; at most {SALE_NAME_BYTES_MAX}"
+            )));
         }
-        let currency = if sale.currency.is_empty() { "EUR" } else { sale.currency.as_str() };
+        let currency = if sale.currency.is_empty() {
+            "EUR"
+        } else {
+            sale.currency.as_str()
+        };
         let Ok(currency) = <[u8; 3]>::try_from(currency.as_bytes()) else {
-            return Err(Malformed(format!("currency {currency:?} is not an ISO 4217 code of three capitals")));
+            return Err(Malformed(format!(
+                "currency {currency:?} is not an ISO 4217 code of three capitals"
+            )));
         };
         let or = |value: u64, default: u64| if value == 0 { default } else { value };
         let opens_at_ms = match (sale.open, sale.opens_at_ms) {
-            (true, 0) => self.now.wall_time_ms.max(1),
+            (true, 0) => OPEN_AT_ONCE,
             (true, at) => {
-                return Err(Malformed(format!("open at once and opens_at_ms {at} exclude each other")));
+                return Err(Malformed(format!(
+                    "open at once and opens_at_ms {at} exclude each other"
+                )));
             }
             (false, at) => at,
         };
@@ -229,7 +307,13 @@ fn settle(
 ) -> Result<(u128, PreparedBody), Malformed> {
     let claim = parse_claim_id(&step.claim_id)?;
     let key = hash(&settle_scope(sale_number(claim)), operation);
-    Ok((key, PreparedBody::Plain(body(Settle { claim, fencing_token: step.fencing_token }))))
+    Ok((
+        key,
+        PreparedBody::Plain(body(Settle {
+            claim,
+            fencing_token: step.fencing_token,
+        })),
+    ))
 }
 
 /// Reads a claim id.
@@ -246,11 +330,16 @@ fn place(sale_id: &str, frame: &mut Frame) -> Result<u16, Malformed> {
 /// Checks that a text can be a sale id.
 pub fn check_sale_id(sale_id: &str) -> Result<(), Malformed> {
     let fits = (1..=SALE_ID_BYTES_MAX).contains(&sale_id.len());
-    let plain = sale_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let plain = sale_id
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if fits && plain {
         return Ok(());
     }
-    let why = format!("sale_id {} is not 1 to {SALE_ID_BYTES_MAX} of a-z A-Z 0-9 . _ -", quote(sale_id));
+    let why = format!(
+        "sale_id {} is not 1 to {SALE_ID_BYTES_MAX} of a-z A-Z 0-9 . _ -",
+        quote(sale_id)
+    );
     Err(Malformed(why))
 }
 
@@ -258,7 +347,9 @@ fn put_document(put: v1::PutDocument) -> Result<PreparedBody, Malformed> {
     check_document(&put.document)?;
     if put.body.len() > DOCUMENT_BODY_BYTES_MAX {
         let bytes = put.body.len();
-        return Err(Malformed(format!("body has {bytes} bytes; at most {DOCUMENT_BODY_BYTES_MAX}")));
+        return Err(Malformed(format!(
+            "body has {bytes} bytes; at most {DOCUMENT_BODY_BYTES_MAX}"
+        )));
     }
     let plain = PutDocument {
         document: &[],
@@ -275,7 +366,9 @@ fn check_document(document: &Bytes) -> Result<(), Malformed> {
         return Ok(());
     }
     let bytes = document.len();
-    Err(Malformed(format!("document key has {bytes} bytes; 1 to {DOCUMENT_KEY_BYTES_MAX} are possible")))
+    Err(Malformed(format!(
+        "document key has {bytes} bytes; 1 to {DOCUMENT_KEY_BYTES_MAX} are possible"
+    )))
 }
 
 fn check_name(field: &str, name: &str) -> Result<(), Malformed> {
@@ -283,13 +376,19 @@ fn check_name(field: &str, name: &str) -> Result<(), Malformed> {
         return Ok(());
     }
     let bytes = name.len();
-    Err(Malformed(format!("{field} has {bytes} bytes; 1 to {NAME_BYTES_MAX} are needed")))
+    Err(Malformed(format!(
+        "{field} has {bytes} bytes; 1 to {NAME_BYTES_MAX} are needed"
+    )))
 }
 
 /// A value for an error message: quoted, escaped, and cut where it becomes a burden.
 fn quote(text: &str) -> String {
     let cut: String = text.chars().take(NAME_BYTES_MAX).collect();
-    if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
+    if cut.len() < text.len() {
+        format!("{cut:?}…")
+    } else {
+        format!("{cut:?}")
+    }
 }
 
 #[cfg(test)]
@@ -297,12 +396,26 @@ mod tests {
     use super::*;
 
     fn preparer() -> Preparer {
-        Preparer { secret: 7, now: Stamp { log_time_ms: 1_000, wall_time_ms: 5 } }
+        Preparer {
+            secret: 7,
+            now: Stamp {
+                log_time_ms: 1_000,
+                wall_time_ms: 5,
+            },
+        }
     }
 
     fn claim(sale_id: &str, user: &str, key: &str) -> v1::Command {
-        let take = v1::Take { sale_id: sale_id.into(), user: user.into(), quantity: 0 };
-        v1::Command { key: key.into(), body: Some(WireBody::Claim(take)), ..Default::default() }
+        let take = v1::Take {
+            sale_id: sale_id.into(),
+            user: user.into(),
+            quantity: 0,
+        };
+        v1::Command {
+            key: key.into(),
+            body: Some(WireBody::Claim(take)),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -317,7 +430,13 @@ mod tests {
             (claim("s", &long, "k"), "principal has 65 bytes"),
             (claim("s", "u", ""), "key has 0 bytes"),
             (claim("s", "u", &long), "key has 65 bytes"),
-            (v1::Command { key: "k".into(), ..Default::default() }, "no body"),
+            (
+                v1::Command {
+                    key: "k".into(),
+                    ..Default::default()
+                },
+                "no body",
+            ),
         ] {
             let mut frame = Frame::default();
             let error = preparer().add(command, &mut frame).expect_err(wanted);
@@ -342,7 +461,8 @@ mod tests {
         for (sale, user) in [("hot", "a"), ("hot", "b"), ("cold", "a")] {
             preparer().add(claim(sale, user, "same"), &mut frame).unwrap();
         }
-        let keys: std::collections::HashSet<u128> = frame.commands.iter().map(|command| command.key).collect();
+        let keys: std::collections::HashSet<u128> =
+            frame.commands.iter().map(|command| command.key).collect();
         assert_eq!(keys.len(), 3);
     }
 }

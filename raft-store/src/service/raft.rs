@@ -377,9 +377,12 @@ fn not_received(error: SnapshotError) -> Status {
         SnapshotError::Newer { .. } => {
             refusal(Code::FailedPrecondition, "SNAPSHOT_NEWER", error.to_string(), [])
         }
-        SnapshotError::NoSpace { .. } => {
-            refusal(Code::ResourceExhausted, "SNAPSHOT_NO_SPACE", error.to_string(), [])
-        }
+        SnapshotError::NoSpace { .. } => refusal(
+            Code::ResourceExhausted,
+            "SNAPSHOT_NO_SPACE",
+            error.to_string(),
+            [],
+        ),
         // Fatal for this node, which finds out by its own means; the peer only learns that it failed.
         SnapshotError::Disk { .. } => {
             tracing::error!(%error, "a snapshot could not be stored");

@@ -34,14 +34,29 @@ pub fn watch(
     shared: SharedState,
     request: v1::WatchRequest,
 ) -> Result<impl Stream<Item = Result<v1::WatchResponse, Status>> + Send + use<>, Status> {
-    let v1::WatchRequest { from_index, from_ordinal, sale_id } = request;
+    let v1::WatchRequest {
+        from_index,
+        from_ordinal,
+        sale_id,
+    } = request;
     let sale_id = (!sale_id.is_empty()).then_some(sale_id);
     if let Some(sale_id) = &sale_id {
         prepare::check_sale_id(sale_id).map_err(|prepare::Malformed(why)| invalid(why))?;
     }
-    let from_index = if from_index == 0 { feed.next_index() } else { from_index };
-    let cursor = feed.subscribe(from_index, from_ordinal).map_err(|error| compacted(&error))?;
-    let watcher = Watcher { cursor, shared, sale_id, names: HashMap::new() };
+    let from_index = if from_index == 0 {
+        feed.next_index()
+    } else {
+        from_index
+    };
+    let cursor = feed
+        .subscribe(from_index, from_ordinal)
+        .map_err(|error| compacted(&error))?;
+    let watcher = Watcher {
+        cursor,
+        shared,
+        sale_id,
+        names: HashMap::new(),
+    };
     Ok(stream::try_unfold(watcher, |mut watcher| async move {
         let response = watcher.next().await?;
         Ok(Some((response, watcher)))
@@ -69,9 +84,10 @@ impl Watcher {
 
     fn respond(&self, events: Vec<v1::Event>) -> v1::WatchResponse {
         let (sale, position) = self.shared.read(|machine| {
-            let sale = self.sale_id.as_ref().and_then(|sale_id| {
-                machine.sale(inventory_machine::command::NAMESPACE_DEFAULT, sale_id)
-            });
+            let sale = self
+                .sale_id
+                .as_ref()
+                .and_then(|sale_id| machine.sale(inventory_machine::command::NAMESPACE_DEFAULT, sale_id));
             let position = Position {
                 applied_index: machine.applied_index(),
                 term: 0,
@@ -81,7 +97,11 @@ impl Watcher {
             let incarnation = machine.founding().map_or(0, |founding| founding.incarnation);
             (sale, outcome::position(position, incarnation))
         });
-        v1::WatchResponse { events, sale: sale.map(|sale| outcome::sale(&sale)), position: Some(position) }
+        v1::WatchResponse {
+            events,
+            sale: sale.map(|sale| outcome::sale(&sale)),
+            position: Some(position),
+        }
     }
 
     /// A sale's id; empty for number zero, which stands for documents.
@@ -93,7 +113,9 @@ impl Watcher {
         self.names
             .entry(sale_number)
             .or_insert_with(|| {
-                shared.read(|machine| machine.sale_by_number(sale_number)).map_or_else(String::new, |sale| sale.sale_id)
+                shared
+                    .read(|machine| machine.sale_by_number(sale_number))
+                    .map_or_else(String::new, |sale| sale.sale_id)
             })
             .clone()
     }
@@ -102,5 +124,10 @@ impl Watcher {
 fn compacted(error: &Compacted) -> Status {
     let first_index = error.first_index.to_string();
     let message = format!("{error}; read the current state, then watch from there");
-    refusal(Code::OutOfRange, "COMPACTED", message, [("first_index", first_index)])
+    refusal(
+        Code::OutOfRange,
+        "COMPACTED",
+        message,
+        [("first_index", first_index)],
+    )
 }

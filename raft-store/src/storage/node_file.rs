@@ -51,6 +51,9 @@ impl NodeFile {
         {
             return Ok(None);
         }
+        // After a kill the name may be in memory only, and what it says must not be taken back.
+        disk.sync_dir(dir)
+            .map_err(StorageError::io("syncing directory", dir))?;
         let file = disk
             .open(&path, OpenMode::Read)
             .map_err(StorageError::io("opening", &path))?;

@@ -121,7 +121,8 @@ impl VoteFile {
             number: newest.number,
             vote: newest.vote,
         };
-        // What was read may so far be in the page cache only, and one more crash must not take it back.
+        // After a kill, what was read may be in the page cache only. It must not be lost again; nor may
+        // mending the other slot leave both of them unsynced.
         vote.sync()?;
         for (place, slot) in slots.iter().enumerate() {
             if *slot != Some(newest) {

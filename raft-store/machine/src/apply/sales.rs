@@ -8,8 +8,8 @@ use super::{Answer, Entry};
 use crate::{
     bytes::Put,
     command::{
-        Body, Command, CreateSale, HOLD_MS_MAX, HOLD_MS_MIN, Operation, QUANTITY_MAX, SALE_ID_BYTES_MAX,
-        SALE_NAME_BYTES_MAX, UNITS_MAX,
+        Body, Command, CreateSale, HOLD_MS_MAX, HOLD_MS_MIN, OPEN_AT_ONCE, Operation, QUANTITY_MAX,
+        SALE_ID_BYTES_MAX, SALE_NAME_BYTES_MAX, UNITS_MAX,
     },
     effect::Outcome,
     reply::{EventKind, Field, Rejection, Reply, SaleStatus},
@@ -94,6 +94,7 @@ impl Entry<'_> {
             return Err(Rejection::TableFull);
         }
         let sale_number = self.machine.sales.len() as u32 + 1;
+        let at_once = create.opens_at_ms == OPEN_AT_ONCE;
         let terms = Terms {
             namespace,
             sale_id: sale_id.into(),
@@ -101,7 +102,7 @@ impl Entry<'_> {
             per_user_units_max: create.per_user_units_max,
             hold_ms: create.hold_ms,
             checkout_max_ms: create.checkout_max_ms,
-            opens_at_ms: create.opens_at_ms,
+            opens_at_ms: if at_once { 0 } else { create.opens_at_ms },
             closes_at_ms: create.closes_at_ms,
             price_minor: create.price_minor,
             currency: create.currency,
@@ -111,6 +112,10 @@ impl Entry<'_> {
             .add_sale(Sale::new(sale_number, terms, create.units_total));
         self.touch(sale_number);
         self.event(sale_number, EventKind::SaleCreated);
+        if at_once {
+            self.touch(sale_number).counters.status = SaleStatus::Open;
+            self.event(sale_number, EventKind::SaleOpened);
+        }
         // An opening that lies in the past happens in this very entry.
         self.keep_hours(sale_number);
         Ok(())
@@ -190,7 +195,9 @@ impl Entry<'_> {
 fn check_terms(sale_id: &str, create: &CreateSale<'_>) -> Result<(), Rejection> {
     let id_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let id_fits = (1..=SALE_ID_BYTES_MAX).contains(&sale_id.len()) && sale_id.bytes().all(id_byte);
-    let hours_fit = create.closes_at_ms == 0 || create.closes_at_ms > create.opens_at_ms;
+    let hours_fit = create.closes_at_ms == 0
+        || create.opens_at_ms == OPEN_AT_ONCE
+        || create.closes_at_ms > create.opens_at_ms;
     let checks = [
         (id_fits, Field::SaleId),
         (create.name.len() <= SALE_NAME_BYTES_MAX, Field::SaleName),

@@ -130,8 +130,12 @@ impl File {
             // Some disks tear within a sector: the front of the next version, the rest of this one.
             if matches!(survival, Survival::AnySubset) && random.random_bool(0.25) {
                 let next = older.get(version + 1).unwrap_or(&newer);
-                let torn = start + random.random_range(0..=end - start);
-                now[start..torn].copy_from_slice(&next[..torn - start]);
+                // Where the two differ, or the tear would not show.
+                let differs = |at: &usize| bytes[*at] != next[*at];
+                let first = (0..end - start).find(differs).unwrap_or(0);
+                let last = (0..end - start).rfind(differs).unwrap_or(0);
+                let torn = random.random_range(first..=last);
+                now[start..start + torn].copy_from_slice(&next[..torn]);
             }
         }
         let len_version = match survival {

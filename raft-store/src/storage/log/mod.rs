@@ -180,6 +180,9 @@ impl LogStore {
             _ => StorageError::io("locking log directory", &dir)(source),
         })?;
         segment::remove_spare(&*disk, &dir)?;
+        // After a kill, names may be in memory only, and what is reported from their files must stay.
+        disk.sync_dir(&dir)
+            .map_err(StorageError::io("syncing directory", &dir))?;
         let mut numbers = segment::list_segments(&*disk, &dir)?;
         if origin == Origin::New {
             // A crash may have left any part of a first start, but nothing that was ever used.

@@ -176,6 +176,20 @@ impl SpareMaker {
         Ok(maker)
     }
 
+    /// Ends the thread and waits for it: nobody may touch the directory once its lock is given back.
+    pub fn stop(&mut self) {
+        if let Some(MakerThread {
+            wanted, made, handle, ..
+        }) = self.thread.take()
+        {
+            drop(wanted);
+            drop(made);
+            if handle.join().is_err() {
+                tracing::error!("the thread that fills log segments panicked");
+            }
+        }
+    }
+
     /// Has the next spare made, so that it is there when it is wanted.
     pub fn prepare(&mut self) {
         if let Some(thread) = &mut self.thread
@@ -208,17 +222,7 @@ impl SpareMaker {
 }
 
 impl Drop for SpareMaker {
-    /// Waits for the thread: nobody may touch the directory once its lock is given back.
     fn drop(&mut self) {
-        if let Some(MakerThread {
-            wanted, made, handle, ..
-        }) = self.thread.take()
-        {
-            drop(wanted);
-            drop(made);
-            if handle.join().is_err() {
-                tracing::error!("the thread that fills log segments panicked");
-            }
-        }
+        self.stop();
     }
 }

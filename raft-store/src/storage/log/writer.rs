@@ -423,6 +423,8 @@ impl Writer {
                 Ok(())
             }
         });
+        // The spare's thread first: it works in the directory that the lock guards.
+        self.spares.stop();
         self.lock = None;
         if self.ended.is_none() {
             let closed = Arc::new(StorageError::Closed {
