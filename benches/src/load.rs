@@ -268,8 +268,9 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(measured.window, Duration::from_millis(250));
-        assert!(measured.operations.abs_diff(500) <= 1, "{}", measured.operations);
-        assert!(tally.granted.abs_diff(1_500) <= 1, "{}", tally.granted);
+        // One more or less for each caller, at the very edges.
+        assert!(measured.operations.abs_diff(500) <= 2, "{}", measured.operations);
+        assert!(tally.granted.abs_diff(1_500) <= 2, "{}", tally.granted);
     }
 
     #[test]
