@@ -109,6 +109,12 @@ fn refused(rejected: Rejected) -> Problem {
             retry_after_s = Some(1);
             Kind::Unavailable
         }
+        Reason::TableFull => {
+            // Definite as well: no room to remember another key until some have aged out.
+            members.same_key_safe = Some(true);
+            retry_after_s = Some(1 + jitter_s());
+            Kind::Unavailable
+        }
         Reason::OutOfRange | Reason::Invalid => Kind::Invalid,
         Reason::UnitsInUse => {
             members.units_available = value;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
 use crate::{
-    Error, convert, error, frame,
+    Error, chance, convert, error, frame,
     leader::{Nodes, Repeat, timed},
     model::{BulkClaim, Claimed, Consistency},
     queue::{Answer, FRAME_BYTES_MAX, FRAME_COMMANDS_MAX, FRAMES_IN_FLIGHT_MAX},
@@ -45,7 +45,7 @@ impl Drop for Shared {
 
 /// A fresh idempotency key: 128 random bits in hex.
 pub(crate) fn random_key() -> String {
-    format!("{:032x}", rand::random::<u128>())
+    format!("{:032x}", chance::random::<u128>())
 }
 
 /// The generated client of the inventory on a channel.
@@ -79,7 +79,7 @@ impl Shared {
         let mut attempts = Attempts::default();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match attempts.answered(answer, &self.budget, left, rand::random()) {
+            match attempts.answered(answer, &self.budget, left, chance::random()) {
                 Step::Finish(result) => return result,
                 Step::Again(pause) if pause.is_zero() => {}
                 Step::Again(pause) => sleep(pause).await,
@@ -196,7 +196,7 @@ impl Shared {
                 _ => return Err(Error::malformed("the resolution")),
             };
             tries += 1;
-            let pause = pause(tries, rand::random());
+            let pause = pause(tries, chance::random());
             if deadline.saturating_duration_since(Instant::now()) <= pause {
                 return Err(error);
             }

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
-    Connector, Error,
+    Connector, Error, chance,
     channel::{self, endpoint},
     error::{RETRY_AFTER_MS, Verdict, verdict},
     retry::pause,
@@ -91,7 +91,7 @@ impl Nodes {
             connector,
             seeds,
             state: Mutex::default(),
-            turn: AtomicUsize::new(rand::random_range(0..ENDPOINTS_MAX)),
+            turn: AtomicUsize::new(chance::random::<u32>() as usize % ENDPOINTS_MAX),
         })
     }
 
@@ -349,7 +349,7 @@ async fn rest(tries: u32, deadline: Instant, error: Error) -> Result<(), Error> 
         Error::Unavailable { retry_after_ms, .. } if *retry_after_ms != RETRY_AFTER_MS => *retry_after_ms,
         _ => 0,
     };
-    let pause = pause(tries, rand::random()).max(Duration::from_millis(asked));
+    let pause = pause(tries, chance::random()).max(Duration::from_millis(asked));
     if deadline.saturating_duration_since(Instant::now()) <= pause {
         return Err(error);
     }

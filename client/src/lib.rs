@@ -45,6 +45,7 @@
 //! # Left out
 //! Documents: the checkout that lives in them brings their calls. TLS: a [`Connector`] may bring it.
 
+pub mod chance;
 pub mod cluster;
 pub mod error;
 pub mod model;

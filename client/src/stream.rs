@@ -28,6 +28,7 @@ use tokio::{
 use tonic::{Request, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
 use crate::{
+    chance,
     error::{Verdict, verdict},
     frame::{Frame, FrameCodec, SUBMIT},
     leader::{HINTS_MAX, Nodes},
@@ -289,7 +290,7 @@ async fn follow(lane: &Arc<Lane>, nodes: &Nodes) {
 
 /// Pauses before the search for a leader goes on.
 async fn rest(tries: u32) {
-    sleep(pause(tries.min(SEARCH_DOUBLINGS_MAX), rand::random())).await;
+    sleep(pause(tries.min(SEARCH_DOUBLINGS_MAX), chance::random())).await;
 }
 
 /// One stream to one node, from its opening to its end.

@@ -18,7 +18,7 @@ use tonic::{Request, Status, Streaming};
 use crate::{
     Error,
     call::{Shared, inventory},
-    convert,
+    chance, convert,
     error::{Verdict, verdict},
     leader::read_error,
     model::{Cursor, Update},
@@ -179,7 +179,7 @@ impl Watch {
         }
         if self.untried.is_empty() {
             self.tries = self.tries.saturating_add(1);
-            sleep(pause(self.tries, rand::random())).await;
+            sleep(pause(self.tries, chance::random())).await;
         }
         None
     }

@@ -19,6 +19,11 @@ fn seeds(default: std::ops::Range<u64>) -> Vec<u64> {
 }
 
 fn run_or_panic(seed: u64) -> String {
+    // Silent unless RUST_LOG asks; a second call changes nothing.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .without_time()
+        .try_init();
     run(plan(seed)).unwrap_or_else(|error| panic!("{error}")).text()
 }
 

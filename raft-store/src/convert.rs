@@ -359,7 +359,7 @@ pub fn snapshot_header_in(header: wire::SnapshotHeader) -> Result<SnapshotHeader
         ));
     }
     let membership_log_id = header.membership_log_id.map(log_id_in);
-    if membership_log_id > Some(last_log_id) {
+    if membership_log_id.is_some_and(|log_id| log_id > last_log_id || log_id.index > last_log_id.index) {
         return Err(malformed(
             MESSAGE,
             format!("membership is newer than the snapshot at {last_log_id}"),

@@ -103,6 +103,7 @@ impl Machine {
 /// A network whose messages take 0.2 to 5 ms, with everything drawn from one seed.
 pub fn simulation<'a>(seed: u64, duration: Duration) -> turmoil::Sim<'a> {
     raft_store::runtime::seed(seed);
+    client::chance::seed(seed);
     turmoil::Builder::new()
         .rng_seed(seed)
         .simulation_duration(duration)

@@ -25,6 +25,9 @@ pub struct Plan {
     pub faults: u32,
 }
 
+/// Pause between two users.
+const ARRIVAL: Duration = Duration::from_millis(100);
+
 /// What a user heard.
 #[derive(Clone, Debug, PartialEq)]
 enum Heard {
@@ -69,7 +72,9 @@ pub fn run(plan: Plan) -> Result<Trace, String> {
     loop {
         match sim.step() {
             Ok(true) => return Ok(trace),
-            Ok(false) => fault.step(&mut sim, &mut chance),
+            Ok(false) => {
+                fault.step(&mut sim, &mut chance);
+            }
             Err(error) => return Err(format!("seed {}: {error}; {again}\n{}", plan.seed, trace.text())),
         }
     }
@@ -106,11 +111,12 @@ impl Faults<'_> {
                     sim.repair(machine.name(), other);
                 }
             }
-            self.trace.note(format_args!("heal {}", machine.name()));
+            self.trace
+                .note_at(sim.elapsed(), format_args!("heal {}", machine.name()));
             return;
         }
-        // The sale runs from about the second second on; a fault about every two.
-        if self.left == 0 || sim.elapsed() < Duration::from_secs(2) || !chance.random_ratio(1, 1_000) {
+        // The cluster is given a second to be founded; then there is a fault about every one.
+        if self.left == 0 || sim.elapsed() < Duration::from_secs(1) || !chance.random_ratio(1, 1_000) {
             return;
         }
         self.left -= 1;
@@ -169,9 +175,9 @@ async fn load(plan: Plan, machines: &[Machine], trace: &Trace) -> turmoil::Resul
     let heard: Vec<(u32, Heard)> = stream::iter(0..plan.users)
         .map(|user| {
             let client = client.clone();
-            async move { (user, shop(&client, plan.seed, user, trace).await) }
+            async move { (user, shop(&client, plan, user, trace).await) }
         })
-        .buffer_unordered(16)
+        .buffer_unordered(plan.users as usize)
         .collect()
         .await;
     let heard = resolve_unknowns(&client, heard, trace).await?;
@@ -193,8 +199,10 @@ async fn patiently<T, F: Future<Output = Result<T, Error>>>(call: impl Fn() -> F
 }
 
 /// One user: claims a unit, and two of three confirm it.
-async fn shop(client: &Client, seed: u64, user: u32, trace: &Trace) -> Heard {
+async fn shop(client: &Client, plan: Plan, user: u32, trace: &Trace) -> Heard {
     let name = format!("user-{user}");
+    // Users come one after the other, so that faults find somebody at every step.
+    tokio::time::sleep(ARRIVAL * user).await;
     let mut tries = 0;
     let claimed = loop {
         match client
@@ -222,7 +230,7 @@ async fn shop(client: &Client, seed: u64, user: u32, trace: &Trace) -> Heard {
         "{name} granted rank {} index {}",
         claim.rank, claim.receipt.log_index
     ));
-    if (u64::from(user) + seed) % 3 == 0 {
+    if (u64::from(user) + plan.seed).is_multiple_of(3) {
         return Heard::Granted(claim);
     }
     let confirm = || {

@@ -15,6 +15,7 @@ pub mod net;
 use std::{
     fmt::Write,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// What happened in a run, a line each, with simulated time. Cheap to clone.
@@ -22,9 +23,16 @@ use std::{
 pub struct Trace(Arc<Mutex<String>>);
 
 impl Trace {
-    /// Notes one thing that happened.
+    /// Notes one thing that happened, now: called on a simulated host.
     pub fn note(&self, what: impl std::fmt::Display) {
-        let at = turmoil::sim_elapsed().unwrap_or_default();
+        self.note_at(turmoil::sim_elapsed().unwrap_or_default(), what);
+    }
+
+    /// Notes one thing that happened at this simulated time: called from outside the simulation.
+    pub fn note_at(&self, at: Duration, what: impl std::fmt::Display) {
+        if std::env::var_os("HOLDFAST_TRACE").is_some() {
+            eprintln!("{:>12} us  {what}", at.as_micros());
+        }
         let mut lines = self.0.lock().expect("no code panics while noting");
         writeln!(lines, "{:>12} us  {what}", at.as_micros()).expect("a String takes all");
     }

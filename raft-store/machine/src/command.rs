@@ -129,7 +129,8 @@ pub enum Body<'a> {
     Resolve(Resolve),
     /// Writes a document if its version is the expected one.
     PutDocument(PutDocument<'a>),
-    /// Deletes a document if its version is the expected one.
+    /// Deletes a document if its version is the expected one and nobody has its lease: an owner gives
+    /// it back first.
     DeleteDocument {
         /// The document's key.
         document: &'a [u8],

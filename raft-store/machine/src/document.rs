@@ -221,3 +221,60 @@ impl PartialEq for Head<'_> {
 }
 
 impl Eq for Head<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(key: &[u8], body: &[u8]) -> Document {
+        let (key, body) = (key.into(), body.into());
+        Document {
+            key,
+            body,
+            version: 1,
+            fencing_token: 0,
+            leased_until_ms: 0,
+            expires_at_ms: 0,
+        }
+    }
+
+    #[test]
+    fn quota_counts_what_is_replaced() {
+        let mut documents = Documents::default();
+        documents.put(document(b"ab", b"12345678"));
+        assert_eq!(documents.bytes, 10);
+        documents.bytes = DOCUMENTS_BYTES_MAX;
+        assert!(documents.has_room(b"ab", b"12345678"), "as large as before");
+        assert!(!documents.has_room(b"ab", b"123456789"));
+        assert!(!documents.has_room(b"c", b""));
+        documents.bytes = 10;
+        documents.remove(b"ab");
+        assert_eq!((documents.bytes, documents.len(), documents.digest()), (0, 0, 0));
+    }
+
+    #[test]
+    fn lists_merge_the_shards_in_order() {
+        let mut documents = Documents::default();
+        let mut keys: Vec<Vec<u8>> = (0..2_000u32)
+            .map(|n| alloc::format!("o/{}", n * 7_919 % 2_000).into_bytes())
+            .collect();
+        for key in keys
+            .iter()
+            .chain([&b"n".to_vec(), &b"o".to_vec(), &b"p".to_vec()])
+        {
+            documents.put(document(key, b""));
+        }
+        keys.sort();
+        let listed = |after: Option<&[u8]>, limit| -> Vec<Vec<u8>> {
+            documents
+                .list(b"o/", after, limit)
+                .into_iter()
+                .map(|document| document.document)
+                .collect()
+        };
+        assert_eq!(listed(None, usize::MAX), keys);
+        assert_eq!(listed(Some(&keys[700]), 5), keys[701..706]);
+        assert_eq!(listed(Some(b"a"), 1), keys[..1]);
+        assert!(listed(Some(b"p"), 1).is_empty());
+    }
+}

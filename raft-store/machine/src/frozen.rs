@@ -34,7 +34,7 @@ struct FrozenSale {
 impl core::fmt::Debug for Frozen {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Frozen")
-            .field("meta", &self.meta)
+            .field("clock", &self.meta.clock)
             .finish_non_exhaustive()
     }
 }

@@ -1,10 +1,13 @@
 //! A sale's two lookups: a user's latest claim, and the claim that a key made or settled.
 //!
-//! Only positions are stored; hashes and comparisons read the record itself. The tables are never
-//! iterated, so the order of a hash map cannot show. Users and keys are keyed hashes already, so
-//! their own bits place them. Each table is split into shards: growing one table of a million
-//! entries in one go would stall applying for 57 ms, a shard's growth takes a few milliseconds at
-//! most and the shards do not grow in the same entry.
+//! Comparisons read the record itself. The tables are never iterated, so the order of a hash map
+//! cannot show. Users and keys are keyed hashes already, so their own bits place them. Each table is
+//! split into shards: growing one table of a million entries in one go would stall applying for tens
+//! of milliseconds; a shard's growth takes a few, and the shards do not grow in the same entry.
+//!
+//! The table of users keeps 32 bits of the hash beside each slot, so that growing it fetches no
+//! records; with both tables so, a claim took 0.66 instead of 0.99 µs, but 143 instead of 126 B, and
+//! a confirmed one, which has two keys, more than the 150 B that a claim may take.
 
 use alloc::vec::Vec;
 
@@ -20,18 +23,23 @@ const SHARDS_MAX: u32 = 256;
 
 /// The claims of a sale by user and by key.
 pub(crate) struct Index {
-    /// Slot of the user's latest claim.
-    users: Shards,
+    users: Shards<Latest>,
     /// Slot, shifted left by one; the low bit says that the key is the settling one.
-    keys: Shards,
+    keys: Shards<u32>,
 }
 
-struct Shards {
-    tables: Vec<HashTable<u32>>,
+/// A user's latest claim.
+struct Latest {
+    slot: u32,
+    hash: u32,
 }
 
-impl Shards {
-    fn new(records_max: u32) -> Shards {
+struct Shards<T> {
+    tables: Vec<HashTable<T>>,
+}
+
+impl<T> Shards<T> {
+    fn new(records_max: u32) -> Shards<T> {
         let shards = (records_max / SHARD_RECORDS)
             .clamp(1, SHARDS_MAX)
             .next_power_of_two();
@@ -41,18 +49,23 @@ impl Shards {
     }
 
     /// The shard is chosen by bits that the table itself does not look at.
-    fn place(&self, value: u128) -> usize {
-        (value >> 64) as usize & (self.tables.len() - 1)
+    fn place(&self, hashed: u128) -> usize {
+        (hashed >> 64) as usize & (self.tables.len() - 1)
     }
 
-    fn table(&self, value: u128) -> &HashTable<u32> {
-        &self.tables[self.place(value)]
+    fn of(&self, hashed: u128) -> &HashTable<T> {
+        &self.tables[self.place(hashed)]
     }
 
-    fn table_mut(&mut self, value: u128) -> &mut HashTable<u32> {
-        let place = self.place(value);
+    fn of_mut(&mut self, hashed: u128) -> &mut HashTable<T> {
+        let place = self.place(hashed);
         &mut self.tables[place]
     }
+}
+
+/// A hash of 32 bits as the table sees it: the tag comes from the top, the place from the bottom.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 fn key_of(arena: &Arena, entry: u32) -> u128 {
@@ -75,29 +88,31 @@ impl Index {
 
     /// The user's latest claim.
     pub fn user(&self, arena: &Arena, user: u128) -> Option<u32> {
+        let hash = user as u32;
+        let is = |latest: &Latest| latest.hash == hash && arena.get(latest.slot).user == user;
         self.users
-            .table(user)
-            .find(user as u64, |&slot| arena.get(slot).user == user)
-            .copied()
+            .of(user)
+            .find(spread(hash), is)
+            .map(|latest| latest.slot)
     }
 
     /// The claim that a key made or settled.
     pub fn key(&self, arena: &Arena, key: u128) -> Option<u32> {
-        let found = self
-            .keys
-            .table(key)
-            .find(key as u64, |&entry| key_of(arena, entry) == key);
-        found.map(|entry| entry >> 1)
+        let is = |&entry: &u32| key_of(arena, entry) == key;
+        self.keys.of(key).find(key as u64, is).map(|entry| entry >> 1)
     }
 
-    /// Enters a new claim, which is in the arena already.
+    /// Enters a new claim, which is in the arena already and names the user's claim before it.
     pub fn grant(&mut self, arena: &Arena, slot: u32) {
-        let Record { user, key, .. } = *arena.get(slot);
-        let users = self.users.table_mut(user);
-        match users.find_mut(user as u64, |&other| arena.get(other).user == user) {
-            Some(latest) => *latest = slot,
+        let Record {
+            user, key, previous, ..
+        } = *arena.get(slot);
+        let hash = user as u32;
+        let users = self.users.of_mut(user);
+        match users.find_mut(spread(hash), |latest| latest.slot == previous) {
+            Some(latest) => latest.slot = slot,
             None => {
-                users.insert_unique(user as u64, slot, |&other| arena.get(other).user as u64);
+                users.insert_unique(spread(hash), Latest { slot, hash }, |latest| spread(latest.hash));
             }
         }
         self.insert_key(arena, key, slot << 1);
@@ -109,7 +124,7 @@ impl Index {
     }
 
     fn insert_key(&mut self, arena: &Arena, key: u128, entry: u32) {
-        let table = self.keys.table_mut(key);
-        table.insert_unique(key as u64, entry, |&other| key_of(arena, other) as u64);
+        let rehash = |&other: &u32| key_of(arena, other) as u64;
+        self.keys.of_mut(key).insert_unique(key as u64, entry, rehash);
     }
 }

@@ -268,3 +268,73 @@ impl Machine {
         self.changes.sales.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_named() {
+        let frozen = Machine::default().freeze();
+        let mut value = Vec::new();
+        assert!(frozen.row(rows::META_KEY, &mut value));
+        value.truncate(value.len() - rows::CHECKSUM_BYTES);
+        value[0] += 1;
+        rows::seal(rows::META_KEY, &mut value, 0);
+        let refused = Machine::loader().row(rows::META_KEY, &value);
+        assert_eq!(
+            refused,
+            Err(LoadError::Version {
+                version: rows::ROW_VERSION + 1
+            })
+        );
+    }
+
+    #[test]
+    fn records_that_contradict_the_counters_are_refused() {
+        let mut machine = Machine::default();
+        let terms = Terms {
+            namespace: 0,
+            sale_id: "s".into(),
+            name: "".into(),
+            per_user_units_max: 9,
+            hold_ms: 1_000,
+            checkout_max_ms: 0,
+            opens_at_ms: 0,
+            closes_at_ms: 0,
+            price_minor: 0,
+            currency: *b"EUR",
+            claims_max: 0,
+        };
+        let mut sale = Sale::new(1, terms, 5);
+        let at = crate::reply::Receipt {
+            log_index: 1,
+            position: 0,
+            term: 1,
+            log_time_ms: 0,
+        };
+        sale.grant(7, 8, 1, false, &at);
+        // A row that its writer got wrong: checksum and digest are right, the units are not.
+        sale.counters.units_held = 0;
+        sale.counters.units_available = 5;
+        machine.blocks = 1;
+        machine.add_sale(sale);
+        machine.close_sale_books(1);
+        assert_eq!(machine.recount(), [1]);
+        let frozen = machine.freeze();
+        let mut loader = Machine::loader();
+        for key in frozen.row_keys() {
+            let mut value = Vec::new();
+            assert!(frozen.row(&key, &mut value));
+            assert_eq!(loader.row(&key, &value), Ok(()));
+        }
+        let why = "its counters are not what its claims add up to";
+        assert_eq!(
+            loader.finish().err(),
+            Some(LoadError::Row {
+                key: rows::sale_key(1),
+                why
+            })
+        );
+    }
+}

@@ -227,7 +227,8 @@ pub enum Rejection {
     },
     /// No such claim.
     ClaimUnknown,
-    /// The claim is not in the state that this step needs.
+    /// The claim is not in the state that this step needs. `Held` to an extension: it was extended
+    /// before, and is only once.
     ClaimGone {
         /// Its status.
         status: ClaimStatus,

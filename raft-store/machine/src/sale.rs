@@ -150,12 +150,12 @@ impl Sale {
         (held, confirmed)
     }
 
-    /// When it next opens or closes by itself.
+    /// When it next opens or closes by itself. A sale that does both opens first.
     pub fn next_hour_ms(&self) -> Option<WallMs> {
         let set = |hour_ms: WallMs| (hour_ms != 0).then_some(hour_ms);
         let closes = set(self.terms.closes_at_ms);
         match self.counters.status {
-            SaleStatus::Scheduled => set(self.terms.opens_at_ms).into_iter().chain(closes).min(),
+            SaleStatus::Scheduled => set(self.terms.opens_at_ms).or(closes),
             SaleStatus::Open | SaleStatus::Paused => closes,
             SaleStatus::Closed => None,
         }

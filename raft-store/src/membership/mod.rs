@@ -116,6 +116,9 @@ pub enum MembershipError {
     /// Another change is under way; nothing was changed by this one.
     #[error("another membership change is under way; try again")]
     Busy,
+    /// This leader has not been confirmed by a quorum lately, so it may propose nothing.
+    #[error("no quorum has confirmed this leader lately; bring voters back, or try again")]
+    NoQuorum,
     /// Proposed, and not known to have happened: ask for the status, or repeat.
     #[error("outcome unknown: {0}; repeat the call or look at the status")]
     Unknown(String),
@@ -263,15 +266,32 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
                 return Err(MembershipError::Busy);
             };
             self.leading()?;
-            // A leader that was just elected commits what it found within a round trip.
-            let committed = self.wait_for(until, |metrics| {
-                let settled = metrics.membership_config == metrics.committed_membership_config;
-                (settled || !metrics.state.is_leader()).then_some(())
+            // A leader that was just elected is confirmed, and commits what it found, within a round trip.
+            let confirmed = |metrics: &RaftMetrics<TypeConfig>| {
+                let lease = Duration::from_millis(self.options.alive_ms_max / 2);
+                let alone = metrics
+                    .membership_config
+                    .voter_ids()
+                    .all(|voter| voter == metrics.id);
+                alone
+                    || metrics
+                        .last_quorum_acked
+                        .is_some_and(|acked| acked.elapsed() < lease)
+            };
+            let committed = |metrics: &RaftMetrics<TypeConfig>| {
+                metrics.membership_config == metrics.committed_membership_config
+            };
+            let ready = self.wait_for(until, |metrics| {
+                let ready = confirmed(metrics) && committed(metrics);
+                (ready || !metrics.state.is_leader()).then_some(())
             });
-            if committed.await.is_none() {
-                return Err(MembershipError::Busy);
-            }
+            let ready = ready.await;
             let metrics = self.leading()?;
+            match ready {
+                Some(()) => {}
+                None if confirmed(&metrics) => return Err(MembershipError::Busy),
+                None => return Err(MembershipError::NoQuorum),
+            }
             if !is_joint(&metrics.membership_config) {
                 return Ok((changing, metrics));
             }
@@ -311,7 +331,7 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             Ok(Ok(Err(RaftError::APIError(error)))) => Err(match error {
                 ClientWriteError::ForwardToLeader(_) => match self.leading() {
                     Err(error) => error,
-                    Ok(_) => MembershipError::Busy,
+                    Ok(_) => MembershipError::NoQuorum,
                 },
                 // Nothing was written by this proposal; an earlier step may have been, so look again.
                 ClientWriteError::PreconditionFailed(_)

@@ -55,17 +55,26 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             let metrics = receiver.borrow_watched().clone();
             let is_member = metrics.membership_config.get_node(&self.node_id()).is_some();
             was_member |= is_member;
-            // A leader that removed itself leads on until that is committed and handed over.
-            let suspicious = (was_member && !is_member) || heard.at().elapsed() > silence;
-            if suspicious && !metrics.state.is_leader() && Instant::now() >= next_question {
+            let removed_by_own_log = was_member && !is_member;
+            let ask_at = match removed_by_own_log {
+                true => next_question,
+                false => next_question.max(heard.at() + silence),
+            };
+            let now = Instant::now();
+            // A leader hears no other, and one that removed itself leads on until that is committed and
+            // handed over.
+            let leads = metrics.state.is_leader();
+            if !leads && ask_at <= now {
                 if let Some(removal) = self.ask_whether_removed(&metrics).await {
                     return Some(removal);
                 }
                 next_question = Instant::now() + silence;
+                continue;
             }
+            let wake_at = if leads { now + silence } else { ask_at };
             tokio::select! {
                 changed = receiver.changed() => changed.ok()?,
-                () = tokio::time::sleep_until(next_question.max(heard.at() + silence)) => {}
+                () = tokio::time::sleep_until(wake_at) => {}
             }
         }
     }

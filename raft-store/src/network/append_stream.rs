@@ -92,11 +92,22 @@ where
     S: 'static,
     I: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
+    // openraft paces a dead peer by delaying the first request: only who asks for it before dialling is
+    // paced, and does not spin.
+    let mut input = input;
+    let Some(first) = input.next().await else {
+        return Ok(stream::empty().boxed());
+    };
+    let input = stream::iter([first]).chain(input);
     let wire = match client.wire.take().and_then(Wire::if_quiet) {
         Some(wire) => wire,
-        None => Wire::open(&client.peer, option.soft_ttl())
-            .await
-            .map_err(|error| client.peer.rpc_error(RPCTypes::AppendEntries, error))?,
+        None => {
+            // openraft's own hint, most of a heartbeat, may be too short to connect in on a busy machine,
+            // and a new attempt would only begin anew. A heartbeat that takes longer it gives up itself.
+            let patience = Duration::from_millis(client.peer.options().connect_ms_max);
+            let opened = Wire::open(&client.peer, patience.max(option.soft_ttl())).await;
+            opened.map_err(|error| client.peer.rpc_error(RPCTypes::AppendEntries, error))?
+        }
     };
     let session = Session {
         client,

@@ -278,6 +278,7 @@ impl From<MembershipError> for Status {
             ),
             MembershipError::Refused { reason, .. } => refusal(Code::FailedPrecondition, reason, message, []),
             MembershipError::Busy => refusal(Code::Aborted, "CHANGE_IN_PROGRESS", message, []),
+            MembershipError::NoQuorum => refusal(Code::Unavailable, "NO_QUORUM", message, []),
             MembershipError::Unknown(_) => refusal(Code::DeadlineExceeded, "OUTCOME_UNKNOWN", message, []),
             MembershipError::Stopped(_) => refusal(Code::Unavailable, "STOPPED", message, []),
         }

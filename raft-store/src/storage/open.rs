@@ -14,7 +14,8 @@
 //!
 //! - a log that does not reach back to the state: entries in between are gone;
 //! - a whole image beyond the log's end: it is only ever written up to what the log has synced;
-//! - a cluster id in NODE, learned from a state, and neither state nor log.
+//! - a cluster id in NODE, which is written down only when log or snapshots hold the founding, and
+//!   neither entries nor a state.
 //!
 //! A snapshot beyond the log's end proves nothing: a crash right after installing a peer's snapshot
 //! leaves just that, and openraft then begins the log behind it.
@@ -217,6 +218,7 @@ pub fn open(dir: &Path, seams: &Seams, options: &StoreOptions) -> Result<Opened,
         feed.clone(),
         snapshots.clone(),
         identity.clone(),
+        &log,
         seams.workers,
     );
     let image = match image {

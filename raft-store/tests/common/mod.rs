@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod scenario;
+pub mod sim;
 pub mod sim_net;
 pub mod store;
 
@@ -22,9 +23,12 @@ use openraft::{
     async_runtime::watch::WatchReceiver,
     errors::{ClientWriteError, ForwardReason, RaftError},
 };
-use proto::internal::ClockReport;
+use proto::{
+    internal::{ClockReport, raft_client::RaftClient},
+    v1::cluster_client::ClusterClient,
+};
 use raft_store::{
-    membership::{Membership, MembershipOptions},
+    membership::{Membership, MembershipOptions, Removal},
     network::{Identity, Network, NetworkOptions, Peers},
     raft_config::{RaftOptions, raft_config},
     seams::Net,
@@ -36,6 +40,9 @@ use raft_store::{
     types::{BatchBytes, NodeId, TypeConfig},
 };
 use store::{MemLog, MemSink, MemState};
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+use tonic_types::StatusExt;
 
 /// Raft over the state in memory.
 pub type MemRaft = Raft<TypeConfig, MemState>;
@@ -48,7 +55,7 @@ pub struct Node {
     pub identity: Identity,
     pub peers: Peers,
     pub membership: Membership<MemState>,
-    pub heard: LeaderHeard,
+    pub removal: watch::Receiver<Option<Removal>>,
     pub clock: Arc<Echo>,
 }
 
@@ -142,6 +149,7 @@ pub async fn start(
         heard.clone(),
     );
     let view = Arc::new(MemView(disk.state.clone(), raft.clone()));
+    let removal = membership.watch_removal(heard.clone());
     let cluster_service = ClusterService::new(raft.clone(), membership.clone(), view);
     let serving = service::server()
         .add_service(raft_service.into_server())
@@ -153,7 +161,7 @@ pub async fn start(
         identity,
         peers,
         membership,
-        heard,
+        removal,
         clock,
     };
     let serving = async move {
@@ -204,6 +212,55 @@ pub fn batch(number: u64, bytes: usize) -> Bytes {
         .collect()
 }
 
+/// Founds the cluster as a node does: whoever leads first proposes an identity, and applying it tells.
+pub async fn found(node: Node) {
+    loop {
+        let state = node.state.clone();
+        eventually(|| (node.raft.is_leader() || !state.batches().is_empty()).then_some(())).await;
+        if let Some(first) = state.batches().first() {
+            node.identity
+                .founded(u128::from_be_bytes(first[..16].try_into().unwrap()));
+            return;
+        }
+        // Lost races leave a second batch behind; only the first counts.
+        let _ = node.write(batch(node.identity.node_id(), 16)).await;
+    }
+}
+
+/// The cluster service at an address, over any network.
+pub fn cluster_client(net: Arc<dyn Net>, endpoint: &str) -> ClusterClient<Channel> {
+    let address = endpoint.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let (net, address) = (net.clone(), address.clone());
+        async move { net.connect(&address).await.map(hyper_util::rt::TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_shared(format!("http://{endpoint}")).unwrap();
+    ClusterClient::new(endpoint.connect_with_connector_lazy(connector))
+}
+
+/// The raft service at an address, over any network.
+pub fn raft_client(net: Arc<dyn Net>, endpoint: &str) -> RaftClient<Channel> {
+    let address = endpoint.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let (net, address) = (net.clone(), address.clone());
+        async move { net.connect(&address).await.map(hyper_util::rt::TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_shared(format!("http://{endpoint}")).unwrap();
+    RaftClient::new(endpoint.connect_with_connector_lazy(connector))
+}
+
+/// The reason that an error gives programs, and a value it carries.
+pub fn reason(status: &tonic::Status, value: &str) -> (String, String) {
+    let info = status
+        .get_details_error_info()
+        .expect("every error of ours says its reason");
+    assert_eq!(info.domain, "holdfast");
+    (
+        info.reason.clone(),
+        info.metadata.get(value).cloned().unwrap_or_default(),
+    )
+}
+
 /// Polls until it holds; a test that waits for ever fails by the simulator's or the runner's deadline.
 pub async fn eventually<T>(mut condition: impl FnMut() -> Option<T>) -> T {
     loop {
@@ -217,7 +274,7 @@ pub async fn eventually<T>(mut condition: impl FnMut() -> Option<T>) -> T {
 /// A network that can be cut between any two addresses, for tests on real sockets.
 pub struct CutNet<N> {
     pub inner: N,
-    pub cut: Arc<tokio::sync::watch::Sender<bool>>,
+    pub cut: Arc<watch::Sender<bool>>,
 }
 
 impl<N: Net> Net for CutNet<N> {
@@ -247,7 +304,7 @@ impl<N: Net> Net for CutNet<N> {
 
 struct CutListener {
     inner: Box<dyn raft_store::seams::Listener>,
-    cut: tokio::sync::watch::Receiver<bool>,
+    cut: watch::Receiver<bool>,
 }
 
 impl raft_store::seams::Listener for CutListener {
@@ -265,7 +322,7 @@ impl raft_store::seams::Listener for CutListener {
 /// A connection that breaks when its node is cut off.
 fn through(
     mut connection: raft_store::seams::BoxConnection,
-    mut cut: tokio::sync::watch::Receiver<bool>,
+    mut cut: watch::Receiver<bool>,
 ) -> raft_store::seams::BoxConnection {
     let (near, mut far) = tokio::io::duplex(1 << 20);
     tokio::spawn(async move {

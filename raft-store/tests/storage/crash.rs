@@ -1,6 +1,6 @@
 //! Crashes at every operation of the disk, with everything lost that may be lost.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use openraft::storage::RaftStateMachine;
 use raft_store::storage::{
@@ -9,7 +9,7 @@ use raft_store::storage::{
 };
 
 use crate::{
-    node::{Node, options, run, sim_seams},
+    node::{Node, options, run, run_paused, sim_seams},
     workload::Workload,
 };
 
@@ -35,6 +35,36 @@ async fn build_and_purge(disk: &SimDisk, workload: &Workload, progress: &mut Pro
             node.snapshot().await?;
             node.purge().await?;
         }
+    }
+    node.opened
+        .log
+        .close()
+        .await
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    progress.done = true;
+    Ok(())
+}
+
+/// Entries are applied, and a snapshot is taken, before the log has synced them: as on a node whose
+/// disk is slower than those of the others.
+async fn apply_ahead(disk: &SimDisk, workload: &Workload, progress: &mut Progress) -> io::Result<()> {
+    let mut slow = options();
+    slow.log.simulated_sync_latency = Duration::from_millis(5);
+    let mut node = Node::start(Path::new(DIR), &sim_seams(disk), &slow).await?;
+    for chunk in workload.entries.chunks(4) {
+        let last = chunk[chunk.len() - 1].log_id;
+        let durable = node.submit(chunk).await?;
+        node.apply(chunk).await?;
+        if last.index() % 16 == 15 {
+            node.snapshot().await?;
+            assert!(
+                *node.opened.log.synced().borrow() < Some(last),
+                "the snapshot is ahead of the log"
+            );
+        }
+        durable.await?;
+        progress.acknowledged = Some(last.index());
+        node.purge().await?;
     }
     node.opened
         .log
@@ -126,6 +156,29 @@ fn a_crash_at_any_operation_loses_nothing_acknowledged() {
         disk.crash_at(operation);
         let mut progress = Progress::default();
         let ended = run(build_and_purge(&disk, &workload, &mut progress));
+        assert!(
+            ended.is_err() && disk.crashed(),
+            "operation {operation} was never reached"
+        );
+        for seed in 0..SURVIVAL_SEEDS {
+            let what = format!("crash at operation {operation}, survival seed {seed}");
+            run(recover(&disk.reboot(seed), &workload, &progress, &what));
+        }
+    }
+}
+
+#[test]
+fn a_state_ahead_of_its_log_survives_a_crash() {
+    let workload = Workload::new(4, 48);
+    let disk = SimDisk::new();
+    let mut progress = Progress::default();
+    run_paused(apply_ahead(&disk, &workload, &mut progress)).expect("no fault yet");
+    assert!(progress.done);
+    for operation in 1..=disk.operations() {
+        let disk = SimDisk::new();
+        disk.crash_at(operation);
+        let mut progress = Progress::default();
+        let ended = run_paused(apply_ahead(&disk, &workload, &mut progress));
         assert!(
             ended.is_err() && disk.crashed(),
             "operation {operation} was never reached"

@@ -10,6 +10,7 @@ use std::{
 use raft_store::storage::{
     error::StorageError,
     open::{Base, StoreOptions},
+    rows::{KEY_WRITING, decode_writing, encode_writing},
 };
 use tempfile::TempDir;
 
@@ -131,7 +132,7 @@ fn an_image_behind_the_log_is_caught_up() {
             .await
             .expect("open");
         node.advance(&workload, 199).await.expect("advancing");
-        drop(node);
+        node.kill().await;
         assert_eq!(recovered(&place, &workload, 199, "behind").await, Base::Image(80));
     });
 }
@@ -272,6 +273,66 @@ fn what_a_crash_of_sled_leaves_does_not_stop_the_next_start() {
 }
 
 #[test]
+fn an_unfinished_cut_is_written_anew() {
+    run(async {
+        let workload = Workload::new(21, 160);
+        let place = stopped(&workload).await;
+        let db = sled::open(place.image()).expect("sled");
+        let begun = decode_writing(&db.get(KEY_WRITING).expect("sled").expect("a mark")).expect("a mark");
+        db.insert(KEY_WRITING, encode_writing(begun + 1)).expect("sled");
+        db.flush().expect("sled");
+        drop(db);
+        assert_eq!(
+            recovered(&place, &workload, 159, "unfinished").await,
+            Base::Snapshot(120)
+        );
+        assert!(place.damaged_images().is_empty(), "it is not damaged");
+        assert_eq!(
+            recovered(&place, &workload, 159, "made anew").await,
+            Base::Image(159)
+        );
+    });
+}
+
+#[test]
+fn rows_that_sled_gives_back_wrongly_are_noticed() {
+    run(async {
+        let workload = Workload::new(22, 160);
+        let whole = stopped(&workload).await;
+        let keys: Vec<_> = {
+            let copy = whole.copy();
+            let db = sled::open(copy.image()).expect("sled");
+            db.iter().keys().collect::<Result<_, _>>().expect("sled")
+        };
+        // Enough of them to meet every kind of row.
+        for (number, key) in keys
+            .iter()
+            .enumerate()
+            .filter(|(number, key)| number % 7 == 0 || key[0] == b'm')
+        {
+            let copy = whole.copy();
+            let db = sled::open(copy.image()).expect("sled");
+            if number % 2 == 0 {
+                db.remove(key).expect("sled");
+            } else {
+                let mut row = db.get(key).expect("sled").expect("a row").to_vec();
+                let at = row.len() / 2;
+                row[at] ^= 1;
+                db.insert(key, row).expect("sled");
+            }
+            db.flush().expect("sled");
+            drop(db);
+            let what = format!("row {key:?}");
+            assert_eq!(
+                recovered(&copy, &workload, 159, &what).await,
+                Base::Snapshot(120),
+                "{what}"
+            );
+        }
+    });
+}
+
+#[test]
 fn without_image_and_snapshots_a_purged_log_is_refused() {
     run(async {
         let workload = Workload::new(17, 160);
@@ -359,7 +420,8 @@ fn a_foreign_image_is_refused() {
             "{refusal}"
         );
         // Nor does a new node begin with somebody's image.
-        fs::remove_dir_all(place.dir()).expect("removing");
+        let place = Place::new();
+        copy_dir(&other.image(), &place.image());
         let refusal = place.open(&options()).await.err().expect("must be refused");
         assert!(matches!(refusal, StorageError::NotNew { .. }), "{refusal}");
     });

@@ -4,6 +4,7 @@
 mod crash;
 mod image;
 mod node;
+mod raft;
 mod snapshots;
 mod suite;
 mod workload;

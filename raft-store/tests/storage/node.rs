@@ -5,7 +5,10 @@ use std::{io, path::Path, sync::Arc};
 use futures::stream;
 use openraft::{
     EntryPayload, StorageHelper,
-    storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine},
+    storage::{
+        IOFlushed, RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine,
+    },
+    type_config::TypeConfigExt,
 };
 use raft_store::{
     seams::{Seams, SystemWallClock, Workers},
@@ -17,7 +20,7 @@ use raft_store::{
         open::{Opened, StoreOptions, open},
         snapshot::SnapshotData,
     },
-    types::Entry,
+    types::{Entry, TypeConfig},
 };
 
 use crate::workload::Workload;
@@ -32,6 +35,15 @@ pub fn run<F: Future>(future: F) -> F::Output {
         .build()
         .expect("runtime");
     runtime.block_on(future)
+}
+
+/// Runs a test on a runtime of one thread where time passes only when everything waits for it.
+pub fn run_paused<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build();
+    runtime.expect("runtime").block_on(future)
 }
 
 struct NoNet;
@@ -64,6 +76,11 @@ fn seams(disk: Arc<dyn Disk>, workers: Workers, image_dir: Option<&Path>) -> Sea
 /// Parts of a simulated machine: everything on one thread, no image.
 pub fn sim_seams(disk: &SimDisk) -> Seams {
     seams(Arc::new(disk.clone()), Workers::Tasks, None)
+}
+
+/// Real files, without an image.
+pub fn real_seams_without_image() -> Seams {
+    seams(Arc::new(RealDisk), Workers::Threads, None)
 }
 
 /// Real files, and an image beside them.
@@ -105,6 +122,19 @@ impl Node {
     pub async fn append(&mut self, entries: &[Entry]) -> io::Result<()> {
         let appended = self.opened.log.blocking_append(entries.to_vec()).await;
         appended.map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// Appends entries, and gives what tells when they are durable.
+    pub async fn submit(
+        &mut self,
+        entries: &[Entry],
+    ) -> io::Result<impl Future<Output = io::Result<()>> + use<>> {
+        let (done, answer) = TypeConfig::oneshot();
+        self.opened
+            .log
+            .append(entries.to_vec(), IOFlushed::signal(done))
+            .await?;
+        Ok(async move { answer.await.map_err(io::Error::other)? })
     }
 
     /// Commits and applies entries.
@@ -211,6 +241,12 @@ impl Node {
                 "log [{start}, {end})"
             );
         }
+    }
+
+    /// Ends without a last cut of the image.
+    pub async fn kill(mut self) {
+        drop(self.opened.image.take());
+        self.opened.log.close().await.expect("closing the log");
     }
 
     /// Ends in good order.

@@ -10,6 +10,7 @@ use raft_store::storage::{
     open::Base,
     snapshot::{RECEIVING_MAX, SnapshotData, SnapshotError, SnapshotReceiver},
 };
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
     node::{Node, options, run, sim_seams},
@@ -158,6 +159,25 @@ fn what_a_peer_sends_is_believed_only_when_all_of_it_fits() {
             "{refused:?}"
         );
 
+        // A checksum that fits does not make a state of it, whatever the reader has to get through.
+        for at in (0..whole.len() - 16).step_by(41) {
+            let mut resealed = whole.clone();
+            resealed[at] ^= 0x81;
+            let (body, _) = whole.split_at(whole.len() - 16);
+            let checksum = xxh3_128(&resealed[..body.len()]);
+            resealed[body.len()..].copy_from_slice(&checksum.to_be_bytes());
+            let store = &node.opened.snapshots;
+            let mut receiver =
+                SnapshotReceiver::new(store, snapshot.meta(), snapshot.len(), checksum).expect("begin");
+            receiver.write(resealed.into()).await.expect("write");
+            let refused = receiver.finish().await.err();
+            let told = matches!(
+                refused,
+                Some(SnapshotError::Damaged { .. } | SnapshotError::Newer { .. })
+            );
+            assert!(told, "byte {at}: {refused:?}");
+        }
+
         // Announced as something else than it is.
         let mut meta = snapshot.meta().clone();
         meta.last_log_id = Some(workload.entries[41].log_id);
@@ -194,11 +214,7 @@ fn what_a_peer_sends_is_believed_only_when_all_of_it_fits() {
 
         // A received snapshot that raft then does not want.
         drop(receive(&node, &snapshot, &whole).await.expect("receiving"));
-        assert_eq!(
-            snapshot_files(&disk),
-            [PathBuf::new(); 0],
-            "nothing is left behind"
-        );
+        assert!(snapshot_files(&disk).is_empty(), "nothing is left behind");
         node.check(&workload).await;
     });
 }
@@ -412,6 +428,13 @@ fn entries_that_cannot_be_applied_stop_the_node() {
             openraft::EntryPayload::Normal(raft_store::types::BatchBytes(Bytes::from_static(b"?")));
         let refused = node.apply(&[entry]).await.expect_err("not a batch").to_string();
         assert!(refused.contains("log entry 11 cannot be applied"), "{refused}");
+        assert!(node.apply(&workload.entries[11..12]).await.is_err());
+        let shared = node.opened.shared.clone();
+        assert!(
+            tokio::spawn(async move { shared.read(|machine| machine.digest()) })
+                .await
+                .is_err()
+        );
         // A hole is our own mistake; after it, nothing is applied or read any more.
         let mut node = start(&SimDisk::new()).await;
         node.advance(&workload, 10).await.expect("advancing");

@@ -11,17 +11,16 @@ use openraft::{
 };
 use raft_store::{
     storage::{
-        image::Image,
         log::LogStore,
-        open::open,
+        open::{StoreOptions, open},
         rows::log_id,
         snapshot::SnapshotData,
         state::{SnapshotBuilder, StateMachine},
     },
-    types::{Entry, LogId, NodeId, SnapshotMeta, StoredMembership, TypeConfig},
+    types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig},
 };
 
-use crate::node::{options, real_seams, run};
+use crate::node::{options, real_seams_without_image, run};
 
 /// The suite applies logs with holes in them, which raft never does and our state refuses: here they
 /// are filled with blank entries.
@@ -79,22 +78,16 @@ impl RaftStateMachine<TypeConfig> for Filled {
 
 struct Builder;
 
-impl StoreBuilder<TypeConfig, LogStore, Filled, (tempfile::TempDir, Option<Image>)> for Builder {
-    async fn build(
-        &self,
-    ) -> Result<((tempfile::TempDir, Option<Image>), LogStore, Filled), StorageError<TypeConfig>> {
+impl StoreBuilder<TypeConfig, LogStore, Filled, tempfile::TempDir> for Builder {
+    async fn build(&self) -> Result<(tempfile::TempDir, LogStore, Filled), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let options = raft_store::storage::open::StoreOptions {
-            node_id: 0 as NodeId,
+        let options = StoreOptions {
+            node_id: 0,
             ..options()
         };
-        let opened = open(
-            &dir.path().join("node"),
-            &real_seams(&dir.path().join("image")),
-            &options,
-        );
+        let opened = open(&dir.path().join("node"), &real_seams_without_image(), &options);
         let opened = opened.expect("a new node");
-        Ok(((dir, opened.image), opened.log, Filled(opened.state_machine)))
+        Ok((dir, opened.log, Filled(opened.state_machine)))
     }
 }
 

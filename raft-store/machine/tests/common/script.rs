@@ -260,11 +260,7 @@ impl Player {
                     key: asked,
                     fence_until_ms,
                 };
-                self.command(
-                    key(Operation::Claim, 99, number),
-                    d / 4 | 4,
-                    Body::Resolve(resolve),
-                )
+                self.command(key(Operation::Claim, 99, number), d | 64, Body::Resolve(resolve))
             }
             140..145 => of_sale(Body::OpenSale { sale: place }),
             145..148 => of_sale(Body::PauseSale { sale: place }),
@@ -328,10 +324,10 @@ impl Player {
             None => (ClaimId([a; 24]), 77),
         };
         let token = machine.claim(claim).map_or(0, |claim| claim.fencing_token);
-        let fencing_token = if c.is_multiple_of(8) {
-            token.wrapping_sub(1)
-        } else {
-            token
+        let fencing_token = match c % 16 {
+            0 => token.wrapping_sub(1),
+            8 => token.wrapping_add(1),
+            _ => token,
         };
         let settle = Settle { claim, fencing_token };
         let (operation, body) = match kind {

@@ -245,19 +245,18 @@ impl ImageStore {
     }
 
     /// Writes one cut.
-    pub(super) fn write(&mut self, cut: &Cut) -> sled::Result<()> {
+    pub(super) fn write_cut(&mut self, cut: &Cut) -> sled::Result<()> {
         self.cut += 1;
         self.db.insert(KEY_WRITING, encode_writing(self.cut))?;
         match &cut.rows {
-            CutRows::Changed(keys) => self.write_rows(cut, keys.iter().map(Vec::as_slice))?,
+            CutRows::Changed(keys) => self.write_rows(cut, keys.iter())?,
             CutRows::All => {
                 let rows = self.db.iter().keys().filter_map(|key| match key {
                     Ok(key) if *key == *KEY_WRITING => None,
                     key => Some(key.map(|key| (key.to_vec(), None))),
                 });
                 self.write_batches(rows)?;
-                let keys = cut.frozen.row_keys().collect::<Vec<_>>();
-                self.write_rows(cut, keys.iter().map(Vec::as_slice))?;
+                self.write_rows(cut, cut.frozen.row_keys())?;
             }
         }
         self.db
@@ -267,11 +266,11 @@ impl ImageStore {
         Ok(())
     }
 
-    fn write_rows<'a>(&self, cut: &'a Cut, keys: impl Iterator<Item = &'a [u8]>) -> sled::Result<()> {
+    fn write_rows<K: AsRef<[u8]>>(&self, cut: &Cut, keys: impl Iterator<Item = K>) -> sled::Result<()> {
         self.write_batches(keys.map(|key| {
             let mut row = Vec::new();
-            let there = cut.frozen.row(key, &mut row);
-            Ok((key.to_vec(), there.then_some(row)))
+            let there = cut.frozen.row(key.as_ref(), &mut row);
+            Ok((key.as_ref().to_vec(), there.then_some(row)))
         }))
     }
 

@@ -3,6 +3,7 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -14,14 +15,36 @@ use super::store::{ImageStore, close_quietly};
 use crate::{
     storage::{
         error::StorageError,
-        rows::index_of,
-        state::{CutRows, SharedState, describe_panic},
+        rows::{Standing, index_of},
+        state::{Cut, CutRows, SharedState, describe_panic},
     },
     types::LogId,
 };
 
 /// What ended the image, for all who watch.
 pub type Failure = Option<Arc<StorageError>>;
+
+/// Where cuts go: sled, but for tests of the writer alone.
+pub(super) trait Cuts: Send + 'static {
+    /// What the image stands for now, when it is whole.
+    fn standing(&self) -> Option<&Standing>;
+    /// Writes one cut.
+    fn write(&mut self, cut: &Cut) -> io::Result<()>;
+    /// Closes, whatever happened before.
+    fn close(self);
+}
+
+impl Cuts for ImageStore {
+    fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
+    }
+    fn write(&mut self, cut: &Cut) -> io::Result<()> {
+        self.write_cut(cut).map_err(io::Error::other)
+    }
+    fn close(self) {
+        close_quietly(Some(self));
+    }
+}
 
 impl ImageStore {
     /// Starts the writer.
@@ -35,47 +58,55 @@ impl ImageStore {
         cut_every: Duration,
     ) -> Result<Image, StorageError> {
         let dir = self.dir().to_path_buf();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(StorageError::io("starting the image writer for", &dir))?;
-        let (stop, stopped) = watch::channel(Stop::Running);
-        let (failed, failure) = watch::channel(None);
-        let (written, cut_index) =
-            watch::channel(self.standing.as_ref().and_then(|at| index_of(&at.last_log_id)));
-        let mut writer = Writer {
-            store: self,
-            shared,
-            synced,
-            stopped,
-            cut_every,
-            written,
-        };
-        let path = dir.clone();
-        let thread = thread::Builder::new()
-            .name("holdfast-image".into())
-            .spawn(move || {
-                let run = catch_unwind(AssertUnwindSafe(|| runtime.block_on(writer.run())));
-                let error = match run {
-                    Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(io::Error::other(error)),
-                    Err(panic) => Some(io::Error::other(describe_panic(&*panic))),
-                };
-                if let Some(error) = error {
-                    let error = StorageError::io("writing the image in", &path)(error);
-                    tracing::error!(%error, "the image writer has failed");
-                    failed.send_replace(Some(Arc::new(error)));
-                }
-                close_quietly(Some(writer.store));
-            });
-        let thread = thread.map_err(StorageError::io("starting the image writer for", &dir))?;
-        Ok(Image {
-            stop,
-            failure,
-            cut_index,
-            thread: Some(thread),
-        })
+        start(self, &dir, shared, synced, cut_every)
     }
+}
+
+fn start<C: Cuts>(
+    store: C,
+    dir: &Path,
+    shared: SharedState,
+    synced: watch::Receiver<Option<LogId>>,
+    cut_every: Duration,
+) -> Result<Image, StorageError> {
+    let starting = "starting the image writer for";
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let runtime = runtime.map_err(StorageError::io(starting, dir))?;
+    let (stop, stopped) = watch::channel(Stop::Running);
+    let (failed, failure) = watch::channel(None);
+    let (written, cut_index) = watch::channel(store.standing().and_then(|at| index_of(&at.last_log_id)));
+    let mut writer = Writer {
+        store,
+        shared,
+        synced,
+        stopped,
+        cut_every,
+        written,
+    };
+    let path = dir.to_path_buf();
+    let work = move || {
+        let run = catch_unwind(AssertUnwindSafe(|| runtime.block_on(writer.run())));
+        let error = match run {
+            Ok(run) => run.err(),
+            Err(panic) => Some(io::Error::other(describe_panic(&*panic))),
+        };
+        if let Some(error) = error {
+            let error = StorageError::io("writing the image in", &path)(error);
+            tracing::error!(%error, "the image writer has failed");
+            failed.send_replace(Some(Arc::new(error)));
+        }
+        writer.store.close();
+    };
+    let thread = thread::Builder::new().name("holdfast-image".into()).spawn(work);
+    let thread = thread.map_err(StorageError::io(starting, dir))?;
+    Ok(Image {
+        stop,
+        failure,
+        cut_index,
+        thread: Some(thread),
+    })
 }
 
 /// How the writer should end.
@@ -130,8 +161,8 @@ impl Drop for Image {
     }
 }
 
-struct Writer {
-    store: ImageStore,
+struct Writer<C> {
+    store: C,
     shared: SharedState,
     synced: watch::Receiver<Option<LogId>>,
     stopped: watch::Receiver<Stop>,
@@ -139,8 +170,8 @@ struct Writer {
     written: watch::Sender<Option<u64>>,
 }
 
-impl Writer {
-    async fn run(&mut self) -> sled::Result<()> {
+impl<C: Cuts> Writer<C> {
+    async fn run(&mut self) -> io::Result<()> {
         loop {
             let _ = tokio::time::timeout(
                 self.cut_every,
@@ -156,12 +187,12 @@ impl Writer {
             if stop == Stop::Now {
                 return Ok(());
             }
-            // A state that was left by a panic is not written.
+            // What a failed apply has left is not written.
             let Some(cut) = self.shared.cut() else {
                 return Ok(());
             };
             let whole = matches!(cut.rows, CutRows::All);
-            if whole || self.store.standing.as_ref() != Some(&cut.standing) {
+            if whole || self.store.standing() != Some(&cut.standing) {
                 if !self.wait_synced(&cut.standing.last_log_id).await {
                     return Ok(());
                 }
@@ -190,6 +221,125 @@ impl Writer {
         tokio::select! {
             reached = self.synced.wait_for(synced) => reached.is_ok(),
             _ = self.stopped.wait_for(|stop| *stop != Stop::Running) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use inventory_machine::Machine;
+
+    use super::*;
+    use crate::{storage::rows::log_id, types::StoredMembership};
+
+    /// Tells which index was written, and can fail.
+    struct Told {
+        standing: Option<Standing>,
+        written: mpsc::Sender<u64>,
+        fails: fn() -> io::Result<()>,
+    }
+
+    impl Cuts for Told {
+        fn standing(&self) -> Option<&Standing> {
+            self.standing.as_ref()
+        }
+        fn write(&mut self, cut: &Cut) -> io::Result<()> {
+            (self.fails)()?;
+            self.standing = Some(cut.standing.clone());
+            // A test that has seen enough is gone.
+            let _ = self
+                .written
+                .send(index_of(&cut.standing.last_log_id).unwrap_or(0));
+            Ok(())
+        }
+        fn close(self) {}
+    }
+
+    fn state(applied: u64) -> SharedState {
+        let mut machine = Machine::default();
+        (1..=applied).for_each(|index| machine.skip(index));
+        SharedState::new(
+            machine,
+            Some(log_id(1, 1, applied)),
+            StoredMembership::default(),
+            true,
+        )
+    }
+
+    fn begin(
+        applied: u64,
+        synced: watch::Receiver<Option<LogId>>,
+        cut_every: Duration,
+        fails: fn() -> io::Result<()>,
+    ) -> (Image, mpsc::Receiver<u64>) {
+        let (written, told) = mpsc::channel();
+        let told_to = Told {
+            standing: None,
+            written,
+            fails,
+        };
+        (
+            start(told_to, Path::new("image"), state(applied), synced, cut_every).expect("a thread"),
+            told,
+        )
+    }
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("runtime")
+            .block_on(future)
+    }
+
+    #[test]
+    fn a_cut_waits_for_the_log_to_be_synced() {
+        let (sync, synced) = watch::channel(Some(log_id(1, 1, 4)));
+        let (image, told) = begin(5, synced, Duration::ZERO, || Ok(()));
+        // It stops although the log never gets there, and has written nothing.
+        image.stop();
+        assert_eq!(told.recv(), Err(mpsc::RecvError));
+
+        let (image, told) = begin(5, sync.subscribe(), Duration::ZERO, || Ok(()));
+        sync.send_replace(Some(log_id(1, 1, 5)));
+        assert_eq!(told.recv(), Ok(5));
+        let mut cut_index = image.cut_index();
+        block_on(cut_index.wait_for(|index| *index == Some(5))).expect("the writer lives");
+        // What stands for the same is not written again.
+        image.stop();
+        assert_eq!(told.recv(), Err(mpsc::RecvError));
+    }
+
+    #[test]
+    fn stopping_writes_a_last_cut_and_dropping_does_not() {
+        let synced = || watch::channel(Some(log_id(1, 1, 9))).1;
+        let (image, told) = begin(9, synced(), Duration::MAX, || Ok(()));
+        image.stop();
+        assert_eq!(told.recv(), Ok(9));
+        let (image, told) = begin(9, synced(), Duration::MAX, || Ok(()));
+        drop(image);
+        assert_eq!(told.recv(), Err(mpsc::RecvError));
+    }
+
+    #[test]
+    fn errors_and_panics_are_reported() {
+        let synced = || watch::channel(Some(log_id(1, 1, 9))).1;
+        let failing: [fn() -> io::Result<()>; 2] = [
+            || Err(io::Error::other("the disk is gone")),
+            || panic!("the disk is gone"),
+        ];
+        for fails in failing {
+            let (image, _told) = begin(9, synced(), Duration::ZERO, fails);
+            let mut failure = image.failure();
+            let error = block_on(failure.wait_for(Option::is_some))
+                .expect("told before the end")
+                .clone();
+            let error = error.expect("is some").to_string();
+            assert!(
+                error.contains("writing the image in image: the disk is gone"),
+                "{error}"
+            );
         }
     }
 }

@@ -193,6 +193,9 @@ fn read(
         if version > SNAPSHOT_VERSION {
             return Err(ReadError::Newer(version));
         }
+        if standing_length > ROW_BYTES_MAX {
+            return Err(damaged("what it stands for is larger than that can be"));
+        }
         if version == 0 {
             return Err(damaged("its format version was never written"));
         }

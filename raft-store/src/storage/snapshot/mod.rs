@@ -1,6 +1,6 @@
 //! Snapshots: our own checksummed files, built beside apply, streamed, verified, installed.
 //!
-//! A snapshot is one file `snapshot-<index>-<term>.holdfast` (bytes: [`format`]). It is written beside,
+//! A snapshot is one file `snapshot-<index>-<term>.holdfast` (its bytes are described in `format.rs`). It is written beside,
 //! synced, read back and verified, renamed, and its directory synced: what has the name is whole. The
 //! two newest are kept.
 //!
@@ -243,7 +243,11 @@ impl SnapshotStore {
         };
         for old in dropped {
             let path = old.path();
-            disk.remove(&path).map_err(disk_error("removing", &path))?;
+            match disk.remove(&path) {
+                // Somebody was tidying up: that is what we wanted.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(disk_error("removing", &path))?,
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures::{FutureExt, Stream, StreamExt};
@@ -18,15 +18,18 @@ use openraft::{
     storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine},
     type_config::alias::SnapshotOf,
 };
+use tokio::sync::watch;
 
 use super::{Held, SharedState, describe_panic};
 use crate::{
     seams::Workers,
     storage::{
+        error::StorageError,
         feed::Feed,
         identity::Identity,
+        log::LogStore,
         offload::blocking,
-        rows::Standing,
+        rows::{Standing, index_of},
         snapshot::{SnapshotData, SnapshotStore},
     },
     types::{Entry, EntryReply, LogId, SnapshotMeta, StoredMembership, TypeConfig},
@@ -45,6 +48,8 @@ pub struct StateMachine {
     feed: Feed,
     snapshots: SnapshotStore,
     identity: Identity,
+    synced: watch::Receiver<Option<LogId>>,
+    log_failure: watch::Receiver<Option<Arc<StorageError>>>,
     workers: Workers,
     /// Entries about to be applied; kept to be filled again.
     chunk: Vec<EntryResponder<TypeConfig>>,
@@ -56,15 +61,30 @@ impl StateMachine {
         feed: Feed,
         snapshots: SnapshotStore,
         identity: Identity,
+        log: &LogStore,
         workers: Workers,
     ) -> StateMachine {
+        let (synced, log_failure) = (log.synced(), log.failure());
         StateMachine {
             shared,
             feed,
             snapshots,
             identity,
+            synced,
+            log_failure,
             workers,
             chunk: Vec::new(),
+        }
+    }
+
+    /// Returns when the local log has synced this entry: apply may be ahead of it.
+    async fn wait_synced(&mut self, index: u64) -> io::Result<()> {
+        let ended = || io::Error::other("the log has ended before it was synced");
+        tokio::select! {
+            synced = self.synced.wait_for(|synced| index_of(synced) >= Some(index)) => {
+                synced.map(|_| ()).map_err(|_| ended())
+            }
+            _ = self.log_failure.wait_for(Option::is_some) => Err(ended()),
         }
     }
 
@@ -76,7 +96,10 @@ impl StateMachine {
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let mut held = self.shared.held_mut()?;
             for (entry, responder) in self.chunk.drain(..) {
-                let (reply, entry_events, commands) = apply_entry(&mut held, &entry)?;
+                let applied = apply_entry(&mut held, &entry);
+                // Some of its commands may have taken effect.
+                held.broken |= applied.is_err();
+                let (reply, entry_events, commands) = applied?;
                 // Raft's own entry zero comes before the feed's beginning.
                 if entry.log_id.index() > 0 {
                     events.push((entry.log_id.index(), entry_events));
@@ -97,11 +120,15 @@ impl StateMachine {
             // The lock is poisoned: nobody reads what the panic left behind.
             Err(panic) => return Err(io::Error::other(format!("apply: {}", describe_panic(&*panic)))),
         };
-        if let Some(found) = founding {
+        if let Some(found) = founding
+            && self.identity.cluster_id() != Some(found.cluster_id)
+        {
+            // A cluster id in NODE says that this directory holds some of that cluster: not before it does.
+            self.wait_synced(index).await?;
             self.identity.learn(found.cluster_id).await?;
         }
         self.feed.push(events);
-        inner.applied.send_replace(index);
+        self.shared.inner.applied.send_replace(index);
         for (responder, reply) in answers {
             responder.send(reply);
         }
@@ -172,7 +199,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let held = self.shared.held_mut()?;
+        let held = self.shared.try_held()?;
         Ok((held.last_log_id, held.membership.clone()))
     }
 

@@ -69,6 +69,8 @@ struct Held {
     digests: VecDeque<(u64, u128)>,
     /// Whether the image must be written whole, since the state did not come from it.
     image_stale: bool,
+    /// Applying an entry has failed half-way: this is no state any more.
+    broken: bool,
 }
 
 impl Held {
@@ -121,12 +123,14 @@ impl SharedState {
         membership: StoredMembership,
         image_stale: bool,
     ) -> SharedState {
+        let digests = VecDeque::new();
         let mut held = Held {
             machine,
             last_log_id,
             membership,
-            digests: VecDeque::new(),
+            digests,
             image_stale,
+            broken: false,
         };
         held.remember_digest();
         let applied = watch::Sender::new(held.applied_index());
@@ -221,7 +225,7 @@ impl SharedState {
     /// The state as it is now and what has changed since the last cut. `None` when the state cannot
     /// be trusted any more.
     pub(crate) fn cut(&self) -> Option<Cut> {
-        let mut held = self.inner.held.write().ok()?;
+        let mut held = self.held_mut().ok()?;
         let changed = held.machine.take_dirty();
         let frozen = held.machine.freeze();
         let standing = held.standing(&frozen);
@@ -239,17 +243,25 @@ impl SharedState {
     }
 
     fn held(&self) -> RwLockReadGuard<'_, Held> {
+        self.try_held().expect("the state must not be read any more")
+    }
+
+    fn try_held(&self) -> io::Result<RwLockReadGuard<'_, Held>> {
         self.inner
             .held
             .read()
-            .expect("applying an entry has failed, the state must not be read any more")
+            .ok()
+            .filter(|held| !held.broken)
+            .ok_or_else(broken)
     }
 
     fn held_mut(&self) -> io::Result<RwLockWriteGuard<'_, Held>> {
         self.inner
             .held
             .write()
-            .map_err(|_| io::Error::other("applying an entry has failed before"))
+            .ok()
+            .filter(|held| !held.broken)
+            .ok_or_else(broken)
     }
 
     /// Puts another state in place of this one. What was there is returned, to be dropped where it
@@ -267,6 +279,10 @@ impl SharedState {
         self.inner.applied.send_replace(index);
         Ok(before)
     }
+}
+
+fn broken() -> io::Error {
+    io::Error::other("applying an entry has failed before")
 }
 
 /// What a panic said.

@@ -1,0 +1,254 @@
+//! The command line: noun, then verb, and what every command shares.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use figment::value::Value;
+
+use crate::{commands, config::LogFormat, output::Format};
+
+/// Sells the last unit of a hot sale exactly once: a replicated, strongly consistent inventory store.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdfast",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 no quorum, 5 refused by a safety check, \
+                  6 invariant violated.\nSettings: defaults < file (--config) < HOLDFAST_* environment < flags; \
+                  `holdfast config print` lists them."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Debug, Default)]
+pub struct Global {
+    /// Nodes to speak to; the rest is learned from them [env: HOLDFAST_ENDPOINTS] [default: 127.0.0.1:7401]
+    #[arg(
+        long,
+        global = true,
+        value_delimiter = ',',
+        value_name = "HOST:PORT,...",
+        help_heading = "Every command"
+    )]
+    pub endpoints: Vec<String>,
+    /// How to print the answer [default: table]
+    #[arg(short, long, global = true, value_enum, help_heading = "Every command")]
+    pub output: Option<Format>,
+    /// How long one call may take, retries included, as in 5s [env: HOLDFAST_TIMEOUT_MS] [default: 10s]
+    #[arg(long, global = true, value_name = "DURATION", help_heading = "Every command")]
+    pub timeout: Option<humantime::Duration>,
+    /// Do not ask before steps that are hard to undo
+    #[arg(short, long, global = true, help_heading = "Every command")]
+    pub yes: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long, global = true, help_heading = "Every command")]
+    pub dry_run: bool,
+    /// TOML file with settings
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "HOLDFAST_CONFIG",
+        help_heading = "Every command"
+    )]
+    pub config: Option<PathBuf>,
+    /// Any setting, as in --set node.snapshot_entries=1000; may be repeated
+    #[arg(
+        long = "set",
+        global = true,
+        value_name = "KEY=VALUE",
+        help_heading = "Every command"
+    )]
+    pub set: Vec<String>,
+    /// How log lines look, on stderr [env: HOLDFAST_LOG_FORMAT] [default: human]
+    #[arg(long, global = true, value_enum, help_heading = "Every command")]
+    pub log_format: Option<LogFormat>,
+    /// What is logged, as in info,openraft=warn [env: HOLDFAST_LOG_FILTER]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIRECTIVES",
+        help_heading = "Every command"
+    )]
+    pub log_filter: Option<String>,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one node of a cluster
+    Node(commands::node::NodeArgs),
+    /// Run the shoppers' HTTP door
+    Api(commands::api::ApiArgs),
+    /// Make a cluster, see how it is
+    #[command(subcommand)]
+    Cluster(commands::cluster::ClusterCommand),
+    /// Change who is in the cluster
+    #[command(subcommand)]
+    Member(commands::member::MemberCommand),
+    /// Make and steer sales
+    #[command(subcommand)]
+    Sale(commands::sale::SaleCommand),
+    /// Claim, confirm, release; find out what became of a key
+    #[command(subcommand)]
+    Claim(commands::claim::ClaimCommand),
+    /// Follow committed changes in order
+    Watch(commands::watch::WatchArgs),
+    /// Check and print settings
+    #[command(subcommand)]
+    Config(commands::config::ConfigCommand),
+    /// Print a completion script for a shell
+    Completions(commands::completions::CompletionsArgs),
+    /// Watch a flash sale sell out exactly while the leader is killed
+    Demo(commands::demo::DemoArgs),
+}
+
+impl Cli {
+    /// The flags that are settings, as the last layer.
+    pub fn settings(&self) -> Vec<(&'static str, Value)> {
+        let global = &self.global;
+        let mut flags = Vec::new();
+        if !global.endpoints.is_empty() {
+            flags.push(("endpoints", Value::from(global.endpoints.clone())));
+        }
+        if let Some(timeout) = global.timeout {
+            flags.push((
+                "timeout_ms",
+                Value::from(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            ));
+        }
+        if let Some(output) = global.output {
+            flags.push(("output", plain(output)));
+        }
+        if let Some(format) = global.log_format {
+            flags.push(("log.format", plain(format)));
+        }
+        if let Some(filter) = &global.log_filter {
+            flags.push(("log.filter", Value::from(filter.as_str())));
+        }
+        match &self.command {
+            Command::Node(args) => flags.extend(args.settings()),
+            Command::Api(args) => flags.extend(args.settings()),
+            _ => {}
+        }
+        flags
+    }
+}
+
+/// A value of ours as figment sees it.
+pub fn plain<T: serde::Serialize>(value: T) -> Value {
+    Value::serialize(value).expect("settings are plain values")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_command_line_is_understood() {
+        for line in [
+            "node --id 1 --listen 127.0.0.1:7401 --data-dir d",
+            "api --listen 127.0.0.1:7480",
+            "cluster init --endpoints a:1,b:2,c:3",
+            "cluster init --member 1=a:1 --member 2=b:2 --member 3=c:3",
+            "cluster status -o json",
+            "member list",
+            "member add 4 127.0.0.1:7404",
+            "member promote 4 --yes",
+            "member remove 1 --force --yes",
+            "member transfer-leader 2 --dry-run",
+            "sale create hot --units 10000 --hold 3m --open --price 4900 --currency EUR",
+            "sale create hot --units 10 --opens-at 2030-01-01T00:00:00Z --closes-at 2030-01-02T00:00:00Z",
+            "sale open hot",
+            "sale pause hot",
+            "sale close hot --yes",
+            "sale restock hot 10",
+            "sale withdraw hot 10 --key k1",
+            "sale get hot",
+            "sale list --output json",
+            "claim create hot alice --key k1",
+            "claim create hot alice --quantity 2 --decrement",
+            "claim get abc",
+            "claim confirm abc --token 7",
+            "claim release abc",
+            "claim resolve hot --operation claim --key k1 --principal alice",
+            "claim list hot --from-rank 5 --limit 10",
+            "watch --sale hot --from 17 --timeout 5s",
+            "watch --from 17.3 --count 5",
+            "config check holdfast.toml",
+            "config print",
+            "completions bash",
+            "demo --nodes 5 --units 200 --users 3000 --seed 7 --sabotage --keep",
+        ] {
+            if let Err(error) = Cli::try_parse_from(std::iter::once("holdfast").chain(line.split(' '))) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_usage_errors() {
+        for line in [
+            "sale create hot",
+            "sale create hot --units 0",
+            "sale create hot --units 100000001",
+            "sale create hot --units 10 --hold soon",
+            "sale create hot --units 10 --hold 100ms",
+            "sale create hot --units 10 --currency EURO",
+            "sale create hot --units 10 --opens-at tomorrow",
+            "sale create h/t --units 10",
+            "sale restock hot 0",
+            "claim create hot alice --quantity 0",
+            "claim confirm",
+            "member add 0 127.0.0.1:7404",
+            "member add four 127.0.0.1:7404",
+            "member add 4 nowhere",
+            "cluster init --member 1",
+            "claim resolve hot --operation steal --key k --principal p",
+            "watch --from x",
+            "demo --nodes 4",
+            "demo --units 0",
+            "sell everything",
+        ] {
+            let error = Cli::try_parse_from(std::iter::once("holdfast").chain(line.split(' ')))
+                .expect_err(&format!("`{line}` was accepted"));
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert_ne!(error.kind(), ErrorKind::DisplayHelp, "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_become_the_last_layer() {
+        let cli = Cli::try_parse_from([
+            "holdfast",
+            "node",
+            "--id",
+            "3",
+            "--timeout",
+            "1m",
+            "--endpoints",
+            "a:1,b:2",
+            "--log-format",
+            "json",
+        ])
+        .unwrap();
+        let environment = [("HOLDFAST_NODE_ID".to_owned(), "9".to_owned())];
+        let loaded = crate::config::Loaded::read(None, environment, &cli.global.set, cli.settings()).unwrap();
+        assert_eq!(loaded.settings.node.node_id, 3);
+        assert_eq!(loaded.settings.timeout_ms, 60_000);
+        assert_eq!(loaded.settings.endpoints, ["a:1", "b:2"]);
+        assert_eq!(loaded.settings.log.format, LogFormat::Json);
+    }
+}

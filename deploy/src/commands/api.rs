@@ -1,0 +1,194 @@
+//! `api`: the shoppers' HTTP door.
+
+use std::path::{Path, PathBuf};
+
+use api::{Auth, Keys, ServeError};
+use clap::Args;
+use figment::value::Value;
+use tokio::net::TcpListener;
+
+use super::ready::Ready;
+use crate::{config::ApiSettings, context::Context, exit::Failure, lifetime};
+
+/// What it takes beside the settings.
+#[derive(Args, Debug)]
+pub struct ApiArgs {
+    /// Where to listen; port 0 takes a free one [env: HOLDFAST_API_LISTEN] [default: 127.0.0.1:7480]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// File with an HS256 secret in hex, at least 32 bytes; may be repeated
+    #[arg(long = "hs256-secret-file", value_name = "FILE")]
+    hs256_secret_files: Vec<PathBuf>,
+    /// File with an Ed25519 public key in PEM; may be repeated
+    #[arg(long = "ed25519-public-file", value_name = "FILE")]
+    ed25519_public_files: Vec<PathBuf>,
+    /// Sign tokens for everybody who asks at POST /dev/token; never in production
+    #[arg(long)]
+    dev: bool,
+    /// Write the address to this file once it listens
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Stop when stdin ends, for programs that start this one
+    #[arg(long)]
+    stop_with_stdin: bool,
+}
+
+impl ApiArgs {
+    /// The flags that are settings.
+    pub fn settings(&self) -> Vec<(&'static str, Value)> {
+        let paths = |paths: &[PathBuf]| {
+            Value::from(
+                paths
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let mut flags = Vec::new();
+        if let Some(listen) = &self.listen {
+            flags.push(("api.listen", Value::from(listen.as_str())));
+        }
+        if !self.hs256_secret_files.is_empty() {
+            flags.push(("api.hs256_secret_files", paths(&self.hs256_secret_files)));
+        }
+        if !self.ed25519_public_files.is_empty() {
+            flags.push(("api.ed25519_public_files", paths(&self.ed25519_public_files)));
+        }
+        if self.dev {
+            flags.push(("api.dev", Value::from(true)));
+        }
+        flags
+    }
+}
+
+/// Serves until asked to stop.
+pub async fn run(args: ApiArgs, context: Context) -> Result<(), Failure> {
+    let settings = &context.settings.api;
+    let options = settings.options(auth(settings)?)?;
+    let connection = context.connect()?;
+    if context.dry_run {
+        eprintln!(
+            "would serve HTTP at {}; nothing done (--dry-run)",
+            settings.listen
+        );
+        return Ok(());
+    }
+    let listener = TcpListener::bind(&settings.listen).await.map_err(|error| {
+        Failure::Failed(format!(
+            "api.listen {}: {error}; choose another with --listen",
+            settings.listen
+        ))
+    })?;
+    let address = listener.local_addr()?;
+    if let Some(path) = &args.ready_file {
+        Ready::write(path, address)?;
+    }
+    let shutdown = async move {
+        let reason = lifetime::asked_to_stop(args.stop_with_stdin).await;
+        tracing::info!(reason, "stopping");
+    };
+    api::serve(listener, connection.client, options, shutdown)
+        .await
+        .map_err(|error| match error {
+            ServeError::Start(wrong) => Failure::Usage(format!("HTTP door: {wrong}")),
+            cut => Failure::Failed(format!("HTTP door at {address}: {cut}")),
+        })
+}
+
+fn auth(settings: &ApiSettings) -> Result<Auth, Failure> {
+    if settings.dev {
+        if !settings.hs256_secret_files.is_empty() || !settings.ed25519_public_files.is_empty() {
+            return Err(Failure::Usage(
+                "`api.dev` and token keys exclude each other: remove one".into(),
+            ));
+        }
+        return Ok(Auth::Development);
+    }
+    let hs256_secrets = settings
+        .hs256_secret_files
+        .iter()
+        .map(|path| secret(path))
+        .collect::<Result<_, _>>()?;
+    let ed25519_public_pems = settings
+        .ed25519_public_files
+        .iter()
+        .map(|path| read(path))
+        .collect::<Result<_, _>>()?;
+    let named = |text: &String| (!text.is_empty()).then(|| text.clone());
+    Ok(Auth::Keys(Keys {
+        hs256_secrets,
+        ed25519_public_pems,
+        issuer: named(&settings.token_issuer),
+        audience: named(&settings.token_audience),
+    }))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::Usage(format!("key file {}: {error}", path.display())))
+}
+
+/// Secrets are files of hex digits, never flags or variables: those are visible to every user of a machine.
+fn secret(path: &Path) -> Result<Vec<u8>, Failure> {
+    let text = read(path)?;
+    let digits = text.trim_ascii();
+    let byte = |pair: &[u8]| {
+        let [high, low] = pair else { return None };
+        let digit = |letter: u8| char::from(letter).to_digit(16);
+        u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
+    };
+    digits
+        .chunks(2)
+        .map(byte)
+        .collect::<Option<Vec<u8>>>()
+        .ok_or_else(|| {
+            Failure::Usage(format!(
+                "key file {}: not hex digits in pairs; make one with `openssl rand -hex 32`",
+                path.display()
+            ))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_hex() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        std::fs::write(&path, "00ffA5\n").unwrap();
+        assert_eq!(secret(&path).unwrap(), [0, 255, 165]);
+        for wrong in ["0", "zz", "00 ff"] {
+            std::fs::write(&path, wrong).unwrap();
+            let failure = secret(&path).unwrap_err();
+            assert_eq!(failure.code(), 2);
+            assert!(
+                !failure.to_string().contains("zz"),
+                "a secret must not be printed: {failure}"
+            );
+        }
+        assert!(
+            secret(&dir.path().join("none"))
+                .unwrap_err()
+                .to_string()
+                .contains("none")
+        );
+    }
+
+    #[test]
+    fn development_mode_and_keys_exclude_each_other() {
+        let settings = ApiSettings {
+            dev: true,
+            hs256_secret_files: vec!["f".into()],
+            ..ApiSettings::default()
+        };
+        assert_eq!(auth(&settings).unwrap_err().code(), 2);
+        assert!(matches!(
+            auth(&ApiSettings {
+                dev: true,
+                ..ApiSettings::default()
+            }),
+            Ok(Auth::Development)
+        ));
+    }
+}

@@ -1,0 +1,51 @@
+//! The commands, one file each. Each says what it takes and does it; how it ends is [`crate::exit`]'s.
+
+pub mod api;
+pub mod claim;
+pub mod cluster;
+pub mod completions;
+pub mod config;
+pub mod demo;
+pub mod member;
+pub mod node;
+pub mod ready;
+pub mod sale;
+pub mod values;
+pub mod watch;
+
+use std::future::Future;
+
+use tokio::runtime::Builder;
+
+use crate::{cli::Command, context::Context, exit::Failure};
+
+/// Runs one command to its end.
+pub fn run(command: Command, context: Context) -> Result<(), Failure> {
+    match command {
+        Command::Node(args) => block_on(Threads::Many, node::run(args, context)),
+        Command::Api(args) => block_on(Threads::Many, api::run(args, context)),
+        Command::Demo(args) => block_on(Threads::Many, demo::run(args, context)),
+        Command::Cluster(command) => block_on(Threads::One, cluster::run(command, context)),
+        Command::Member(command) => block_on(Threads::One, member::run(command, context)),
+        Command::Sale(command) => block_on(Threads::One, sale::run(command, context)),
+        Command::Claim(command) => block_on(Threads::One, claim::run(command, context)),
+        Command::Watch(args) => block_on(Threads::One, watch::run(args, context)),
+        Command::Config(command) => config::run(command, context),
+        Command::Completions(args) => completions::run(args),
+    }
+}
+
+/// A command that makes one call needs no second thread; a server does.
+enum Threads {
+    One,
+    Many,
+}
+
+fn block_on(threads: Threads, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut builder = match threads {
+        Threads::One => Builder::new_current_thread(),
+        Threads::Many => Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
+    runtime.block_on(command)
+}

@@ -1,0 +1,100 @@
+//! `node`: one node of a cluster. The only file here that knows the raft store.
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::Args;
+use figment::value::Value;
+use raft_store::{
+    net_tcp::TcpNet,
+    node::{Node, StartError},
+    seams::{Seams, SystemWallClock, Workers},
+    storage::disk_real::RealDisk,
+};
+
+use super::ready::Ready;
+use crate::{context::Context, exit::Failure, lifetime};
+
+/// What it takes beside the settings.
+#[derive(Args, Debug)]
+pub struct NodeArgs {
+    /// This node's id, from 1: unique in the cluster, never reused [env: HOLDFAST_NODE_ID] [default: 1]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    id: Option<u64>,
+    /// Where to take gRPC; port 0 takes a free one [env: HOLDFAST_NODE_LISTEN] [default: 127.0.0.1:7401]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Where others reach this node [env: HOLDFAST_NODE_ADVERTISE] [default: the address it listens on]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Where log, vote, image and snapshots live [env: HOLDFAST_NODE_DATA_DIR] [default: .holdfast]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Write the address to this file once it serves
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Stop when stdin ends, for programs that start this one
+    #[arg(long)]
+    stop_with_stdin: bool,
+}
+
+impl NodeArgs {
+    /// The flags that are settings.
+    pub fn settings(&self) -> Vec<(&'static str, Value)> {
+        let mut flags = Vec::new();
+        if let Some(id) = self.id {
+            flags.push(("node.node_id", Value::from(id)));
+        }
+        if let Some(listen) = &self.listen {
+            flags.push(("node.listen", Value::from(listen.as_str())));
+        }
+        if let Some(advertise) = &self.advertise {
+            flags.push(("node.advertise", Value::from(advertise.as_str())));
+        }
+        if let Some(data_dir) = &self.data_dir {
+            flags.push(("node.data_dir", Value::from(data_dir.display().to_string())));
+        }
+        flags
+    }
+}
+
+/// Serves until asked to stop, or until the node can no longer serve.
+pub async fn run(args: NodeArgs, context: Context) -> Result<(), Failure> {
+    let config = context.settings.node;
+    if context.dry_run {
+        let dir = config.data_dir.display();
+        eprintln!(
+            "would run node {} at {} from {dir}; nothing done (--dry-run)",
+            config.node_id, config.listen
+        );
+        return Ok(());
+    }
+    let seams = Seams {
+        disk: Arc::new(RealDisk),
+        net: Arc::new(TcpNet),
+        wall_clock: Arc::new(SystemWallClock),
+        workers: Workers::Threads,
+        image_dir: Some(config.data_dir.join("image")),
+    };
+    let (id, listen, dir) = (config.node_id, config.listen.clone(), config.data_dir.clone());
+    let node = Node::start(config, seams).await.map_err(|error| {
+        let message = format!("node {id} at {listen}, {}: {error}", dir.display());
+        match error {
+            StartError::Config(_) => Failure::Usage(message),
+            _ => Failure::Failed(message),
+        }
+    })?;
+    if let Some(path) = &args.ready_file {
+        Ready::write(path, node.address())?;
+    }
+    let ended = tokio::select! {
+        reason = lifetime::asked_to_stop(args.stop_with_stdin) => {
+            tracing::info!(reason, "stopping");
+            None
+        }
+        reason = node.stopped() => Some(reason),
+    };
+    node.stop().await;
+    ended.map_or(Ok(()), |reason| {
+        Err(Failure::Failed(format!("node {id} ended: {reason}")))
+    })
+}

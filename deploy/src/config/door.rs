@@ -1,0 +1,146 @@
+//! The HTTP door's settings. Their defaults are the door's own; the names too.
+
+use std::{num::NonZeroU32, path::PathBuf};
+
+use api::{Auth, Options, WhenFull};
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Failure;
+
+/// The `[api]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiSettings {
+    pub listen: String,
+    pub hs256_secret_files: Vec<PathBuf>,
+    pub ed25519_public_files: Vec<PathBuf>,
+    pub token_issuer: String,
+    pub token_audience: String,
+    pub dev: bool,
+    pub claims_per_user_minute: u32,
+    pub rate_users_max: usize,
+    pub rate_when_full: RateWhenFull,
+    pub requests_in_flight_max: usize,
+    pub linearizable_reads_in_flight_max: usize,
+    pub connections_max: usize,
+    pub body_bytes_max: usize,
+    pub body_read_ms_max: u64,
+    pub header_read_ms_max: u64,
+    pub tokens_cached_max: usize,
+    pub sale_cache_ms: u64,
+    pub sale_read_age_ms_max: u64,
+    pub sales_cached_max: usize,
+    pub live_listeners_max: usize,
+    pub live_sales_max: usize,
+    pub live_interval_ms_min: u64,
+    pub live_keep_alive_ms: u64,
+    pub drain_ms_max: u64,
+}
+
+/// What happens to claims of users that the rate limiter has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateWhenFull {
+    /// Let them through unmetered.
+    Open,
+    /// Refuse them.
+    Closed,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        let options = Options::new(Auth::Development);
+        ApiSettings {
+            listen: "127.0.0.1:7480".into(),
+            hs256_secret_files: Vec::new(),
+            ed25519_public_files: Vec::new(),
+            token_issuer: String::new(),
+            token_audience: String::new(),
+            dev: false,
+            claims_per_user_minute: options.claims_per_user_minute.get(),
+            rate_users_max: options.rate_users_max,
+            rate_when_full: match options.rate_when_full {
+                WhenFull::Open => RateWhenFull::Open,
+                WhenFull::Closed => RateWhenFull::Closed,
+            },
+            requests_in_flight_max: options.requests_in_flight_max,
+            linearizable_reads_in_flight_max: options.linearizable_reads_in_flight_max,
+            connections_max: options.connections_max,
+            body_bytes_max: options.body_bytes_max,
+            body_read_ms_max: options.body_read_ms_max,
+            header_read_ms_max: options.header_read_ms_max,
+            tokens_cached_max: options.tokens_cached_max,
+            sale_cache_ms: options.sale_cache_ms,
+            sale_read_age_ms_max: options.sale_read_age_ms_max,
+            sales_cached_max: options.sales_cached_max,
+            live_listeners_max: options.live_listeners_max,
+            live_sales_max: options.live_sales_max,
+            live_interval_ms_min: options.live_interval_ms_min,
+            live_keep_alive_ms: options.live_keep_alive_ms,
+            drain_ms_max: options.drain_ms_max,
+        }
+    }
+}
+
+impl ApiSettings {
+    /// The door's options, for these tokens.
+    pub fn options(&self, auth: Auth) -> Result<Options, Failure> {
+        let claims_per_user_minute = NonZeroU32::new(self.claims_per_user_minute).ok_or_else(|| {
+            Failure::Usage(
+                "`api.claims_per_user_minute` is 0: nobody could ever claim; use at least 1".into(),
+            )
+        })?;
+        Ok(Options {
+            claims_per_user_minute,
+            rate_users_max: self.rate_users_max,
+            rate_when_full: match self.rate_when_full {
+                RateWhenFull::Open => WhenFull::Open,
+                RateWhenFull::Closed => WhenFull::Closed,
+            },
+            requests_in_flight_max: self.requests_in_flight_max,
+            linearizable_reads_in_flight_max: self.linearizable_reads_in_flight_max,
+            connections_max: self.connections_max,
+            body_bytes_max: self.body_bytes_max,
+            body_read_ms_max: self.body_read_ms_max,
+            header_read_ms_max: self.header_read_ms_max,
+            tokens_cached_max: self.tokens_cached_max,
+            sale_cache_ms: self.sale_cache_ms,
+            sale_read_age_ms_max: self.sale_read_age_ms_max,
+            sales_cached_max: self.sales_cached_max,
+            live_listeners_max: self.live_listeners_max,
+            live_sales_max: self.live_sales_max,
+            live_interval_ms_min: self.live_interval_ms_min,
+            live_keep_alive_ms: self.live_keep_alive_ms,
+            drain_ms_max: self.drain_ms_max,
+            ..Options::new(auth)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_arrives_at_the_door() {
+        let settings = ApiSettings {
+            claims_per_user_minute: 11,
+            rate_when_full: RateWhenFull::Closed,
+            drain_ms_max: 12,
+            ..ApiSettings::default()
+        };
+        let options = settings.options(Auth::Development).unwrap();
+        let changed = Options {
+            claims_per_user_minute: NonZeroU32::new(11).unwrap(),
+            rate_when_full: WhenFull::Closed,
+            drain_ms_max: 12,
+            ..Options::new(Auth::Development)
+        };
+        assert_eq!(format!("{options:?}"), format!("{changed:?}"));
+        let zero = ApiSettings {
+            claims_per_user_minute: 0,
+            ..ApiSettings::default()
+        };
+        assert_eq!(zero.options(Auth::Development).unwrap_err().code(), 2);
+    }
+}

@@ -1,0 +1,553 @@
+//! What the raft service refuses, and what the network makes of peers that are dead or mad. In simulation.
+
+mod common;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use common::{
+    Node, batch, eventually, raft_client, reason,
+    scenario::{form, leader_of},
+    sim::{endpoint, running, simulation},
+    sim_net::SimNet,
+    store::MemSnapshot,
+};
+use futures::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use openraft::{
+    BasicNode, RaftNetworkFactory,
+    errors::RPCError,
+    network::{NetStreamAppend, NetVote, RPCOption},
+    raft::{AppendEntriesRequest, VoteRequest},
+};
+use proto::internal as wire;
+use raft_store::{
+    network::{Identity, METADATA_CLUSTER, METADATA_TARGET, Network, NetworkOptions, Peers},
+    seams::{BoxConnection, Listener, Net},
+    service,
+    types::{TypeConfig, Vote},
+};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+/// One node, not yet of any cluster, and a story.
+fn with_one_node(seed: u64, story: impl AsyncFnOnce(Node) + 'static) {
+    let (mut sim, nodes) = simulation(seed, 1);
+    sim.client("test", async move {
+        let node = running(&nodes, 1).await.remove(0);
+        story(node).await;
+        Ok(())
+    });
+    sim.run().unwrap();
+}
+
+fn meant<T>(message: T, target: &'static str, cluster: &'static str) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert(METADATA_TARGET, target.parse().unwrap());
+    request
+        .metadata_mut()
+        .insert(METADATA_CLUSTER, cluster.parse().unwrap());
+    request
+}
+
+fn vote(term: u64) -> wire::Vote {
+    wire::Vote {
+        term,
+        node_id: 9,
+        committed: true,
+    }
+}
+
+#[test]
+fn calls_for_others_and_from_strangers_move_nothing() {
+    with_one_node(11, async |node: Node| {
+        node.identity.founded(0xaa);
+        let mut raft = raft_client(Arc::new(SimNet), &endpoint(1));
+        let candidate = wire::Vote {
+            committed: false,
+            ..vote(99)
+        };
+        let ask = wire::VoteRequest {
+            vote: Some(candidate),
+            ..wire::VoteRequest::default()
+        };
+        let error = raft.vote(meant(ask, "2", "")).await.unwrap_err();
+        assert_eq!(
+            reason(&error, "target"),
+            ("WRONG_NODE".to_owned(), "2".to_owned())
+        );
+        assert!(
+            error.message().contains("node \"2\"") && error.message().contains("node 1"),
+            "{error}"
+        );
+        let error = raft.vote(Request::new(ask)).await.unwrap_err();
+        assert_eq!(
+            (error.code(), reason(&error, "").0.as_str()),
+            (Code::FailedPrecondition, "WRONG_NODE")
+        );
+        let error = raft.pre_vote(meant(ask, "1", "bb")).await.unwrap_err();
+        assert_eq!(
+            reason(&error, "theirs"),
+            ("WRONG_CLUSTER".to_owned(), "bb".to_owned())
+        );
+        let append = stream::iter([wire::AppendRequest {
+            vote: Some(vote(99)),
+            ..Default::default()
+        }]);
+        let error = raft.append(meant(append, "1", "bb")).await.unwrap_err();
+        assert_eq!(reason(&error, "").0, "WRONG_CLUSTER");
+        let report = wire::ClockReport::default();
+        assert_eq!(
+            raft.exchange_clock(meant(report, "7", ""))
+                .await
+                .unwrap_err()
+                .code(),
+            Code::FailedPrecondition
+        );
+        assert_eq!(node.clock.0.load(Ordering::Relaxed), 0);
+        assert_eq!(
+            openraft::async_runtime::watch::WatchReceiver::borrow_watched(&node.raft.metrics()).current_term,
+            0
+        );
+
+        // The same vote, meant for it: taken.
+        let granted = raft.vote(meant(ask, "1", "")).await.unwrap().into_inner();
+        assert!(granted.granted);
+        let heard = node
+            .peers
+            .exchange_clock(1, &endpoint(1), report, Duration::from_secs(1))
+            .await
+            .unwrap();
+        assert_eq!(heard, report);
+        assert_eq!(node.clock.0.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn malformed_messages_are_answered_and_the_node_lives() {
+    with_one_node(12, async |node: Node| {
+        let mut raft = raft_client(Arc::new(SimNet), &endpoint(1));
+        let invalid = |error: tonic::Status| {
+            assert_eq!(
+                (error.code(), reason(&error, "").0.as_str()),
+                (Code::InvalidArgument, "MALFORMED")
+            );
+        };
+        invalid(
+            raft.vote(meant(wire::VoteRequest::default(), "1", ""))
+                .await
+                .unwrap_err(),
+        );
+        invalid(
+            raft.transfer_leader(meant(wire::TransferLeaderRequest::default(), "1", ""))
+                .await
+                .unwrap_err(),
+        );
+
+        // A good append is answered before the bad one after it ends the stream.
+        let good = wire::AppendRequest {
+            vote: Some(vote(1)),
+            ..Default::default()
+        };
+        let gap = wire::Entry {
+            log_id: Some(wire::LogId {
+                term: 1,
+                node_id: 9,
+                index: 5,
+            }),
+            payload: None,
+        };
+        let bad = wire::AppendRequest {
+            vote: Some(vote(1)),
+            entries: vec![gap],
+            ..Default::default()
+        };
+        let appends = stream::iter([good.clone(), bad, good]);
+        let mut answers = raft.append(meant(appends, "1", "")).await.unwrap().into_inner();
+        assert!(matches!(
+            answers.message().await.unwrap().unwrap().result,
+            Some(wire::append_response::Result::Matched(_))
+        ));
+        invalid(answers.message().await.unwrap_err());
+
+        // Snapshots: headless, too long, too short, damaged, of a leader of the past.
+        use wire::snapshot_chunk::Part;
+        let part = |part| wire::SnapshotChunk { part: Some(part) };
+        let header = |bytes_total| {
+            part(Part::Header(wire::SnapshotHeader {
+                vote: Some(vote(1)),
+                last_log_id: Some(wire::LogId {
+                    term: 1,
+                    node_id: 9,
+                    index: 3,
+                }),
+                membership: Some(wire::Membership::default()),
+                bytes_total,
+                checksum: vec![0; 16].into(),
+                ..wire::SnapshotHeader::default()
+            }))
+        };
+        let data = |bytes| part(Part::Data(Bytes::from(vec![0; bytes])));
+        for parts in [
+            vec![],
+            vec![data(1)],
+            vec![header(1), header(1)],
+            vec![header(1), data(2)],
+            vec![header(3), data(2)],
+            vec![header(1 << 30), data((256 << 10) + 1)],
+        ] {
+            invalid(
+                raft.install_snapshot(meant(stream::iter(parts), "1", ""))
+                    .await
+                    .unwrap_err(),
+            );
+        }
+        let damaged = raft
+            .install_snapshot(meant(stream::iter([header(1), data(1)]), "1", ""))
+            .await
+            .unwrap_err();
+        assert_eq!(reason(&damaged, "").0, "SNAPSHOT_DAMAGED");
+        assert_eq!(node.state.snapshots_installed(), 0);
+        let newer = wire::AppendRequest {
+            vote: Some(vote(7)),
+            ..Default::default()
+        };
+        let answers = raft
+            .append(meant(stream::iter([newer]), "1", ""))
+            .await
+            .unwrap()
+            .into_inner();
+        assert!(answers.all(async |answer| answer.is_ok()).await);
+        let old = raft
+            .install_snapshot(meant(stream::iter([header(1), data(1)]), "1", ""))
+            .await
+            .unwrap();
+        assert_eq!(
+            old.into_inner().vote,
+            Some(vote(7)),
+            "a leader of the past hears of the present one"
+        );
+        assert_eq!(node.state.snapshots_installed(), 0);
+    });
+}
+
+/// Counts attempts to connect.
+struct Counting {
+    attempts: Arc<AtomicU64>,
+}
+
+impl Net for Counting {
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        SimNet.listen(address)
+    }
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<BoxConnection>> {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move { SimNet.connect(address).await })
+    }
+}
+
+fn network(attempts: &Arc<AtomicU64>) -> Network<MemSnapshot> {
+    let net = Arc::new(Counting {
+        attempts: attempts.clone(),
+    });
+    Network::new(Peers::new(
+        Identity::new(9, "test:1", None),
+        net,
+        NetworkOptions::default(),
+    ))
+}
+
+#[test]
+fn a_dead_peer_is_unreachable_and_dialled_at_a_bounded_pace() {
+    with_one_node(13, async |_: Node| {
+        let attempts = Arc::new(AtomicU64::new(0));
+        let mut client = network(&attempts).new_client(1, &BasicNode::new("n1:9")).await;
+        let option = RPCOption::new(Duration::from_millis(100));
+        let mut calls = 0;
+        let begun = tokio::time::Instant::now();
+        while begun.elapsed() < Duration::from_secs(5) {
+            let answer = client
+                .vote(VoteRequest::new(Vote::new(1, 9), None), option.clone())
+                .await;
+            assert!(matches!(answer, Err(RPCError::Unreachable(_))), "{answer:?}");
+            calls += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let attempts = attempts.load(Ordering::Relaxed);
+        assert!(
+            calls > 200 && (20..=30).contains(&attempts),
+            "{attempts} attempts for {calls} calls"
+        );
+
+        // It comes back: the next attempts find it.
+        let mut client = network(&Arc::default())
+            .new_client(1, &BasicNode::new(endpoint(1)))
+            .await;
+        assert!(
+            client
+                .pre_vote(VoteRequest::new(Vote::new(1, 9), None), option)
+                .await
+                .is_ok()
+        );
+    });
+}
+
+#[test]
+fn appends_are_pipelined_in_order_on_one_connection() {
+    with_one_node(14, async |node: Node| {
+        let attempts = Arc::new(AtomicU64::new(0));
+        let mut client = network(&attempts)
+            .new_client(1, &BasicNode::new(endpoint(1)))
+            .await;
+        let option = RPCOption::new(Duration::from_millis(100));
+        let leader = Vote::new_committed(1, 9);
+        let log_id = move |index| raft_store::types::LogId {
+            leader_id: leader.leader_id,
+            index,
+        };
+        let append = move |index: u64| AppendEntriesRequest::<TypeConfig> {
+            vote: leader,
+            prev_log_id: index.checked_sub(1).map(log_id),
+            entries: vec![raft_store::types::Entry {
+                log_id: log_id(index),
+                payload: openraft::EntryPayload::Normal(raft_store::types::BatchBytes(batch(index, 64))),
+            }],
+            leader_commit: None,
+        };
+        // Far more than may be in flight, in one session. Time is the simulation's: a thousand round trips
+        // of at least 2 ms each would take two seconds.
+        let begun = tokio::time::Instant::now();
+        let answers = client
+            .stream_append(stream::iter((0..1_000).map(append)), option.clone())
+            .await
+            .unwrap();
+        let answers: Vec<_> = answers.collect().await;
+        let expected: Vec<_> = (0..1_000).map(|index| Ok(Ok(Some(log_id(index))))).collect();
+        assert_eq!(answers, expected);
+        assert!(
+            begun.elapsed() < Duration::from_millis(1_000),
+            "{:?} for 1,000 appends",
+            begun.elapsed()
+        );
+
+        // Heartbeats after it: sessions of one, on the same connection.
+        for _ in 0..10 {
+            let session = client
+                .stream_append(stream::iter([append(999)]), option.clone())
+                .await
+                .unwrap();
+            assert_eq!(session.collect::<Vec<_>>().await, [Ok(Ok(Some(log_id(999))))]);
+        }
+        assert_eq!(attempts.load(Ordering::Relaxed), 1);
+
+        // A refusal ends the session; the next one begins anew.
+        let mut beyond = append(2_000);
+        beyond.entries.clear();
+        let session = client
+            .stream_append(stream::iter([beyond, append(1_000)]), option.clone())
+            .await
+            .unwrap();
+        let refused: Vec<_> = session.collect().await;
+        assert_eq!(refused.len(), 1);
+        assert!(
+            matches!(&refused[0], Ok(Err(openraft::raft::StreamAppendError::Conflict(at))) if *at == log_id(1_999))
+        );
+        let session = client
+            .stream_append(stream::iter([append(1_000)]), option)
+            .await
+            .unwrap();
+        assert_eq!(session.collect::<Vec<_>>().await, [Ok(Ok(Some(log_id(1_000))))]);
+        assert_eq!(node.state.batches().len(), 0, "nothing was committed");
+    });
+}
+
+/// A peer that does with appends what it is told to.
+#[derive(Clone)]
+struct FakePeer {
+    conduct: Conduct,
+    streams: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Conduct {
+    /// Matches everything.
+    Good,
+    /// Takes everything and says nothing.
+    Silent,
+    /// Claims to have what it was never sent.
+    Mad,
+}
+
+type Answered<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl wire::raft_server::Raft for FakePeer {
+    type AppendStream = BoxStream<'static, Result<wire::AppendResponse, Status>>;
+    async fn append(&self, request: Request<Streaming<wire::AppendRequest>>) -> Answered<Self::AppendStream> {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        let conduct = self.conduct;
+        let answers = request.into_inner().filter_map(move |request| async move {
+            let last = request.ok()?.entries.last().and_then(|entry| entry.log_id);
+            let log_id = match conduct {
+                Conduct::Good => last,
+                Conduct::Silent => return None,
+                Conduct::Mad => last.map(|last| wire::LogId {
+                    index: last.index + 1,
+                    ..last
+                }),
+            };
+            let result = Some(wire::append_response::Result::Matched(wire::Matched { log_id }));
+            Some(Ok(wire::AppendResponse {
+                result,
+                conflict_log_id: None,
+            }))
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+    async fn vote(&self, _: Request<wire::VoteRequest>) -> Answered<wire::VoteResponse> {
+        Err(Status::unimplemented("appends only"))
+    }
+    async fn pre_vote(&self, _: Request<wire::VoteRequest>) -> Answered<wire::VoteResponse> {
+        Err(Status::unimplemented("appends only"))
+    }
+    async fn install_snapshot(
+        &self,
+        _: Request<Streaming<wire::SnapshotChunk>>,
+    ) -> Answered<wire::SnapshotResponse> {
+        Err(Status::unimplemented("appends only"))
+    }
+    async fn transfer_leader(
+        &self,
+        _: Request<wire::TransferLeaderRequest>,
+    ) -> Answered<wire::TransferLeaderResponse> {
+        Err(Status::unimplemented("appends only"))
+    }
+    async fn exchange_clock(&self, _: Request<wire::ClockReport>) -> Answered<wire::ClockReport> {
+        Err(Status::unimplemented("appends only"))
+    }
+}
+
+/// What eleven appends, each a session of its own, get from such a peer, and over how many streams.
+fn eleven_sessions(conduct: Conduct) -> (Vec<Result<(), RPCError<TypeConfig>>>, u64) {
+    let streams = Arc::new(AtomicU64::new(0));
+    let peer = FakePeer {
+        conduct,
+        streams: streams.clone(),
+    };
+    let results = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let gathered = results.clone();
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(16)
+        .max_message_latency(Duration::from_millis(4))
+        .simulation_duration(Duration::from_secs(60))
+        .build();
+    sim.host("n1", move || {
+        let peer = peer.clone();
+        async move {
+            let listener = SimNet.listen("0.0.0.0:7000").await?;
+            let server = service::server().add_service(wire::raft_server::RaftServer::new(peer));
+            server.serve_with_incoming(service::incoming(listener)).await?;
+            Ok(())
+        }
+    });
+    sim.client("test", async move {
+        let mut client = network(&Arc::default())
+            .new_client(1, &BasicNode::new(endpoint(1)))
+            .await;
+        let leader = Vote::new_committed(1, 9);
+        let log_id = raft_store::types::LogId {
+            leader_id: leader.leader_id,
+            index: 0,
+        };
+        let entry = raft_store::types::Entry {
+            log_id,
+            payload: openraft::EntryPayload::Blank,
+        };
+        for _ in 0..11 {
+            let entries = vec![entry.clone()];
+            let append = AppendEntriesRequest {
+                vote: leader,
+                prev_log_id: None,
+                entries,
+                leader_commit: None,
+            };
+            let option = RPCOption::new(Duration::from_millis(100));
+            let session = client.stream_append(stream::iter([append]), option).await?;
+            let answers: Vec<_> = session.collect().await;
+            assert_eq!(answers.len(), 1);
+            gathered.lock().unwrap().extend(answers.into_iter().map(|answer| {
+                answer.map(|answer| {
+                    assert_eq!(answer, Ok(Some(log_id)));
+                })
+            }));
+        }
+        Ok(())
+    });
+    sim.run().unwrap();
+    let results = results.lock().unwrap().clone();
+    (results, streams.load(Ordering::Relaxed))
+}
+
+#[test]
+fn a_stream_outlives_sessions_that_were_answered_and_no_others() {
+    let (results, streams) = eleven_sessions(Conduct::Good);
+    assert!(results.len() == 11 && results.iter().all(Result::is_ok));
+    assert_eq!(streams, 1, "heartbeats share a stream");
+
+    let (results, streams) = eleven_sessions(Conduct::Silent);
+    assert!(
+        results
+            .iter()
+            .all(|result| matches!(result, Err(RPCError::Timeout(_)))),
+        "{results:?}"
+    );
+    assert_eq!(
+        streams, 11,
+        "an answer that is still owed must not become another request's"
+    );
+
+    let (results, streams) = eleven_sessions(Conduct::Mad);
+    assert!(
+        results
+            .iter()
+            .all(|result| matches!(result, Err(RPCError::Unreachable(_)))),
+        "{results:?}"
+    );
+    assert_eq!(streams, 11);
+}
+
+#[test]
+fn a_silent_peer_costs_a_deadline_not_for_ever() {
+    let (mut sim, nodes) = simulation(15, 3);
+    sim.client("test", async move {
+        let nodes = running(&nodes, 3).await;
+        form(&nodes).await;
+        let leader = leader_of(&nodes).await;
+        let other = nodes.iter().find(|node| !node.raft.is_leader()).unwrap();
+        let (from, to) = (leader.identity.node_id(), other.identity.node_id());
+        // One way only: it hears, and its answers are lost.
+        turmoil::partition_oneway(format!("n{to}"), format!("n{from}"));
+        for number in 0..20 {
+            leader.write(batch(number, 64)).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        turmoil::repair_oneway(format!("n{to}"), format!("n{from}"));
+        let last = leader_of(&nodes).await.write(batch(99, 64)).await.unwrap();
+        for node in &nodes {
+            eventually(|| (node.applied() >= last).then_some(())).await;
+        }
+        Ok(())
+    });
+    sim.run().unwrap();
+}
