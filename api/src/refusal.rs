@@ -84,7 +84,7 @@ fn refused(rejected: Rejected) -> Problem {
             members.sale_status = Some(json::sale_status(rejected.sale_status));
             Kind::SaleTransition
         }
-        Reason::ClaimsExhausted | Reason::TableFull => {
+        Reason::ClaimsExhausted => {
             members.limit = value;
             Kind::ClaimsExhausted
         }
