@@ -122,8 +122,17 @@ async fn answer(raft: &BareRaft, request: &str) -> Result<String, Failure> {
             Ok("done".to_owned())
         }
         "leader" => {
+            // Founding makes a leader of no term for a moment; one that has applied an entry of its own
+            // was elected.
             let wait = raft.wait(Some(ELECTION_MAX));
-            let elected = wait.metrics(|metrics| metrics.current_leader.is_some(), "a leader");
+            let elected = wait.metrics(
+                |metrics| {
+                    metrics
+                        .last_applied
+                        .is_some_and(|applied| applied.committed_leader_id().term > 0)
+                },
+                "an elected leader",
+            );
             let metrics = elected.await.doing("waiting for a leader")?;
             Ok(metrics.current_leader.ok_or_else(unclear)?.to_string())
         }
