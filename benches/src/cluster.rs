@@ -206,7 +206,10 @@ impl Cluster {
     }
 
     /// The newest applied index there is.
-    async fn applied_index(&self) -> Result<u64, Failure> {
+    ///
+    /// # Errors
+    /// A node does not answer.
+    pub async fn applied_index(&self) -> Result<u64, Failure> {
         let statuses = self.statuses().await.doing("asking the nodes")?;
         Ok(statuses
             .iter()

@@ -41,6 +41,8 @@ pub struct Figure {
     pub p99_ms: Option<f64>,
     /// What an operation cost.
     pub processor: Option<Processor>,
+    /// Operations for each log entry written meanwhile; `None` when none was written.
+    pub per_entry: Option<f64>,
 }
 
 impl Figure {
@@ -51,6 +53,7 @@ impl Figure {
             p50_ms: None,
             p99_ms: None,
             processor: None,
+            per_entry: None,
         }
     }
 }
@@ -75,8 +78,11 @@ impl Run {
                 } = spent;
                 format!("  CPU {harness_us:.2} + {busiest_us:.2} + {others_us:.2} µs")
             });
+            let per_entry = figure
+                .per_entry
+                .map_or(String::new(), |count| format!("  {count:.1} an entry"));
             eprintln!(
-                "  {:<48} {:>12} {:<2}{}{}{processor}",
+                "  {:<48} {:>12} {:<2}{}{}{processor}{per_entry}",
                 kind.title,
                 kind.unit.show(figure.value),
                 kind.unit.text(),

@@ -56,6 +56,7 @@ struct Line<'a> {
     p99_ms: Option<f64>,
     /// Of all processes, of the harness, and of the busiest server.
     processor_us: [Option<f64>; 3],
+    per_entry: Option<f64>,
     /// Median of the shares of each run, so that a slow minute slows both.
     share: Option<f64>,
 }
@@ -90,6 +91,7 @@ impl<'a> Report<'a> {
                     let spent = figures.iter().filter_map(|figure| figure.processor.as_ref());
                     median(spent.map(part).collect())
                 }),
+                per_entry: median(figures.iter().filter_map(|figure| figure.per_entry).collect()),
                 share: median(shares.collect()),
             })
         })
@@ -98,7 +100,7 @@ impl<'a> Report<'a> {
     /// The table for people.
     pub fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_NO_BORDERS);
+        table.load_style(presets::ASCII_MARKDOWN);
         table.set_content_arrangement(ContentArrangement::Disabled);
         table.set_header([
             "",
@@ -106,6 +108,8 @@ impl<'a> Report<'a> {
             "min – max",
             "p50 ms",
             "p99 ms",
+            "CPU µs",
+            "an entry",
             "target",
             "",
             "share of limit",
@@ -116,6 +120,7 @@ impl<'a> Report<'a> {
             p50_ms,
             p99_ms,
             processor_us,
+            per_entry,
             share,
             ..
         } in self.lines()
@@ -148,6 +153,7 @@ impl<'a> Report<'a> {
                 right(ms(p50_ms)),
                 right(ms(p99_ms)),
                 right(processor_us[0].map_or(String::new(), |us| format!("{us:.1}"))),
+                right(per_entry.map_or(String::new(), |count| format!("{count:.1}"))),
                 right(target),
                 Cell::new(met),
                 Cell::new(share),
@@ -168,6 +174,7 @@ impl<'a> Report<'a> {
                      p50_ms,
                      p99_ms,
                      processor_us,
+                     per_entry,
                      share,
                  }| {
                     json!({
@@ -183,6 +190,7 @@ impl<'a> Report<'a> {
                     "processor_us": processor_us[0],
                     "processor_us_harness": processor_us[1],
                     "processor_us_busiest_server": processor_us[2],
+                    "per_entry": per_entry,
                         "target": kind.target,
                         "target_met": kind.target.map(|target| kind.unit.reaches(value.median, target)),
                         "limit": kind.limit,

@@ -119,9 +119,12 @@ impl Bench<'_> {
         callers: Vec<C>,
         value: impl Fn(&Measured) -> f64,
     ) -> Result<Tally, Failure> {
-        let before = self.processor_times()?;
+        let (index, before) = (self.cluster.applied_index().await?, self.processor_times()?);
         let (measured, tally) = drive(self.window, callers).await?;
-        let after = self.processor_times()?;
+        let (after, entries) = (
+            self.processor_times()?,
+            self.cluster.applied_index().await? - index,
+        );
         tally.all_answered(id)?;
         let spent = after
             .iter()
@@ -135,6 +138,7 @@ impl Bench<'_> {
                 spent_us.next().unwrap_or_default(),
                 spent_us.collect(),
             )),
+            per_entry: (entries > 0).then(|| tally.answered() as f64 / entries as f64),
             ..Figure::new(value(&measured))
         };
         self.run.add(id, figure);
