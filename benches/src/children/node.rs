@@ -1,0 +1,41 @@
+//! A node, as operators run it: real disk, real sockets, its image in sled.
+
+use std::{path::PathBuf, sync::Arc};
+
+use raft_store::{
+    config::NodeConfig,
+    net_tcp::TcpNet,
+    node::Node,
+    seams::{Seams, SystemWallClock, Workers},
+    storage::disk_real::RealDisk,
+};
+
+use crate::failure::{Doing, Failure};
+
+/// Name of the image's directory beside the log.
+const IMAGE_DIR_NAME: &str = "image";
+
+/// Runs node `id` with its data in `dir`.
+///
+/// # Errors
+/// It does not start, or stops by itself.
+pub fn run(id: u64, dir: PathBuf) -> Result<(), Failure> {
+    super::runtime()?.block_on(async {
+        let seams = Seams {
+            disk: Arc::new(RealDisk),
+            net: Arc::new(TcpNet),
+            wall_clock: Arc::new(SystemWallClock),
+            workers: Workers::Threads,
+            image_dir: Some(dir.join(IMAGE_DIR_NAME)),
+        };
+        let config = NodeConfig {
+            node_id: id,
+            listen: "127.0.0.1:0".to_owned(),
+            data_dir: dir,
+            ..NodeConfig::default()
+        };
+        let node = Node::start(config, seams).await.doing("starting the node")?;
+        println!("ready {}", node.address());
+        super::until_told(async { Failure::new("running the node", node.stopped().await.to_string()) }).await
+    })
+}

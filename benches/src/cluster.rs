@@ -1,0 +1,257 @@
+//! A cluster of three real processes on loopback, with data on a real disk, and what must be true of it.
+//!
+//! Ports are free ones that the nodes take themselves; directories are temporary; fsync is on, as always.
+
+use std::{path::Path, time::Duration};
+
+use client::{Client, Error, NewSale, NodeStatus};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    failure::{Doing, Failure},
+    load::Tally,
+    process::Process,
+    procfs,
+};
+
+/// Nodes of a cluster: the smallest that survives one.
+pub const NODES: u64 = 3;
+
+/// Longest a call of the harness itself may take: recounting millions of claims takes a while.
+const CALL_MAX: Duration = Duration::from_secs(60);
+
+/// Longest replicas may take to have applied what the leader has, and to have written their image.
+const CATCH_UP_MAX: Duration = Duration::from_secs(60);
+
+/// Pause between two looks at a replica that is not there yet.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Hold of every sale: the longest there is, so that nothing expires under a measurement.
+const HOLD_MS: u64 = 24 * 3_600_000;
+
+/// A running cluster.
+pub struct Cluster {
+    nodes: Vec<Process>,
+    client: Client,
+    // Last, so that the processes are gone before their files are.
+    _dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts and founds a cluster with its data under `place`.
+    ///
+    /// # Errors
+    /// A node does not start, or they do not become a cluster.
+    pub async fn start(place: &Path) -> Result<Cluster, Failure> {
+        let dir = tempfile::Builder::new()
+            .prefix("bench-")
+            .tempdir_in(place)
+            .doing("making a directory")?;
+        let mut nodes = Vec::new();
+        for id in 1..=NODES {
+            let name = format!("node-{id}");
+            let data = dir.path().join(&name);
+            let arguments = ["node", "--id", &id.to_string(), "--dir", &data.to_string_lossy()];
+            nodes.push(Process::start(dir.path(), &name, &arguments).await?);
+        }
+        let endpoints: Vec<&str> = nodes.iter().map(Process::address).collect();
+        let client = Client::builder()
+            .endpoints(endpoints.clone())
+            .timeout(CALL_MAX)
+            .build()
+            .doing("making a client")?;
+        let members = (1..)
+            .zip(endpoints.iter().map(|&endpoint| endpoint.to_owned()))
+            .collect();
+        client
+            .cluster()
+            .init(members)
+            .await
+            .doing("founding the cluster")?;
+        Ok(Cluster {
+            nodes,
+            client,
+            _dir: dir,
+        })
+    }
+
+    /// A client of it; clones share its connections.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// A client with connections of its own.
+    ///
+    /// # Errors
+    /// None that a running cluster gives.
+    pub fn another_client(&self) -> Result<Client, Failure> {
+        Client::builder()
+            .endpoints(self.endpoints())
+            .timeout(CALL_MAX)
+            .build()
+            .doing("making a client")
+    }
+
+    /// Where its nodes listen.
+    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(Process::address)
+    }
+
+    /// Makes and opens a sale of so many units, which nobody's second claim can spoil: a claim a user.
+    ///
+    /// # Errors
+    /// The cluster refuses.
+    pub async fn create_sale(&self, sale_id: &str, units_total: u32) -> Result<(), Failure> {
+        let sale = NewSale {
+            sale_id: sale_id.to_owned(),
+            units_total,
+            hold_ms: HOLD_MS,
+            claims_max: units_total.max(10_000),
+            open: true,
+            ..NewSale::default()
+        };
+        self.client
+            .create_sale(sale)
+            .send()
+            .await
+            .doing("creating a sale")?;
+        Ok(())
+    }
+
+    /// Resident memory of each node's process, in bytes.
+    ///
+    /// # Errors
+    /// A node has ended.
+    pub fn resident_bytes(&self) -> Result<Vec<u64>, Failure> {
+        self.nodes
+            .iter()
+            .map(|node| procfs::resident_bytes(node.id()?))
+            .collect()
+    }
+
+    /// Processor time of each node's process so far.
+    ///
+    /// # Errors
+    /// A node has ended.
+    pub fn processor_times(&self) -> Result<Vec<Duration>, Failure> {
+        self.nodes
+            .iter()
+            .map(|node| procfs::processor_time(node.id()?))
+            .collect()
+    }
+
+    /// Waits until every replica has applied what the leader had when asked, and has it in its image.
+    ///
+    /// # Errors
+    /// They do not catch up.
+    pub async fn settled(&self) -> Result<(), Failure> {
+        let index = self.applied_index().await?;
+        self.wait_for("waiting for the images", |status| status.image_index >= index)
+            .await
+    }
+
+    /// Checks that the replicas have what the callers were told, and the same as one another: counters
+    /// that add up, as many claims made and confirmed as were acknowledged, and equal state hashes at
+    /// one log index, from which every sale was recounted.
+    ///
+    /// # Errors
+    /// Something does not hold; says what.
+    pub async fn check(&self, sale_id: &str, told: &Tally) -> Result<(), Failure> {
+        let doing = format!("checking sale {sale_id}");
+        let index = self.applied_index().await?;
+        self.wait_for("waiting for the replicas", |status| status.applied_index >= index)
+            .await?;
+        let operators = self.client.cluster();
+        let mut digests = Vec::new();
+        for endpoint in self.endpoints() {
+            let (sale, _) = operators.sale_at(endpoint, sale_id).await.doing(&doing)?;
+            let parts = u64::from(sale.units_available)
+                + u64::from(sale.units_held)
+                + u64::from(sale.units_confirmed);
+            let wrong = if parts != u64::from(sale.units_total) {
+                Some(format!("{parts} units of {}", sale.units_total))
+            } else if u64::from(sale.claims_made) != told.granted {
+                Some(format!(
+                    "{} claims, but {} were granted",
+                    sale.claims_made, told.granted
+                ))
+            } else if u64::from(sale.units_confirmed) != told.confirmed {
+                Some(format!(
+                    "{} units confirmed, but {} were told so",
+                    sale.units_confirmed, told.confirmed
+                ))
+            } else {
+                None
+            };
+            if let Some(wrong) = wrong {
+                return Err(Failure::new(doing, format!("{endpoint} has {wrong}")));
+            }
+            let hash = operators.state_hash(endpoint, index).await.doing(&doing)?;
+            if !hash.sales_wrong.is_empty() {
+                return Err(Failure::new(
+                    doing,
+                    format!("{endpoint}: recount differs: {:?}", hash.sales_wrong),
+                ));
+            }
+            digests.push(hash.digest);
+        }
+        if digests.iter().any(|digest| *digest != digests[0]) {
+            return Err(Failure::new(
+                doing,
+                format!("state hashes differ at log index {index}: {digests:?}"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The newest applied index there is.
+    ///
+    /// # Errors
+    /// A node does not answer.
+    pub async fn applied_index(&self) -> Result<u64, Failure> {
+        let statuses = self.statuses().await.doing("asking the nodes")?;
+        Ok(statuses
+            .iter()
+            .map(|status| status.applied_index)
+            .max()
+            .unwrap_or_default())
+    }
+
+    async fn statuses(&self) -> Result<Vec<NodeStatus>, Error> {
+        let mut statuses = Vec::new();
+        for endpoint in self.endpoints() {
+            statuses.push(self.client.cluster().status(endpoint).await?);
+        }
+        Ok(statuses)
+    }
+
+    async fn wait_for(&self, doing: &str, there: impl Fn(&NodeStatus) -> bool) -> Result<(), Failure> {
+        let deadline = Instant::now() + CATCH_UP_MAX;
+        loop {
+            let statuses = self.statuses().await.doing(doing)?;
+            let Some(behind) = statuses.iter().find(|status| !there(status)) else {
+                return Ok(());
+            };
+            if Instant::now() > deadline {
+                let why = format!(
+                    "node {} has applied {} and its image {} after {CATCH_UP_MAX:?}",
+                    behind.node_id, behind.applied_index, behind.image_index
+                );
+                return Err(Failure::new(doing, why));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Ends it and throws its data away.
+    ///
+    /// # Errors
+    /// A node had ended by itself.
+    pub async fn stop(self) -> Result<(), Failure> {
+        for node in self.nodes {
+            node.stop().await?;
+        }
+        Ok(())
+    }
+}

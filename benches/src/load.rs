@@ -1,0 +1,291 @@
+//! Callers in a loop, and what a window of time saw of them.
+//!
+//! Every caller calls, waits for the answer, and calls again: as many calls are open as there are
+//! callers. Whatever is answered within the window counts, whenever it was asked; so a window is never
+//! filled with work that was finished outside it. Everything, the warming up included, is tallied: the
+//! tally is compared with what the servers have.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hdrhistogram::Histogram;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::failure::{Doing, Failure};
+
+/// Longest latency that is told apart, in µs; the client gives up long before.
+const LATENCY_US_MAX: u64 = 60_000_000;
+
+/// Digits of a latency that are kept.
+const LATENCY_DIGITS: u8 = 3;
+
+/// How long before the window the callers begin: connections are up and frames are full by then.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// What became of operations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// New claims.
+    pub granted: u64,
+    /// The same claim again, for the same key.
+    pub repeated: u64,
+    /// Refused because the sale is sold out.
+    pub sold_out: u64,
+    /// Claims made final.
+    pub confirmed: u64,
+    /// Proposed, outcome not known.
+    pub unknown: u64,
+    /// Anything else.
+    pub failed: u64,
+    /// What the first of those said.
+    pub first_failure: Option<String>,
+}
+
+impl Tally {
+    /// Operations that were answered.
+    pub fn answered(&self) -> u64 {
+        self.granted + self.repeated + self.sold_out + self.confirmed
+    }
+
+    /// Notes an operation that was not answered as it should have been.
+    pub fn fail(&mut self, why: impl FnOnce() -> String) {
+        self.failed += 1;
+        if self.first_failure.is_none() {
+            self.first_failure = Some(why());
+        }
+    }
+
+    /// Adds another's.
+    pub fn add(&mut self, other: Tally) {
+        self.granted += other.granted;
+        self.repeated += other.repeated;
+        self.sold_out += other.sold_out;
+        self.confirmed += other.confirmed;
+        self.unknown += other.unknown;
+        self.failed += other.failed;
+        if self.first_failure.is_none() {
+            self.first_failure = other.first_failure;
+        }
+    }
+
+    /// Fails unless every operation was answered.
+    ///
+    /// # Errors
+    /// Some were not; says what the first said.
+    pub fn all_answered(&self, doing: &str) -> Result<(), Failure> {
+        if self.unknown == 0 && self.failed == 0 {
+            return Ok(());
+        }
+        let first = self.first_failure.as_deref().unwrap_or("the outcome is unknown");
+        let (unknown, failed, answered) = (self.unknown, self.failed, self.answered());
+        let why = format!("{unknown} unknown and {failed} failed beside {answered} answered: {first}");
+        Err(Failure::new(doing, why))
+    }
+}
+
+/// Somebody who calls again and again.
+pub trait Caller: Send + 'static {
+    /// One call, of one or many operations; `None` when there is nothing left to ask for.
+    fn call(&mut self) -> impl Future<Output = Option<Tally>> + Send;
+}
+
+/// What the window saw.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Operations answered in it.
+    pub operations: u64,
+    /// Its length.
+    pub window: Duration,
+    /// Latency of its calls, in µs.
+    pub latency_us: Histogram<u64>,
+}
+
+impl Measured {
+    /// Operations per second.
+    pub fn rate(&self) -> f64 {
+        self.operations as f64 / self.window.as_secs_f64()
+    }
+
+    /// A quantile of the latency, in ms.
+    pub fn latency_ms(&self, quantile: f64) -> f64 {
+        self.latency_us.value_at_quantile(quantile) as f64 / 1_000.0
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS).expect("constants that fit")
+}
+
+/// What one caller saw.
+struct Seen {
+    tally: Tally,
+    operations: u64,
+    latency_us: Histogram<u64>,
+    /// When it had nothing left to ask for.
+    dry_at: Option<Instant>,
+}
+
+/// Lets callers call for this long.
+///
+/// # Errors
+/// They ran out of things to ask for before the window began.
+///
+/// # Panics
+/// When a caller does.
+pub async fn drive<C: Caller>(window: Duration, callers: Vec<C>) -> Result<(Measured, Tally), Failure> {
+    let begin = Instant::now() + WARM_UP;
+    let end = begin + window;
+    let dry = Arc::new(AtomicBool::new(false));
+    let mut running = JoinSet::new();
+    for caller in callers {
+        running.spawn(call_until(caller, begin, end, dry.clone()));
+    }
+    let mut measured = Measured {
+        operations: 0,
+        window,
+        latency_us: histogram(),
+    };
+    let (mut tally, mut last) = (Tally::default(), end);
+    for seen in running.join_all().await {
+        measured.operations += seen.operations;
+        measured
+            .latency_us
+            .add(&seen.latency_us)
+            .doing("adding latencies of equal bounds")?;
+        tally.add(seen.tally);
+        last = seen.dry_at.map_or(last, |at| at.min(last));
+    }
+    measured.window = last.saturating_duration_since(begin);
+    if measured.window.is_zero() {
+        return Err(Failure::new(
+            "measuring",
+            "there was nothing left to ask for when the window began",
+        ));
+    }
+    Ok((measured, tally))
+}
+
+async fn call_until<C: Caller>(mut caller: C, begin: Instant, end: Instant, dry: Arc<AtomicBool>) -> Seen {
+    let (mut tally, mut operations, mut latency_us, mut dry_at) = (Tally::default(), 0, histogram(), None);
+    let mut asked = Instant::now();
+    while asked < end && !dry.load(Ordering::Relaxed) {
+        let Some(answered) = caller.call().await else {
+            dry.store(true, Ordering::Relaxed);
+            dry_at = Some(asked);
+            break;
+        };
+        let now = Instant::now();
+        if now >= begin && now < end {
+            operations += answered.answered();
+            latency_us.saturating_record((now - asked).as_micros() as u64);
+        }
+        tally.add(answered);
+        asked = now;
+    }
+    Seen {
+        tally,
+        operations,
+        latency_us,
+        dry_at,
+    }
+}
+
+/// Lets callers call until they have nothing left to ask for.
+///
+/// # Panics
+/// When a caller does.
+pub async fn exhaust<C: Caller>(callers: Vec<C>) -> (Tally, Vec<C>) {
+    let mut running = JoinSet::new();
+    for mut caller in callers {
+        running.spawn(async move {
+            let mut tally = Tally::default();
+            while let Some(answered) = caller.call().await {
+                tally.add(answered);
+            }
+            (tally, caller)
+        });
+    }
+    let (mut tally, mut callers) = (Tally::default(), Vec::new());
+    for (some, caller) in running.join_all().await {
+        tally.add(some);
+        callers.push(caller);
+    }
+    (tally, callers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers a millisecond later, so many times.
+    struct Few(u64);
+
+    impl Caller for Few {
+        async fn call(&mut self) -> Option<Tally> {
+            self.0 = self.0.checked_sub(1)?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Some(Tally {
+                granted: 1,
+                ..Tally::default()
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_that_run_dry_are_tallied_to_the_last_answer() {
+        let (tally, callers) = exhaust(vec![Few(3), Few(4)]).await;
+        assert_eq!((tally.granted, callers.len()), (7, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_without_work_is_no_measurement() {
+        assert!(drive(Duration::from_secs(1), vec![Few(0)]).await.is_err());
+        assert!(
+            drive(Duration::from_secs(1), vec![Few(u64::MAX), Few(3)])
+                .await
+                .is_err()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_the_window_saw_is_measured_and_everything_is_tallied() {
+        let (measured, tally) = drive(Duration::from_secs(1), vec![Few(u64::MAX)]).await.unwrap();
+        assert_eq!(measured.operations, 1_000);
+        assert_eq!(measured.latency_us.len(), 1_000);
+        assert_eq!(measured.rate(), 1_000.0);
+        assert_eq!(tally.granted, 1_500, "the warming up is in the tally as well");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_ends_when_a_caller_has_nothing_left_to_ask_for() {
+        let (measured, tally) = drive(Duration::from_secs(1), vec![Few(750), Few(u64::MAX)])
+            .await
+            .unwrap();
+        assert_eq!(measured.window, Duration::from_millis(250));
+        // One more or less for each caller, at the very edges.
+        assert!(measured.operations.abs_diff(500) <= 2, "{}", measured.operations);
+        assert!(tally.granted.abs_diff(1_500) <= 2, "{}", tally.granted);
+    }
+
+    #[test]
+    fn what_was_not_answered_is_a_failure_with_its_reason() {
+        let mut tally = Tally {
+            granted: 5,
+            ..Tally::default()
+        };
+        assert_eq!(tally.all_answered("claiming"), Ok(()));
+        tally.fail(|| "full".to_owned());
+        tally.fail(|| "later".to_owned());
+        let failure = tally.all_answered("claiming").unwrap_err().to_string();
+        assert!(
+            failure.contains("2 failed") && failure.ends_with("full"),
+            "{failure}"
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! One harness for every load on Holdfast, with the machine's limits beside it.
+//!
+//! `cargo run --release -p benches -- <scenario>` starts a cluster of three real processes (this same
+//! executable with a hidden command), loads it through the `client` crate or over HTTP from this
+//! process, checks that the replicas have exactly what the callers were told, and prints a table; with
+//! `--json` it writes the same for programs. In every run, in the same minute, on the same disk and
+//! loopback, it measures what the machine allows at most: a bare disk, and bare raft.
+//!
+//! - Every operation has a user and a key of its own, made when it is used; nothing is encoded ahead.
+//! - Data lies on a real disk and fsync is on: a directory in memory is refused.
+//! - A figure whose answers do not add up with the replicas is not shown: the run fails.
+//!
+//! Left out: loads over a real network, and other stores, which have their own harnesses.
+
+mod children;
+mod cluster;
+mod failure;
+mod limits;
+mod load;
+mod machine;
+mod names;
+mod process;
+mod procfs;
+mod report;
+mod scenarios;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    failure::{Doing, Failure},
+    report::{Report, Run},
+    scenarios::Scenario,
+};
+
+/// The same as the `holdfast` binary's, so that what is measured is what ships.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures Holdfast on this machine, beside what its disk and raft itself allow.
+#[derive(Parser)]
+#[command(name = "benches")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Claims granted and refused: in bulk, by 64 single callers, by many clients, by one caller.
+    Claims(Settings),
+    /// Claims asked for again with the same key.
+    Retries(Settings),
+    /// Held claims confirmed.
+    Confirm(Settings),
+    /// Claims granted and refused through one HTTP door.
+    Http(Settings),
+    /// Memory per live claim, between 1M and 4M.
+    Memory(Settings),
+    /// The limits alone: bare disk and bare raft.
+    Limits(Settings),
+    /// Everything.
+    All(Settings),
+    /// A node of the cluster under load.
+    #[command(hide = true)]
+    Node {
+        #[arg(long)]
+        id: u64,
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// The HTTP door under load.
+    #[command(hide = true)]
+    Api {
+        #[arg(long = "endpoint")]
+        endpoints: Vec<String>,
+        #[arg(long)]
+        secret: String,
+    },
+    /// A node of bare raft.
+    #[command(hide = true)]
+    BareRaft {
+        #[arg(long)]
+        id: u64,
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Settings {
+    /// How often everything is measured; shown are the medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    runs: u64,
+    /// How long each measurement takes, in seconds.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Where the data lies while measuring, on a disk; by default beside this executable.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Writes every figure of every run to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Claims(settings) => measure(&settings, &[Scenario::Claims]),
+        Command::Retries(settings) => measure(&settings, &[Scenario::Retries]),
+        Command::Confirm(settings) => measure(&settings, &[Scenario::Confirm]),
+        Command::Http(settings) => measure(&settings, &[Scenario::Http]),
+        Command::Memory(settings) => measure(&settings, &[Scenario::Memory]),
+        Command::Limits(settings) => measure(&settings, &[]),
+        Command::All(settings) => measure(&settings, &Scenario::ALL),
+        Command::Node { id, dir } => children::node::run(id, dir),
+        Command::Api { endpoints, secret } => children::api::run(endpoints, secret),
+        Command::BareRaft { id, dir } => children::bare_raft::run(id, dir),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(settings: &Settings, scenarios: &[Scenario]) -> Result<(), Failure> {
+    let place = match &settings.dir {
+        Some(dir) => dir.clone(),
+        None => beside_executable()?,
+    };
+    std::fs::create_dir_all(&place).doing(&format!("making {}", place.display()))?;
+    machine::check_durable(&place)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runs = runtime.doing("starting a runtime")?.block_on(async {
+        tokio::select! {
+            runs = all_runs(settings, scenarios, &place) => runs,
+            _ = tokio::signal::ctrl_c() => Err(Failure::new("measuring", "interrupted")),
+        }
+    })?;
+    let report = Report::new(&runs);
+    println!("{}", report.table());
+    match &settings.json {
+        Some(to) => report.write_json(to, &place, settings.seconds),
+        None => Ok(()),
+    }
+}
+
+async fn all_runs(settings: &Settings, scenarios: &[Scenario], place: &Path) -> Result<Vec<Run>, Failure> {
+    let window = Duration::from_secs(settings.seconds);
+    let mut runs = Vec::new();
+    for number in 1..=settings.runs {
+        eprintln!("run {number} of {}", settings.runs);
+        let mut run = Run::default();
+        limits::measure(place, window, &mut run).await?;
+        for scenario in scenarios {
+            scenario.measure(place, window, &mut run).await?;
+        }
+        runs.push(run);
+    }
+    Ok(runs)
+}
+
+/// The directory of this executable: what was built on a disk can be measured on it.
+fn beside_executable() -> Result<PathBuf, Failure> {
+    let looking = "looking for this executable";
+    let executable = std::env::current_exe().doing(looking)?;
+    executable
+        .parent()
+        .map(Path::to_path_buf)
+        .ok_or_else(|| Failure::new(looking, format!("{} is in no directory", executable.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

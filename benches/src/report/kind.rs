@@ -1,0 +1,246 @@
+//! Everything that can be measured: its unit, its target, and the limit that it is shown beside.
+
+/// Names of figures, in JSON as in the code.
+pub mod id {
+    /// 4 KiB + fdatasync.
+    pub const DISK_4_KIB: &str = "disk-4-kib";
+    /// 40 KiB + fdatasync.
+    pub const DISK_40_KIB: &str = "disk-40-kib";
+    /// Bare raft, entries as large as a full entry of claims.
+    pub const RAFT_FULL: &str = "raft-full-entries";
+    /// Bare raft, 40-byte entries, 64 in flight.
+    pub const RAFT_64: &str = "raft-64-in-flight";
+    /// Bare raft, one 40-byte entry at a time.
+    pub const RAFT_ONE: &str = "raft-one-in-flight";
+    /// Claims in full frames.
+    pub const CLAIMS_BULK: &str = "claims-bulk";
+    /// Claims by 64 single callers of one client.
+    pub const CLAIMS_64: &str = "claims-64-callers";
+    /// Claims by 32 clients, one call each.
+    pub const CLAIMS_32_CLIENTS: &str = "claims-32-clients";
+    /// Claims by 8 clients, batches of 100.
+    pub const CLAIMS_8_CLIENTS: &str = "claims-8-clients";
+    /// One claim at a time.
+    pub const CLAIMS_ONE: &str = "claims-one-caller";
+    /// Refusals in full frames.
+    pub const REFUSED_BULK: &str = "refused-bulk";
+    /// Refusals by 64 single callers.
+    pub const REFUSED_64: &str = "refused-64-callers";
+    /// The same keys again, in full frames.
+    pub const RETRIES_BULK: &str = "retries-bulk";
+    /// Confirms.
+    pub const CONFIRMS: &str = "confirms";
+    /// Grants over HTTP.
+    pub const HTTP_GRANTS: &str = "http-grants";
+    /// Refusals over HTTP.
+    pub const HTTP_REFUSED: &str = "http-refused";
+    /// Memory per live claim.
+    pub const MEMORY: &str = "memory-per-claim";
+}
+
+/// What a figure counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// So many a second: more is better.
+    PerSecond,
+    /// Milliseconds: less is better.
+    Ms,
+    /// Bytes: less is better.
+    Bytes,
+}
+
+impl Unit {
+    /// As it stands behind a number.
+    pub fn text(self) -> &'static str {
+        match self {
+            Unit::PerSecond => "/s",
+            Unit::Ms => "ms",
+            Unit::Bytes => "B",
+        }
+    }
+
+    /// A number of it, for people.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Unit::PerSecond => thousands(value),
+            Unit::Ms => format!("{value:.2}"),
+            Unit::Bytes => format!("{value:.0}"),
+        }
+    }
+
+    /// Whether this is as good as the target.
+    pub fn reaches(self, value: f64, target: f64) -> bool {
+        if self == Unit::PerSecond {
+            value >= target
+        } else {
+            value <= target
+        }
+    }
+
+    /// Which share of the limit this is: 1 at the limit, whichever way is better.
+    pub fn share(self, value: f64, limit: f64) -> f64 {
+        if self == Unit::PerSecond {
+            value / limit
+        } else {
+            limit / value
+        }
+    }
+}
+
+/// A kind of figure.
+pub struct Kind {
+    /// Its name for programs.
+    pub id: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
+    /// What it counts.
+    pub unit: Unit,
+    /// What it should reach.
+    pub target: Option<f64>,
+    /// The limit that it is shown beside.
+    pub limit: Option<&'static str>,
+}
+
+const fn kind(id: &'static str, title: &'static str, unit: Unit) -> Kind {
+    Kind {
+        id,
+        title,
+        unit,
+        target: None,
+        limit: None,
+    }
+}
+
+impl Kind {
+    const fn target(self, target: f64) -> Kind {
+        Kind {
+            target: Some(target),
+            ..self
+        }
+    }
+    const fn of(self, limit: &'static str) -> Kind {
+        Kind {
+            limit: Some(limit),
+            ..self
+        }
+    }
+}
+
+/// Everything that can be measured, in the order in which it is shown.
+pub const KINDS: [Kind; 17] = [
+    kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
+    kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
+    kind(
+        id::RAFT_FULL,
+        "bare raft: full entries of claims, 8 in flight",
+        Unit::PerSecond,
+    ),
+    kind(
+        id::RAFT_64,
+        "bare raft: a 40 B entry each, 64 in flight",
+        Unit::PerSecond,
+    ),
+    kind(id::RAFT_ONE, "bare raft: one 40 B entry at a time, p50", Unit::Ms).of(id::DISK_4_KIB),
+    kind(id::CLAIMS_BULK, "claims in bulk, frames of 512", Unit::PerSecond)
+        .target(250_000.0)
+        .of(id::RAFT_FULL),
+    kind(id::CLAIMS_64, "claims, 64 single callers", Unit::PerSecond)
+        .target(50_000.0)
+        .of(id::RAFT_64),
+    kind(
+        id::CLAIMS_32_CLIENTS,
+        "claims, 32 clients, one call each",
+        Unit::PerSecond,
+    )
+    .of(id::RAFT_64),
+    kind(
+        id::CLAIMS_8_CLIENTS,
+        "claims, 8 clients, batches of 100",
+        Unit::PerSecond,
+    )
+    .of(id::RAFT_FULL),
+    kind(id::CLAIMS_ONE, "claim, one caller, p50", Unit::Ms)
+        .target(0.8)
+        .of(id::RAFT_ONE),
+    kind(
+        id::REFUSED_BULK,
+        "refusals in bulk, frames of 512",
+        Unit::PerSecond,
+    )
+    .target(500_000.0),
+    kind(id::REFUSED_64, "refusals, 64 single callers", Unit::PerSecond),
+    kind(
+        id::RETRIES_BULK,
+        "retries in bulk, frames of 512",
+        Unit::PerSecond,
+    )
+    .of(id::RAFT_FULL),
+    kind(id::CONFIRMS, "confirms, 512 single callers", Unit::PerSecond).of(id::RAFT_FULL),
+    kind(
+        id::HTTP_GRANTS,
+        "HTTP grants, one door, 64 connections",
+        Unit::PerSecond,
+    )
+    .target(15_000.0),
+    kind(
+        id::HTTP_REFUSED,
+        "HTTP refusals, one door, 64 connections",
+        Unit::PerSecond,
+    ),
+    kind(id::MEMORY, "memory per live claim, 1M to 4M", Unit::Bytes).target(150.0),
+];
+
+/// A whole number with its thousands apart.
+pub fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The same, but fractions stay fractions.
+pub fn thousands_or(value: f64) -> String {
+    if value.fract() == 0.0 {
+        thousands(value)
+    } else {
+        value.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        for (value, text) in [
+            (0.0, "0"),
+            (999.4, "999"),
+            (1_000.0, "1,000"),
+            (1_234_567.0, "1,234,567"),
+        ] {
+            assert_eq!(thousands(value), text);
+        }
+    }
+
+    #[test]
+    fn every_limit_is_a_kind_and_every_id_is_there_once() {
+        for kind in &KINDS {
+            assert_eq!(
+                KINDS.iter().filter(|other| other.id == kind.id).count(),
+                1,
+                "{}",
+                kind.id
+            );
+            assert!(
+                kind.limit
+                    .is_none_or(|limit| KINDS.iter().any(|kind| kind.id == limit))
+            );
+        }
+    }
+}

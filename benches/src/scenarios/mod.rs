@@ -1,0 +1,168 @@
+//! What is measured of the store, each on a fresh cluster, and checked against it afterwards.
+
+mod callers;
+mod claims;
+mod confirm;
+mod http;
+mod http_connection;
+mod memory;
+mod retries;
+
+use std::{path::Path, time::Duration};
+
+use crate::{
+    cluster::Cluster,
+    failure::Failure,
+    load::{Caller, Measured, Tally, drive},
+    names::Names,
+    process::Process,
+    procfs,
+    report::{Figure, Processor, Run},
+};
+
+/// Claims that a sale under measurement has room for, per second of the window: several times what any
+/// machine has reached, so that it does not sell out by itself.
+const UNITS_PER_SECOND: u64 = 4_000_000;
+
+/// A scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Claims granted and refused, in bulk and one by one.
+    Claims,
+    /// The same keys again.
+    Retries,
+    /// Held claims made final.
+    Confirm,
+    /// Through one HTTP door.
+    Http,
+    /// Memory per live claim.
+    Memory,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Scenario; 5] = [
+        Scenario::Claims,
+        Scenario::Retries,
+        Scenario::Confirm,
+        Scenario::Http,
+        Scenario::Memory,
+    ];
+
+    /// Measures it once on a cluster of its own.
+    ///
+    /// # Errors
+    /// The cluster fails, or has not what it told its callers.
+    pub async fn measure(self, place: &Path, window: Duration, run: &mut Run) -> Result<(), Failure> {
+        let cluster = Cluster::start(place).await?;
+        let mut bench = Bench {
+            cluster,
+            door: None,
+            place,
+            window,
+            names: 0,
+            run,
+        };
+        match self {
+            Scenario::Claims => claims::measure(&mut bench).await?,
+            Scenario::Retries => retries::measure(&mut bench).await?,
+            Scenario::Confirm => confirm::measure(&mut bench).await?,
+            Scenario::Http => http::measure(&mut bench).await?,
+            Scenario::Memory => memory::measure(&mut bench).await?,
+        }
+        bench.cluster.stop().await
+    }
+}
+
+/// One scenario at work.
+struct Bench<'a> {
+    cluster: Cluster,
+    /// The HTTP door, where the scenario has one.
+    door: Option<Process>,
+    place: &'a Path,
+    window: Duration,
+    /// Sets of names handed out.
+    names: u64,
+    run: &'a mut Run,
+}
+
+impl Bench<'_> {
+    /// Names that this cluster has not heard yet.
+    fn names(&mut self) -> Names {
+        self.names += 1;
+        Names::new(self.names)
+    }
+
+    /// Makes a sale that does not sell out within the window.
+    async fn endless_sale(&self, sale_id: &str) -> Result<(), Failure> {
+        let units = (self.window.as_secs() + 1) * UNITS_PER_SECOND;
+        let units = u32::try_from(units)
+            .unwrap_or(u32::MAX)
+            .min(inventory_machine::command::UNITS_MAX);
+        self.cluster.create_sale(sale_id, units).await
+    }
+
+    /// Lets callers call for a window, writes down operations per second, and gives the tally.
+    async fn rate<C: Caller>(&mut self, id: &'static str, callers: Vec<C>) -> Result<Tally, Failure> {
+        self.figure(id, callers, Measured::rate).await
+    }
+
+    /// Like [`Bench::rate`], but writes down the median latency in ms.
+    async fn latency<C: Caller>(&mut self, id: &'static str, callers: Vec<C>) -> Result<Tally, Failure> {
+        self.figure(id, callers, |measured| measured.latency_ms(0.50))
+            .await
+    }
+
+    async fn figure<C: Caller>(
+        &mut self,
+        id: &'static str,
+        callers: Vec<C>,
+        value: impl Fn(&Measured) -> f64,
+    ) -> Result<Tally, Failure> {
+        let (index, before) = (self.cluster.applied_index().await?, self.processor_times()?);
+        let (measured, tally) = drive(self.window, callers).await?;
+        let (after, entries) = (
+            self.processor_times()?,
+            self.cluster.applied_index().await? - index,
+        );
+        tally.all_answered(id)?;
+        let spent = after
+            .iter()
+            .zip(&before)
+            .map(|(after, before)| after.saturating_sub(*before));
+        let mut spent_us = spent.map(|spent| spent.as_secs_f64() * 1e6 / tally.answered() as f64);
+        let figure = Figure {
+            p50_ms: Some(measured.latency_ms(0.50)),
+            p99_ms: Some(measured.latency_ms(0.99)),
+            processor: Some(Processor::new(
+                spent_us.next().unwrap_or_default(),
+                spent_us.collect(),
+            )),
+            per_entry: (entries > 0).then(|| tally.answered() as f64 / entries as f64),
+            ..Figure::new(value(&measured))
+        };
+        self.run.add(id, figure);
+        Ok(tally)
+    }
+
+    /// Processor time so far of this process, then of every node, then of the door if there is one.
+    fn processor_times(&self) -> Result<Vec<Duration>, Failure> {
+        let mut times = vec![procfs::processor_time(std::process::id())?];
+        times.extend(self.cluster.processor_times()?);
+        if let Some(door) = &self.door {
+            times.push(procfs::processor_time(door.id()?)?);
+        }
+        Ok(times)
+    }
+}
+
+/// Fails unless this is all that was answered: the scenario measured what it says it measures.
+fn nothing_but(answers: u64, tally: &Tally, doing: &str) -> Result<(), Failure> {
+    if tally.answered() == answers {
+        return Ok(());
+    }
+    Err(Failure::new(
+        doing,
+        format!("other answers than these were among them: {tally:?}"),
+    ))
+}
