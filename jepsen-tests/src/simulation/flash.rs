@@ -288,12 +288,11 @@ async fn settle_and_compare(
     heard: BTreeMap<u32, Heard>,
     trace: &Trace,
 ) -> turmoil::Result {
-    let sale = loop {
-        let read = patiently(|| client.get_sale("hot", Consistency::Linearizable))
-            .await?
-            .0;
-        if read.units_held == 0 {
-            break read;
+    // The leader's word: a replica that lags must catch up to it before it is compared.
+    let (sale, index) = loop {
+        let (sale, position) = patiently(|| client.get_sale("hot", Consistency::Linearizable)).await?;
+        if sale.units_held == 0 {
+            break (sale, position.applied_index);
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
@@ -303,9 +302,6 @@ async fn settle_and_compare(
         "units are conserved"
     );
     let cluster = client.cluster();
-    let index = patiently(|| cluster.state_hash(&endpoints[0], 0))
-        .await?
-        .log_index;
     let mut digests = Vec::new();
     for endpoint in endpoints {
         let hash = patiently(|| cluster.state_hash(endpoint, index)).await?;
