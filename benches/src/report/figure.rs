@@ -41,7 +41,7 @@ pub struct Figure {
     pub p99_ms: Option<f64>,
     /// What an operation cost.
     pub processor: Option<Processor>,
-    /// Operations for each log entry written meanwhile; `None` when none was written.
+    /// Operations for each log entry written meanwhile; `None` when they were answered without entries.
     pub per_entry: Option<f64>,
 }
 

@@ -10,6 +10,8 @@ mod retries;
 
 use std::{path::Path, time::Duration};
 
+use raft_store::limits::ENTRY_COMMANDS_MAX;
+
 use crate::{
     cluster::Cluster,
     failure::Failure,
@@ -138,7 +140,8 @@ impl Bench<'_> {
                 spent_us.next().unwrap_or_default(),
                 spent_us.collect(),
             )),
-            per_entry: (entries > 0).then(|| tally.answered() as f64 / entries as f64),
+            per_entry: Some(tally.answered() as f64 / entries as f64)
+                .filter(|&count| count <= ENTRY_COMMANDS_MAX as f64),
             ..Figure::new(value(&measured))
         };
         self.run.add(id, figure);
