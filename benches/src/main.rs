@@ -137,7 +137,11 @@ fn measure(settings: &Settings, scenarios: &[Scenario]) -> Result<(), Failure> {
     };
     std::fs::create_dir_all(&place).doing(&format!("making {}", place.display()))?;
     machine::check_durable(&place)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder
+        .worker_threads(raft_store::config::worker_threads_default())
+        .enable_all()
+        .build();
     let runs = runtime.doing("starting a runtime")?.block_on(async {
         tokio::select! {
             runs = all_runs(settings, scenarios, &place) => runs,

@@ -7,6 +7,7 @@ pub mod node;
 
 use std::future::Future;
 
+use raft_store::config::worker_threads_default;
 use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc,
@@ -14,13 +15,14 @@ use tokio::{
 
 use crate::failure::{Doing, Failure};
 
-/// A child's runtime: tokio's own choice of threads, for a node and for bare raft alike.
+/// A child's runtime: as many threads as the shipped binary takes, for a node and for bare raft alike.
 fn runtime() -> Result<Runtime, Failure> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
         .init();
     Builder::new_multi_thread()
+        .worker_threads(worker_threads_default())
         .enable_all()
         .build()
         .doing("starting a runtime")

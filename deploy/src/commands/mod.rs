@@ -15,6 +15,7 @@ pub mod watch;
 
 use std::future::Future;
 
+use raft_store::config::worker_threads_default;
 use tokio::runtime::Builder;
 
 use crate::{cli::Command, context::Context, exit::Failure};
@@ -22,9 +23,12 @@ use crate::{cli::Command, context::Context, exit::Failure};
 /// Runs one command to its end.
 pub fn run(command: Command, context: Context) -> Result<(), Failure> {
     match command {
-        Command::Node(args) => block_on(Threads::Many, node::run(args, context)),
-        Command::Api(args) => block_on(Threads::Many, api::run(args, context)),
-        Command::Demo(args) => block_on(Threads::Many, demo::run(args, context)),
+        Command::Node(args) => {
+            let threads = context.settings.node.worker_threads();
+            block_on(Threads::Many(threads), node::run(args, context))
+        }
+        Command::Api(args) => block_on(Threads::Many(worker_threads_default()), api::run(args, context)),
+        Command::Demo(args) => block_on(Threads::Many(worker_threads_default()), demo::run(args, context)),
         Command::Cluster(command) => block_on(Threads::One, cluster::run(command, context)),
         Command::Member(command) => block_on(Threads::One, member::run(command, context)),
         Command::Sale(command) => block_on(Threads::One, sale::run(command, context)),
@@ -38,14 +42,17 @@ pub fn run(command: Command, context: Context) -> Result<(), Failure> {
 /// A command that makes one call needs no second thread; a server does.
 enum Threads {
     One,
-    Many,
+    Many(usize),
 }
 
 fn block_on(threads: Threads, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let mut builder = match threads {
         Threads::One => Builder::new_current_thread(),
-        Threads::Many => Builder::new_multi_thread(),
+        Threads::Many(_) => Builder::new_multi_thread(),
     };
+    if let Threads::Many(threads) = threads {
+        builder.worker_threads(threads);
+    }
     let runtime = builder.enable_all().build()?;
     runtime.block_on(command)
 }

@@ -64,6 +64,11 @@ pub const KNOWN: &[Known] = &[
         "bytes",
         "size of a log segment, written full of zeros ahead",
     ),
+    known(
+        "node.worker_threads",
+        "threads",
+        "threads that serve and replicate; 0: half the cores",
+    ),
     known("node.heartbeat_ms", "ms", "how often a leader shows itself"),
     known(
         "node.election_ms_min",

@@ -161,7 +161,8 @@ fn small() -> Machine {
         at(4, Body::PutDocument(put)),
         at(5, Body::Resolve(resolve)),
     ];
-    for claim in 0..34u128 {
+    // More than one block of records.
+    for claim in 0..44u128 {
         commands.push(at(
             100 + claim,
             Body::Claim(Take {
