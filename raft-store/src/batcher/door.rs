@@ -167,3 +167,93 @@ impl Door {
         self.0.commands[lane as usize].fetch_sub(count, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use inventory_machine::command::{Body, ClaimId, Settle, Take};
+
+    use super::{
+        super::frame::{PreparedBody, PreparedCommand},
+        *,
+    };
+    use crate::limits::FRAME_COMMANDS_MAX;
+
+    fn frame(body: Body<'static>, count: usize) -> Frame {
+        let command = PreparedCommand {
+            principal: 1,
+            key: 2,
+            not_after_ms: 3,
+            body: PreparedBody::Plain(body),
+        };
+        Frame {
+            sales: vec!["hot".to_owned()],
+            commands: vec![command; count],
+        }
+    }
+
+    fn claims(count: usize) -> Frame {
+        frame(
+            Body::Claim(Take {
+                sale: 0,
+                user: 1,
+                quantity: 1,
+            }),
+            count,
+        )
+    }
+
+    fn confirm() -> Frame {
+        frame(
+            Body::Confirm(Settle {
+                claim: ClaimId([0; 24]),
+                fencing_token: 1,
+            }),
+            1,
+        )
+    }
+
+    fn leading() -> (Door, mpsc::Receiver<Submission>) {
+        let (door, inbox) = open();
+        door.set_lead(LeadState::Leading);
+        (door, inbox)
+    }
+
+    #[test]
+    fn a_full_lane_refuses_at_the_door_and_leaves_the_other_open() {
+        let (door, mut inbox) = leading();
+        for _ in 0..QUEUE_COMMANDS_MAX / FRAME_COMMANDS_MAX {
+            door.submit(claims(FRAME_COMMANDS_MAX)).expect("there is room");
+        }
+        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::Overloaded);
+        // Who holds units can still pay for them.
+        door.submit(confirm()).expect("confirms have a lane of their own");
+        // What leaves makes room, and a refusal took none.
+        let Submission { frame, lane, .. } = inbox.try_recv().expect("the first frame");
+        door.left(lane, frame.commands.len());
+        door.submit(claims(FRAME_COMMANDS_MAX))
+            .expect("there is room again");
+        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::Overloaded);
+    }
+
+    #[test]
+    fn nothing_enters_where_nothing_could_come_of_it() {
+        let (door, mut inbox) = open();
+        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::NotLeader);
+        door.set_lead(LeadState::Starting);
+        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::Starting);
+        door.set_lead(LeadState::Leading);
+        door.stop();
+        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::Stopping);
+        assert!(inbox.try_recv().is_err(), "a refused frame is not inside");
+    }
+
+    #[test]
+    fn a_full_disk_refuses_claims_and_lets_holders_pay() {
+        let (door, _inbox) = leading();
+        door.set_disk_reserve_reached(true);
+        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::DiskReserve);
+        door.submit(confirm()).expect("a confirm needs no reserve");
+        door.set_disk_reserve_reached(false);
+        door.submit(claims(1)).expect("there is space again");
+    }
+}
