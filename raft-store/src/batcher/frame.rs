@@ -8,6 +8,7 @@ use inventory_machine::{
 };
 use tokio::sync::oneshot;
 
+use super::door::Place;
 use crate::log_clock::Stamp;
 
 /// One command, checked and hashed: ready to be encoded. Sales are named by their place in the frame's list.
@@ -210,6 +211,8 @@ pub struct FrameAnswer {
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub frame: Frame,
+    /// Where it counts while commands of it wait.
+    pub place: Place,
     pub reply: oneshot::Sender<FrameAnswer>,
     /// Answers so far, in order: commands are proposed and applied in order.
     pub answers: Vec<Answer>,

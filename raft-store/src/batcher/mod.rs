@@ -4,7 +4,8 @@
 //! only a few entries are in flight; it never lingers, so one lonely claim commits at raft's own latency.
 //! Commands stay in order within their frame; frames are unordered.
 //!
-//! - Full queues, a missing lead and a full disk refuse at the door ([`Door`]), before anything is proposed.
+//! - Full queues, a missing lead and a full disk refuse at the door ([`Door`]), before anything is proposed;
+//!   a full queue refuses first those who fill it, and those who wait are served in turns (`shares`).
 //! - A frame whose every claim would be refused by the applied state is answered without a log entry: after
 //!   a ReadIndex round shared by all that wait, and only while no claim of the same user or key is in flight.
 //! - Entries are proposed under the term they were stamped in. Once proposed, every failure is unknown.
@@ -15,8 +16,9 @@
 mod door;
 mod flight;
 pub mod frame;
+mod shares;
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use inventory_machine::{
@@ -36,6 +38,7 @@ use self::{
     door::{Lane, Submission},
     flight::InFlight,
     frame::{Answer, FrameAnswer, Position, PreparedBody, Unsubmitted, Waiting},
+    shares::Turns,
 };
 use crate::{
     HoldfastRaft,
@@ -76,7 +79,7 @@ pub fn start(parts: Parts) -> (Door, JoinHandle<()>) {
         door: door.clone(),
         parts,
         frames: slab::Slab::new(),
-        lanes: [VecDeque::new(), VecDeque::new()],
+        lanes: Default::default(),
         flying: FuturesOrdered::new(),
         in_flight: InFlight::default(),
         encoder: BatchEncoder::new(),
@@ -116,7 +119,7 @@ struct Batcher {
     door: Door,
     parts: Parts,
     frames: slab::Slab<Waiting>,
-    lanes: [VecDeque<FrameId>; 2],
+    lanes: [Turns; 2],
     flying: FuturesOrdered<BoxFuture<'static, Landed>>,
     in_flight: InFlight,
     encoder: BatchEncoder,
@@ -175,7 +178,7 @@ impl Batcher {
             wall_time_ms: 0,
         };
         for lane in Lane::ALL {
-            while let Some(frame) = self.lanes[lane as usize].pop_front() {
+            while let Some(frame) = self.lanes[lane as usize].pop() {
                 self.give_up(frame, Unsubmitted::NotLeader);
             }
         }
@@ -193,7 +196,7 @@ impl Batcher {
         let shared = self.parts.shared.clone();
         // One look at the state for all of them.
         shared.read(|machine| {
-            for Submission { frame, lane, reply } in arrived.drain(..) {
+            for Submission { frame, place, reply } in arrived.drain(..) {
                 let refusable = log_now_ms.is_some_and(|log_now_ms| {
                     frame.commands.iter().all(|command| match &command.body {
                         PreparedBody::Plain(Body::Claim(take)) => {
@@ -215,6 +218,7 @@ impl Batcher {
                 let answers = Vec::with_capacity(frame.commands.len());
                 let frame = self.frames.insert(Waiting {
                     frame,
+                    place,
                     reply,
                     answers,
                     proposed: 0,
@@ -226,7 +230,7 @@ impl Batcher {
                 } else if refusable {
                     self.unread_frames.push(frame);
                 } else {
-                    self.lanes[lane as usize].push_back(frame);
+                    self.lanes[place.lane as usize].push(place.source, frame);
                 }
             }
         });
@@ -268,7 +272,12 @@ impl Batcher {
                 wall_time_ms: machine.wall_time_ms(),
             };
             for id in waiting.drain(..) {
-                let Waiting { frame, answers, .. } = &mut self.frames[id];
+                let Waiting {
+                    frame,
+                    place,
+                    answers,
+                    ..
+                } = &mut self.frames[id];
                 let refused = frame.commands.iter().all(|command| {
                     let PreparedBody::Plain(Body::Claim(take)) = &command.body else {
                         return false;
@@ -288,11 +297,11 @@ impl Batcher {
                 });
                 if refused {
                     let waiting = self.frames.remove(id);
-                    self.door.left(Lane::Claims, waiting.frame.commands.len());
+                    self.door.left(waiting.place, waiting.frame.commands.len());
                     send(waiting, position);
                 } else {
                     answers.clear();
-                    self.lanes[Lane::Claims as usize].push_back(id);
+                    self.lanes[place.lane as usize].push(place.source, id);
                 }
             }
         });
@@ -316,13 +325,19 @@ impl Batcher {
         }
     }
 
-    /// Moves commands from a lane into the entry until the entry has `commands_max` of them.
+    /// Moves commands from a lane into the entry, in turns of their sources, until the entry has
+    /// `commands_max` of them.
     fn pack(&mut self, lane: Lane, commands_max: usize, spans: &mut Vec<Span>) {
-        let mut moved = 0;
-        while let Some(&id) = self.lanes[lane as usize].front() {
-            let Waiting { frame, proposed, .. } = &mut self.frames[id];
+        while let Some((id, turn)) = self.lanes[lane as usize].next() {
+            let Waiting {
+                frame,
+                place,
+                proposed,
+                ..
+            } = &mut self.frames[id];
             let first = *proposed;
-            while *proposed < frame.commands.len()
+            let end = frame.commands.len().min(first.saturating_add(turn));
+            while *proposed < end
                 && self.encoder.count() < commands_max
                 && self.encoder.bytes() < ENTRY_BYTES_MAX
             {
@@ -332,20 +347,18 @@ impl Batcher {
                 *proposed += 1;
             }
             let count = *proposed - first;
-            if count > 0 {
-                spans.push(Span {
-                    frame: id,
-                    first,
-                    count,
-                });
-                moved += count;
+            if count == 0 {
+                return;
             }
-            if *proposed < frame.commands.len() {
-                break;
-            }
-            self.lanes[lane as usize].pop_front();
+            spans.push(Span {
+                frame: id,
+                first,
+                count,
+            });
+            self.door.left(*place, count);
+            let was_last = *proposed == frame.commands.len();
+            self.lanes[lane as usize].served(count, was_last);
         }
-        self.door.left(lane, moved);
     }
 
     /// Proposes what the encoder holds, under the term it is stamped in.
@@ -420,9 +433,8 @@ impl Batcher {
         waiting
             .answers
             .extend(std::iter::repeat_n(Answer::Unsubmitted(why), missing));
-        let lane = Lane::of(&waiting.frame);
         let waiting = self.frames.remove(id);
-        self.door.left(lane, missing);
+        self.door.left(waiting.place, missing);
         let position = self.position(&waiting, 0);
         send(waiting, position);
     }

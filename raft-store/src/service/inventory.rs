@@ -1,6 +1,6 @@
 //! `holdfast.v1.Inventory`: platforms' commands and reads.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt, Stream, StreamExt,
@@ -60,7 +60,7 @@ impl InventoryService {
     }
 
     /// Runs one frame to its answer. Never fails as a whole: every command has its own outcome.
-    fn run(&self, request: v1::SubmitRequest) -> BoxFuture<'static, v1::SubmitResponse> {
+    fn run(&self, request: v1::SubmitRequest, peer: SocketAddr) -> BoxFuture<'static, v1::SubmitResponse> {
         let v1::SubmitRequest { frame_id, commands } = request;
         let count = commands.len();
         if count == 0 || count > FRAME_COMMANDS_MAX {
@@ -87,7 +87,7 @@ impl InventoryService {
         let answer = if frame.commands.is_empty() {
             None
         } else {
-            Some(self.0.door.submit(frame))
+            Some(self.0.door.submit(frame, peer))
         };
         let answer = match answer {
             None => None,
@@ -258,6 +258,7 @@ impl Inventory for InventoryService {
     ) -> Result<Response<Self::SubmitStream>, Status> {
         let stream = Submitting {
             service: self.clone(),
+            peer: peer_of(&request),
             requests: Some(request.into_inner()),
             running: FuturesUnordered::new(),
         };
@@ -272,13 +273,14 @@ impl Inventory for InventoryService {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let peer = peer_of(&request);
         let request = request.into_inner();
         let count = request.commands.len();
         if count == 0 || count > FRAME_COMMANDS_MAX {
             let why = format!("the frame has {count} commands; 1 to {FRAME_COMMANDS_MAX} are possible");
             return Err(invalid(why));
         }
-        Ok(Response::new(self.run(request).await))
+        Ok(Response::new(self.run(request, peer).await))
     }
 
     async fn get_sale(
@@ -415,6 +417,7 @@ impl Inventory for InventoryService {
     }
 
     async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Result<Response<v1::Outcome>, Status> {
+        let peer = peer_of(&request);
         let request = request.into_inner();
         let Some(founding) = self.founding() else {
             let outcome = outcome::outcome(Answer::Unsubmitted(Unsubmitted::Starting), &self.hint());
@@ -435,7 +438,7 @@ impl Inventory for InventoryService {
         let unknown = Answer::Unknown {
             not_after_ms: frame.commands[0].not_after_ms,
         };
-        let answer = match self.0.door.submit(frame) {
+        let answer = match self.0.door.submit(frame, peer) {
             Err(why) => Answer::Unsubmitted(why),
             Ok(answer) => match answer.await {
                 Ok(answer) => answer.answers.into_iter().next().unwrap_or(unknown),
@@ -456,6 +459,7 @@ impl Inventory for InventoryService {
 /// One Submit stream: frames are read while few enough are running; answers leave as they come.
 struct Submitting {
     service: InventoryService,
+    peer: SocketAddr,
     /// `None` once the caller has said all.
     requests: Option<Streaming<v1::SubmitRequest>>,
     running: FuturesUnordered<BoxFuture<'static, v1::SubmitResponse>>,
@@ -471,7 +475,7 @@ impl Submitting {
                 Some(answer) = self.running.next() => return Some(Ok(answer)),
                 request = async { self.requests.as_mut().expect("guarded").message().await }, if reads => {
                     match request {
-                        Ok(Some(request)) => self.running.push(self.service.run(request)),
+                        Ok(Some(request)) => self.running.push(self.service.run(request, self.peer)),
                         Ok(None) => self.requests = None,
                         // The caller is gone, or sent what is no frame: what runs, runs on without him.
                         Err(status) => {
@@ -485,6 +489,12 @@ impl Submitting {
             }
         }
     }
+}
+
+/// Whose connection a call came over: what waits counts for it.
+fn peer_of<T>(request: &Request<T>) -> SocketAddr {
+    let peer = request.extensions().get::<SocketAddr>();
+    *peer.expect("every connection of ours says where it comes from")
 }
 
 /// Rows to list, from what was asked for.
