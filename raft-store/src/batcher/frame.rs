@@ -177,6 +177,9 @@ pub enum Unsubmitted {
     /// No identity yet, or a new term whose log is not applied yet.
     #[error("the cluster is starting")]
     Starting,
+    /// It leads, but no quorum has confirmed that lately: right after an election, or cut off.
+    #[error("no quorum has confirmed this leader lately")]
+    NoQuorum,
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,

@@ -8,7 +8,8 @@
 //!   a full queue refuses first those who fill it, and those who wait are served in turns (`shares`).
 //! - A frame whose every claim would be refused by the applied state is answered without a log entry: after
 //!   a ReadIndex round shared by all that wait, and only while no claim of the same user or key is in flight.
-//! - Entries are proposed under the term they were stamped in. Once proposed, every failure is unknown.
+//! - Entries are proposed under the term they were stamped in. Once appended, every failure is unknown; what
+//!   raft refuses to append, as before a quorum has confirmed a new leader, was never submitted.
 //! - Deadlines and sale hours that come due are proposed as entries without commands.
 //!
 //! Left out on purpose: retries. The caller has the key; he knows when to stop.
@@ -26,7 +27,11 @@ use inventory_machine::{
     command::{Body, NAMESPACE_DEFAULT},
     reply::Reply,
 };
-use openraft::{Instant as _, ReadPolicy, impls::OneshotResponder};
+use openraft::{
+    Instant as _, ReadPolicy,
+    errors::{ClientWriteError, ForwardReason},
+    impls::OneshotResponder,
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -111,8 +116,16 @@ struct Landed {
     spans: Vec<Span>,
     /// What it was stamped with.
     stamp: Stamp,
-    /// `None`: it is not known what became of the entry.
-    applied: Option<(LogId, Vec<Reply>)>,
+    fate: Fate,
+}
+
+/// What became of an entry.
+enum Fate {
+    Applied(LogId, Vec<Reply>),
+    /// Raft did not append it, here or anywhere.
+    Refused(Unsubmitted),
+    /// It may yet apply.
+    Unknown,
 }
 
 struct Batcher {
@@ -379,35 +392,38 @@ impl Batcher {
             .responder(responder)
             .await;
         let landed = receiver.map(move |result| {
-            let applied = match result {
-                Ok(Ok(response)) => Some((response.log_id, response.data.replies)),
-                // Whatever raft says after it took the entry, the entry may yet commit.
-                Ok(Err(_)) | Err(_) => None,
+            let fate = match result {
+                Ok(Ok(response)) => Fate::Applied(response.log_id, response.data.replies),
+                // "Rejected before its entry was appended": the responder of an appended entry is only
+                // ever answered by applying, or with `LogEntryDiscarded`.
+                Ok(Err(ClientWriteError::ForwardToLeader(forward))) => Fate::Refused(match forward.reason {
+                    ForwardReason::LeaseExpired => Unsubmitted::NoQuorum,
+                    ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => Unsubmitted::NotLeader,
+                }),
+                // Whatever else raft says, the entry may yet commit.
+                Ok(Err(_)) | Err(_) => Fate::Unknown,
             };
-            Landed {
-                spans,
-                stamp,
-                applied,
-            }
+            Landed { spans, stamp, fate }
         });
         self.flying.push_back(landed.boxed());
     }
 
     /// An entry came home: its replies go to the frames they belong to.
     fn land(&mut self, landed: Landed) {
-        let (log_id, mut replies) = match landed.applied {
-            Some((log_id, replies)) => (Some(log_id), replies.into_iter()),
-            None => (None, Vec::new().into_iter()),
+        let (applied_index, mut replies, refused) = match landed.fate {
+            Fate::Applied(log_id, replies) => (log_id.index, replies.into_iter(), None),
+            Fate::Refused(why) => (0, Vec::new().into_iter(), Some(why)),
+            Fate::Unknown => (0, Vec::new().into_iter(), None),
         };
-        let applied_index = log_id.as_ref().map_or(0, |log_id| log_id.index);
         for span in landed.spans {
             let waiting = &mut self.frames[span.frame];
             waiting.stamp.get_or_insert(landed.stamp);
             for command in &waiting.frame.commands[span.first..span.first + span.count] {
                 self.in_flight.remove(command);
-                waiting.answers.push(match replies.next() {
-                    Some(reply) => Answer::Reply(reply),
-                    None => Answer::Unknown {
+                waiting.answers.push(match (replies.next(), refused) {
+                    (Some(reply), _) => Answer::Reply(reply),
+                    (None, Some(why)) => Answer::Unsubmitted(why),
+                    (None, None) => Answer::Unknown {
                         not_after_ms: command.not_after_ms,
                     },
                 });

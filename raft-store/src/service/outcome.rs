@@ -56,7 +56,7 @@ pub fn unsubmitted(why: Unsubmitted, hint: &LeaderHint) -> v1::Unsubmitted {
         Unsubmitted::NotLeader if hint.endpoint.is_empty() => (Cause::NotLeader, RETRY_AFTER_MS),
         Unsubmitted::NotLeader => (Cause::NotLeader, 0),
         Unsubmitted::Overloaded => (Cause::Overloaded, RETRY_AFTER_MS),
-        Unsubmitted::Starting => (Cause::Starting, RETRY_AFTER_MS),
+        Unsubmitted::Starting | Unsubmitted::NoQuorum => (Cause::Starting, RETRY_AFTER_MS),
         Unsubmitted::Stopping => (Cause::Stopping, 0),
         Unsubmitted::DiskReserve => (Cause::DiskReserve, RETRY_AFTER_DISK_MS),
     };

@@ -12,7 +12,7 @@ use jepsen_tests::simulation::{
     cluster::{Machine, simulation},
     net::{SimNet, connector},
 };
-use proto::v1::{inventory_client::InventoryClient, outcome::Kind};
+use proto::v1::{inventory_client::InventoryClient, outcome::Kind, unsubmitted::Cause};
 use raft_store::{limits::ENTRIES_IN_FLIGHT_MAX, seams::Net};
 use tonic::transport::Endpoint;
 
@@ -32,6 +32,14 @@ enum Cut {
 
 type Users = BTreeSet<usize>;
 
+/// A leader, the others, and a caller of the leader's.
+struct Scene<'a> {
+    client: client::Client,
+    leader: &'a Machine,
+    others: Vec<&'a Machine>,
+    caller: Caller,
+}
+
 /// Who was told what, and whose claims there are at the end.
 #[derive(Debug, Default)]
 struct Told {
@@ -41,7 +49,8 @@ struct Told {
     happened: Users,
 }
 
-fn tell(seed: u64, cut: Cut) -> Told {
+/// Runs a story on a cluster of three.
+fn simulate<T: 'static>(seed: u64, story: impl AsyncFnOnce(Scene<'_>) -> T + 'static) -> T {
     let mut sim = simulation(seed, Duration::from_secs(120));
     let machines: Vec<Machine> = (1..=3).map(|id| Machine::new(id, 0)).collect();
     for machine in &machines {
@@ -53,7 +62,8 @@ fn tell(seed: u64, cut: Cut) -> Told {
     let told = Arc::new(Mutex::new(None));
     let result = told.clone();
     sim.client("test", async move {
-        *result.lock().unwrap() = Some(story(&machines, cut).await);
+        let scene = set_up(&machines).await;
+        *result.lock().unwrap() = Some(story(scene).await);
         Ok(())
     });
     sim.run().unwrap();
@@ -63,7 +73,7 @@ fn tell(seed: u64, cut: Cut) -> Told {
 
 #[test]
 fn what_was_not_proposed_never_happens_and_the_rest_is_told_as_it_is() {
-    let told = tell(7, Cut::OneWayAtFirst);
+    let told = simulate(7, async |scene| lose_the_lead(scene, Cut::OneWayAtFirst).await);
     assert!(told.granted.is_subset(&told.happened), "{told:?}");
     assert!(told.unsubmitted.is_disjoint(&told.happened), "{told:?}");
     let proposed = told.granted.len() + told.unknown.len();
@@ -76,14 +86,38 @@ fn what_was_not_proposed_never_happens_and_the_rest_is_told_as_it_is() {
 
 #[test]
 fn what_was_proposed_and_superseded_is_unknown() {
-    let told = tell(8, Cut::BothWays);
+    let told = simulate(8, async |scene| lose_the_lead(scene, Cut::BothWays).await);
     assert!(told.unknown.len() >= ENTRIES_IN_FLIGHT_MAX, "{told:?}");
     assert!(!told.unsubmitted.is_empty(), "{told:?}");
     assert!(told.granted.is_empty() && told.happened.is_empty(), "{told:?}");
     assert_eq!(told.unknown.len() + told.unsubmitted.len(), FRAMES);
 }
 
-async fn story(machines: &[Machine], cut: Cut) -> Told {
+#[test]
+fn what_a_leader_without_a_quorum_may_not_append_was_never_submitted() {
+    let outcome = simulate(9, async |scene| {
+        for other in &scene.others {
+            turmoil::partition(other.name(), scene.leader.name());
+        }
+        // Its lease is over, and nobody has told it so.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (mut outcomes, _) = scene.caller.execute(vec![claim("hot", "late", "k", 1)]).await;
+        for other in &scene.others {
+            turmoil::repair(other.name(), scene.leader.name());
+        }
+        let claims = scene
+            .client
+            .list_user_claims("hot", "late", 10, client::Consistency::Linearizable);
+        assert!(claims.await.unwrap().0.is_empty());
+        outcomes.remove(0)
+    });
+    match outcome {
+        Kind::Unsubmitted(refused) => assert_eq!(refused.cause(), Cause::Starting, "{refused:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn set_up(machines: &[Machine]) -> Scene<'_> {
     let client = client::Client::builder()
         .endpoints(machines.iter().map(Machine::endpoint))
         .connector(connector())
@@ -107,7 +141,7 @@ async fn story(machines: &[Machine], cut: Cut) -> Told {
         .unwrap()
         .leader_id;
     let (leader, others): (Vec<_>, Vec<_>) = machines.iter().partition(|machine| machine.id == leader);
-    let leader = leader[0];
+    let leader: &Machine = leader[0];
 
     let address = leader.endpoint();
     let connect = tower::service_fn(move |_| {
@@ -117,7 +151,21 @@ async fn story(machines: &[Machine], cut: Cut) -> Told {
     let channel = Endpoint::from_static("http://leader").connect_with_connector_lazy(connect);
     let caller = Caller(InventoryClient::new(channel));
     caller.execute(vec![claim("hot", "warm-up", "k", 1)]).await;
+    Scene {
+        client,
+        leader,
+        others,
+        caller,
+    }
+}
 
+async fn lose_the_lead(scene: Scene<'_>, cut: Cut) -> Told {
+    let Scene {
+        client,
+        leader,
+        others,
+        caller,
+    } = scene;
     for other in &others {
         match cut {
             Cut::OneWayAtFirst => turmoil::partition_oneway(other.name(), leader.name()),
