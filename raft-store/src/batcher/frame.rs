@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use inventory_machine::{
+    Machine,
     codec::BatchEncoder,
-    command::{Body, Command, CreateSale, NAMESPACE_DEFAULT, PutDocument},
+    command::{Body, Command, CreateSale, NAMESPACE_DEFAULT, PutDocument, Take},
     reply::Reply,
 };
 use tokio::sync::oneshot;
@@ -148,6 +149,37 @@ impl Frame {
                 self.sales.len() - 1
             });
         u16::try_from(place).expect("a frame has at most FRAME_COMMANDS_MAX commands")
+    }
+}
+
+/// The machine's numbers for a frame's sales, looked up by name once for all its commands.
+pub(super) struct SaleNumbers(Vec<Option<u32>>);
+
+impl SaleNumbers {
+    pub fn of(frame: &Frame, machine: &Machine) -> SaleNumbers {
+        let number = |sale_id: &String| machine.sale_number(NAMESPACE_DEFAULT, sale_id);
+        SaleNumbers(frame.sales.iter().map(number).collect())
+    }
+
+    /// Fetches what judging the frame's claims will need, for all of them at once.
+    pub fn prefetch(&self, frame: &Frame, machine: &Machine) {
+        for command in &frame.commands {
+            if let PreparedBody::Plain(Body::Claim(take)) = &command.body {
+                machine.prefetch(self.0[usize::from(take.sale)], take.user, command.key);
+            }
+        }
+    }
+
+    /// What a claim of the frame would hear without the log, if that is known.
+    pub fn refusal(
+        &self,
+        command: &PreparedCommand,
+        take: &Take,
+        log_now_ms: u64,
+        machine: &Machine,
+    ) -> Option<Reply> {
+        let sale_number = self.0[usize::from(take.sale)];
+        machine.refusal(sale_number, take.user, command.key, take.quantity, log_now_ms)
     }
 }
 

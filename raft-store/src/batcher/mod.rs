@@ -22,11 +22,7 @@ mod shares;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use inventory_machine::{
-    codec::BatchEncoder,
-    command::{Body, NAMESPACE_DEFAULT},
-    reply::Reply,
-};
+use inventory_machine::{codec::BatchEncoder, command::Body, reply::Reply};
 use openraft::{
     Instant as _, ReadPolicy,
     errors::{ClientWriteError, ForwardReason},
@@ -42,7 +38,7 @@ pub use self::door::{Door, LeadState};
 use self::{
     door::{Lane, Submission},
     flight::InFlight,
-    frame::{Answer, FrameAnswer, Position, PreparedBody, Unsubmitted, Waiting},
+    frame::{Answer, FrameAnswer, Position, PreparedBody, SaleNumbers, Unsubmitted, Waiting},
     shares::Turns,
 };
 use crate::{
@@ -211,19 +207,12 @@ impl Batcher {
         shared.read(|machine| {
             for Submission { frame, place, reply } in arrived.drain(..) {
                 let refusable = log_now_ms.is_some_and(|log_now_ms| {
+                    let sales = SaleNumbers::of(&frame, machine);
+                    sales.prefetch(&frame, machine);
                     frame.commands.iter().all(|command| match &command.body {
                         PreparedBody::Plain(Body::Claim(take)) => {
-                            !self.in_flight.knows(take.user, command.key)
-                                && machine
-                                    .refusal(
-                                        NAMESPACE_DEFAULT,
-                                        &frame.sales[usize::from(take.sale)],
-                                        take.user,
-                                        command.key,
-                                        take.quantity,
-                                        log_now_ms,
-                                    )
-                                    .is_some()
+                            !self.in_flight.may_know(take.user, command.key)
+                                && sales.refusal(command, take, log_now_ms, machine).is_some()
                         }
                         _ => false,
                     })
@@ -291,20 +280,14 @@ impl Batcher {
                     answers,
                     ..
                 } = &mut self.frames[id];
+                let sales = SaleNumbers::of(frame, machine);
+                sales.prefetch(frame, machine);
                 let refused = frame.commands.iter().all(|command| {
                     let PreparedBody::Plain(Body::Claim(take)) = &command.body else {
                         return false;
                     };
-                    let sale_id = &frame.sales[usize::from(take.sale)];
-                    machine
-                        .refusal(
-                            NAMESPACE_DEFAULT,
-                            sale_id,
-                            take.user,
-                            command.key,
-                            take.quantity,
-                            log_now_ms,
-                        )
+                    sales
+                        .refusal(command, take, log_now_ms, machine)
                         .map(|reply| answers.push(Answer::Reply(reply)))
                         .is_some()
                 });
