@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::{
     FutureExt, Stream, StreamExt,
     future::{BoxFuture, ready},
@@ -17,7 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     invalid, not_leader,
-    outcome::{self, LeaderHint},
+    outcome::{self, LeaderHint, OutcomesWriter},
     prepare::{Malformed, Preparer, check_sale_id, parse_claim_id, sale_number},
     refusal, watch,
 };
@@ -65,8 +66,11 @@ impl InventoryService {
         let count = commands.len();
         if count == 0 || count > FRAME_COMMANDS_MAX {
             let why = format!("the frame has {count} commands; 1 to {FRAME_COMMANDS_MAX} are possible");
-            let outcomes = vec![outcome::malformed(why); count.min(FRAME_COMMANDS_MAX)];
-            return ready(self.respond(frame_id, outcomes, self.position_now(), 0)).boxed();
+            let hint = LeaderHint::default();
+            let mut outcomes = OutcomesWriter::new(0, &hint);
+            let malformed = outcome::malformed(why);
+            (0..count.min(FRAME_COMMANDS_MAX)).for_each(|_| outcomes.push_message(&malformed));
+            return ready(respond(frame_id, outcomes.finish(), self.position_now(), 0)).boxed();
         }
         let Some(founding) = self.founding() else {
             return ready(self.all_unsubmitted(frame_id, count, Unsubmitted::Starting)).boxed();
@@ -147,37 +151,23 @@ impl InventoryService {
         } else {
             LeaderHint::default()
         };
-        let mut outcomes: Vec<v1::Outcome> = answer
-            .answers
-            .into_iter()
-            .map(|answer| outcome::outcome(answer, &hint))
-            .collect();
-        for (place, Malformed(why)) in malformed {
-            outcomes.insert(place, outcome::malformed(why));
+        let count = answer.answers.len() + malformed.len();
+        let mut outcomes = OutcomesWriter::new(count, &hint);
+        let (mut answers, mut malformed) = (answer.answers.into_iter(), malformed.into_iter().peekable());
+        for place in 0..count {
+            match malformed.next_if(|(at, _)| *at == place) {
+                Some((_, Malformed(why))) => outcomes.push_message(&outcome::malformed(why)),
+                None => outcomes.push(answers.next().expect("an answer for every well-formed command")),
+            }
         }
-        self.respond(frame_id, outcomes, answer.position, founding.incarnation)
+        respond(frame_id, outcomes.finish(), answer.position, founding.incarnation)
     }
 
     fn all_unsubmitted(&self, frame_id: u64, count: usize, why: Unsubmitted) -> v1::SubmitResponse {
         let hint = self.hint();
-        let outcomes = (0..count)
-            .map(|_| outcome::outcome(Answer::Unsubmitted(why), &hint))
-            .collect();
-        self.respond(frame_id, outcomes, self.position_now(), 0)
-    }
-
-    fn respond(
-        &self,
-        frame_id: u64,
-        outcomes: Vec<v1::Outcome>,
-        position: Position,
-        incarnation: u32,
-    ) -> v1::SubmitResponse {
-        v1::SubmitResponse {
-            frame_id,
-            outcomes,
-            position: Some(outcome::position(position, incarnation)),
-        }
+        let mut outcomes = OutcomesWriter::new(0, &hint);
+        (0..count).for_each(|_| outcomes.push(Answer::Unsubmitted(why)));
+        respond(frame_id, outcomes.finish(), self.position_now(), 0)
     }
 
     fn founding(&self) -> Option<Found> {
@@ -505,6 +495,21 @@ fn list_limit(limit: u32) -> Result<usize, Status> {
         _ => Err(invalid(format!(
             "limit {limit} is more than {LIST_MAX}; list in parts"
         ))),
+    }
+}
+
+/// The answer to a frame.
+fn respond(
+    frame_id: u64,
+    outcomes_encoded: Bytes,
+    position: Position,
+    incarnation: u32,
+) -> v1::SubmitResponse {
+    v1::SubmitResponse {
+        frame_id,
+        outcomes: Vec::new(),
+        outcomes_encoded,
+        position: Some(outcome::position(position, incarnation)),
     }
 }
 
