@@ -49,12 +49,19 @@ impl Preparer {
             return Err(Malformed("the command has no body".into()));
         };
         check_name("key", &key)?;
-        let asker = match &body {
-            WireBody::Claim(take) | WireBody::Decrement(take) if principal.is_empty() => &take.user,
-            _ => &principal,
+        let takes_for = match &body {
+            WireBody::Claim(take) | WireBody::Decrement(take) => Some(&take.user),
+            _ => None,
         };
+        let asker = takes_for.filter(|_| principal.is_empty()).unwrap_or(&principal);
         check_name("principal", asker)?;
-        let principal = self.user(asker);
+        let hashed = self.user(asker);
+        // Most claims are made by users for themselves: hashed once.
+        let user = match takes_for {
+            Some(user) if user != asker => self.user(user),
+            _ => hashed,
+        };
+        let principal = hashed;
         let hash = |scope: &[u8], operation| {
             key_hash(
                 self.secret,
@@ -68,14 +75,13 @@ impl Preparer {
         let (key, body) = match body {
             WireBody::Claim(take) => {
                 let key = hash(take.sale_id.as_bytes(), Operation::Claim);
-                (key, PreparedBody::Plain(Body::Claim(self.take(&take, frame)?)))
+                let take = self.take(&take, user, frame)?;
+                (key, PreparedBody::Plain(Body::Claim(take)))
             }
             WireBody::Decrement(take) => {
                 let key = hash(take.sale_id.as_bytes(), Operation::Decrement);
-                (
-                    key,
-                    PreparedBody::Plain(Body::Decrement(self.take(&take, frame)?)),
-                )
+                let take = self.take(&take, user, frame)?;
+                (key, PreparedBody::Plain(Body::Decrement(take)))
             }
             WireBody::Confirm(step) => settle(&step, Operation::Confirm, Body::Confirm, hash)?,
             WireBody::Release(step) => settle(&step, Operation::Release, Body::Release, hash)?,
@@ -231,13 +237,13 @@ impl Preparer {
         }
     }
 
-    fn take(&self, take: &v1::Take, frame: &mut Frame) -> Result<Take, Malformed> {
+    fn take(&self, take: &v1::Take, user: u128, frame: &mut Frame) -> Result<Take, Malformed> {
         check_name("user", &take.user)?;
         let sale = place(&take.sale_id, frame)?;
         // Zero is what an absent field looks like on this wire: one unit.
         Ok(Take {
             sale,
-            user: self.user(&take.user),
+            user,
             quantity: take.quantity.max(1),
         })
     }
