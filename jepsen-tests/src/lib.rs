@@ -9,3 +9,4 @@ pub mod history;
 pub mod processes;
 pub mod properties;
 pub mod simulation;
+pub mod workloads;
