@@ -13,7 +13,11 @@ use raft_store::{
     storage::disk_sim::SimDisk,
 };
 
-use super::{Trace, net::SimNet};
+use super::{
+    Trace,
+    net::SimNet,
+    power::{Power, PoweredNet},
+};
 
 /// Where every simulated node listens.
 pub const PORT: u16 = 7401;
@@ -27,6 +31,7 @@ pub struct Machine {
     /// Node id, from 1.
     pub id: u64,
     disk: Arc<Mutex<SimDisk>>,
+    power: Arc<Mutex<Power>>,
     wall_offset_ms: i64,
 }
 
@@ -45,6 +50,7 @@ impl Machine {
         Machine {
             id,
             disk: Arc::new(Mutex::new(SimDisk::new())),
+            power: Arc::default(),
             wall_offset_ms,
         }
     }
@@ -59,11 +65,36 @@ impl Machine {
         format!("{}:{PORT}", self.name())
     }
 
+    /// What its wall clock shows.
+    pub fn wall_ms(&self) -> u64 {
+        SimWallClock(self.wall_offset_ms).now_ms()
+    }
+
+    /// Whether it has power.
+    pub fn has_power(&self) -> bool {
+        self.power().is_on()
+    }
+
+    /// Takes the power away, in the middle of whatever the machine does: from here on it changes nothing on
+    /// its disk, and nobody hears of it. The simulation is to crash its host before it comes back.
+    pub fn lose_power(&self) {
+        self.power().lose();
+        self.disk.lock().expect("no code panics while holding it").crash();
+    }
+
+    fn power(&self) -> Power {
+        self.power
+            .lock()
+            .expect("no code panics while holding it")
+            .clone()
+    }
+
     /// Cuts the power: of what was not synced, the disk keeps what `seed` says.
     pub fn cut_power(&self, seed: u64) {
         let mut disk = self.disk.lock().expect("no code panics while holding it");
         let rebooted = disk.reboot(seed);
         *disk = rebooted;
+        *self.power.lock().expect("no code panics while holding it") = Power::new();
     }
 
     /// Runs a node until the simulation drops it.
@@ -71,6 +102,9 @@ impl Machine {
     /// # Errors
     /// The node does not start, or stopped by itself: no simulated fault is a reason for either.
     pub async fn run(self, trace: Trace, snapshot_entries: u64) -> turmoil::Result {
+        #[cfg(feature = "fault-points")]
+        super::crash_points::enter(&self);
+        let power = self.power();
         let config = NodeConfig {
             node_id: self.id,
             listen: format!("0.0.0.0:{PORT}"),
@@ -84,18 +118,25 @@ impl Machine {
         };
         let seams = Seams {
             disk: Arc::new(self.disk.lock().expect("no code panics while holding it").clone()),
-            net: Arc::new(SimNet),
+            net: Arc::new(PoweredNet::new(SimNet, power.clone())),
             wall_clock: Arc::new(SimWallClock(self.wall_offset_ms)),
             workers: Workers::Tasks,
             image_dir: None,
         };
-        let node = Node::start(config, seams).await?;
+        let node = match Node::start(config, seams).await {
+            // Without power nothing fails: it just is no more, until the simulation drops it.
+            Err(_) if !power.is_on() => return std::future::pending().await,
+            node => node?,
+        };
         trace.note(format_args!(
             "{} up, applied {}",
             self.name(),
             *node.shared().applied().borrow()
         ));
         let reason = node.stopped().await;
+        if !power.is_on() {
+            return std::future::pending().await;
+        }
         Err(format!("{} stopped: {reason}", self.name()).into())
     }
 }
