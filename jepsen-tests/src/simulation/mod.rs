@@ -9,8 +9,11 @@
 //! Left out: sled, which has threads of its own; a simulated node rebuilds its state from snapshot and log.
 
 pub mod cluster;
+#[cfg(feature = "fault-points")]
+pub mod crash_points;
 pub mod flash;
 pub mod net;
+pub mod power;
 
 use std::{
     fmt::Write,

@@ -148,7 +148,9 @@ impl Caller {
                 count => {
                     let request = self.remembered[self.chance.random_range(0..count)].clone();
                     // Heard again, a hold is not a second one.
-                    self.process.call(&request.sale, &request.call, request.token).await;
+                    self.process
+                        .call(&request.sale, &request.call, request.token)
+                        .await;
                     return;
                 }
             },
@@ -181,9 +183,16 @@ impl Caller {
 
     /// Makes a new request, and an unknown one once more under its key.
     async fn make(&mut self, request: Request) {
-        let heard = self.process.call(&request.sale, &request.call, request.token).await;
+        let heard = self
+            .process
+            .call(&request.sale, &request.call, request.token)
+            .await;
         let heard = match heard {
-            Heard::Unknown => self.process.call(&request.sale, &request.call, request.token).await,
+            Heard::Unknown => {
+                self.process
+                    .call(&request.sale, &request.call, request.token)
+                    .await
+            }
             heard => heard,
         };
         self.remember(request, heard);
@@ -205,7 +214,11 @@ impl Caller {
 
     fn remember(&mut self, request: Request, heard: Heard) {
         if let Heard::Hold(id, token) = heard {
-            let plan = self.plan.sales.iter().find(|plan| plan.new.sale_id == request.sale);
+            let plan = self
+                .plan
+                .sales
+                .iter()
+                .find(|plan| plan.new.sale_id == request.sale);
             let hold_ms = plan.map_or(0, |plan| plan.new.hold_ms);
             self.holds.push_back(Hold {
                 sale: request.sale.clone(),
@@ -278,7 +291,13 @@ impl Caller {
 
     /// Confirms or releases the oldest hold; without one, claims.
     fn settle(&mut self, confirm: bool) -> Request {
-        let Some(Hold { sale, id: hold, token, .. }) = self.holds.pop_front() else {
+        let Some(Hold {
+            sale,
+            id: hold,
+            token,
+            ..
+        }) = self.holds.pop_front()
+        else {
             return self.claim(true);
         };
         let call = if confirm {

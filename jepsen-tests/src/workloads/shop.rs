@@ -114,10 +114,7 @@ impl Process {
     /// # Panics
     /// On calls that no workload makes.
     pub async fn call(&mut self, sale: &str, call: &Call<String>, token: u64) -> Heard {
-        let id = self
-            .shop
-            .recorder
-            .invoke(self.p, sale, borrowed(call));
+        let id = self.shop.recorder.invoke(self.p, sale, borrowed(call));
         let client = &self.client;
         match call {
             Call::Claim { user, key, quantity } => {
@@ -128,7 +125,12 @@ impl Process {
             Call::Decrement { user, key, quantity } => {
                 let user = user.as_ref().expect("our decrements name their user");
                 let quantity = *quantity as u32;
-                let heard = client.decrement(sale, user).quantity(quantity).key(key).send().await;
+                let heard = client
+                    .decrement(sale, user)
+                    .quantity(quantity)
+                    .key(key)
+                    .send()
+                    .await;
                 self.took(id, key, heard, true)
             }
             Call::Confirm { hold, key } => {
@@ -154,18 +156,16 @@ impl Process {
                 Err(Error::Rejected(why)) => self.refused(id, &why),
                 Err(_) => self.failed(id),
             },
-            Call::Restock { units, key } => {
-                match client.restock(sale, *units as u32).key(key).send().await {
-                    Ok(receipt) => {
-                        let idx = Index {
-                            log_index: receipt.log_index,
-                            position: receipt.position.into(),
-                        };
-                        self.answered(id, idx, receipt.log_time_ms, Outcome::Done)
-                    }
-                    Err(error) => self.error(id, error),
+            Call::Restock { units, key } => match client.restock(sale, *units as u32).key(key).send().await {
+                Ok(receipt) => {
+                    let idx = Index {
+                        log_index: receipt.log_index,
+                        position: receipt.position.into(),
+                    };
+                    self.answered(id, idx, receipt.log_time_ms, Outcome::Done)
                 }
-            }
+                Err(error) => self.error(id, error),
+            },
             _ => panic!("no workload makes a call of this kind: {call:?}"),
         }
     }
@@ -181,9 +181,7 @@ impl Process {
         };
         if grant == Grant::Already {
             let hold = claim.claim_id.clone();
-            let outcome = Outcome::Already {
-                hold: claim.claim_id,
-            };
+            let outcome = Outcome::Already { hold: claim.claim_id };
             self.answered(id, at(&position), position.log_time_ms, told(&outcome));
             return Heard::Hold(hold, claim.fencing_token);
         }
@@ -202,12 +200,7 @@ impl Process {
         }
     }
 
-    fn settled(
-        &mut self,
-        id: u64,
-        heard: Result<(Claim, Position), Error>,
-        outcome: Outcome<&str>,
-    ) -> Heard {
+    fn settled(&mut self, id: u64, heard: Result<(Claim, Position), Error>, outcome: Outcome<&str>) -> Heard {
         match heard {
             Ok((_, position)) => self.answered(id, at(&position), position.log_time_ms, outcome),
             Err(error) => self.error(id, error),

@@ -18,6 +18,7 @@ pub mod frame;
 
 use std::{collections::VecDeque, time::Duration};
 
+use fault_points::{crash_point, planted};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use inventory_machine::{
     codec::BatchEncoder,
@@ -197,7 +198,8 @@ impl Batcher {
                 let refusable = log_now_ms.is_some_and(|log_now_ms| {
                     frame.commands.iter().all(|command| match &command.body {
                         PreparedBody::Plain(Body::Claim(take)) => {
-                            !self.in_flight.knows(take.user, command.key)
+                            (planted!("refused-behind-own-claim")
+                                || !self.in_flight.knows(take.user, command.key))
                                 && machine
                                     .refusal(
                                         NAMESPACE_DEFAULT,
@@ -241,6 +243,9 @@ impl Batcher {
         std::mem::swap(&mut self.reading_frames, &mut self.unread_frames);
         let (raft, shared) = (self.parts.raft.clone(), self.parts.shared.clone());
         let read = async move {
+            if planted!("sold-out-from-stale-state") {
+                return true;
+            }
             let Ok(linearizer) = raft.get_read_linearizer(ReadPolicy::ReadIndex).await else {
                 return false;
             };
@@ -353,6 +358,7 @@ impl Batcher {
     async fn send(&mut self, stamp: Stamp, spans: Vec<Span>) {
         let lead = self.lead.expect("stamped only while leading");
         metrics::histogram!("holdfast_batch_commands").record(self.encoder.count() as f64);
+        crash_point!("batch-begins");
         self.door.count_entry(self.encoder.count());
         let bytes = self.encoder.finish(stamp.log_time_ms, stamp.wall_time_ms);
         let (responder, receiver) = OneshotResponder::<TypeConfig, _>::new_pair();
@@ -366,6 +372,7 @@ impl Batcher {
             .with_leader(lead.leader)
             .responder(responder)
             .await;
+        crash_point!("batch-proposed");
         let landed = receiver.map(move |result| {
             let applied = match result {
                 Ok(Ok(response)) => Some((response.log_id, response.data.replies)),
@@ -384,7 +391,12 @@ impl Batcher {
     /// An entry came home: its replies go to the frames they belong to.
     fn land(&mut self, landed: Landed) {
         let (log_id, mut replies) = match landed.applied {
-            Some((log_id, replies)) => (Some(log_id), replies.into_iter()),
+            Some((log_id, mut replies)) => {
+                if planted!("replies-to-wrong-callers") {
+                    replies.reverse();
+                }
+                (Some(log_id), replies.into_iter())
+            }
             None => (None, Vec::new().into_iter()),
         };
         let applied_index = log_id.as_ref().map_or(0, |log_id| log_id.index);
@@ -403,6 +415,9 @@ impl Batcher {
                 self.in_flight.remove(command);
                 waiting.answers.push(match replies.next() {
                     Some(reply) => Answer::Reply(reply),
+                    None if planted!("unknown-told-as-refused") => {
+                        Answer::Unsubmitted(Unsubmitted::NotLeader)
+                    }
                     None => Answer::Unknown {
                         not_after_ms: command.not_after_ms,
                     },
@@ -484,6 +499,7 @@ impl Batcher {
 }
 
 fn send(waiting: Waiting, position: Position) {
+    crash_point!("frame-answered");
     // A caller that went away needs no answer.
     let _ = waiting.reply.send(FrameAnswer {
         answers: waiting.answers,

@@ -17,6 +17,8 @@ pub use sales::{CHECKOUT_MAX_MS_MAX, SALES_MAX};
 
 use alloc::vec::Vec;
 
+use fault_points::planted;
+
 use crate::{
     codec::{Batch, DecodeError},
     command::{Body, Command, Found, LogMs, NOT_AFTER_MS_MAX, Namespace, Operation, Resolve, WallMs},
@@ -56,6 +58,9 @@ impl Machine {
         self.step_to(log_index);
         self.clock.log_time_ms = batch.log_time_ms;
         self.clock.wall_time_ms = batch.wall_time_ms;
+        if planted!("wall-clock-in-apply") {
+            self.clock.wall_time_ms = fault_points::host_wall_ms();
+        }
 
         let places = batch.sales().map(|(namespace, sale_id)| Place {
             namespace,
@@ -82,7 +87,15 @@ impl Machine {
         for (position, command) in batch.commands().enumerate() {
             entry.at.position = position as u32;
             entry.command = Some(position as u32);
-            replies.push(entry.command(&command?));
+            if planted!("hash-order-in-state") {
+                entry.at.position ^= fault_points::host_number();
+            }
+            match replies.last() {
+                Some(refused @ Reply::Rejected(_)) if planted!("half-applied-batch") => {
+                    replies.push(refused.clone())
+                }
+                _ => replies.push(entry.command(&command?)),
+            }
         }
         let events = entry.events;
         for sale_number in core::mem::take(&mut self.touched) {
@@ -158,7 +171,7 @@ impl Entry<'_> {
             Body::Resolve(resolve) => return self.resolve(command, resolve),
             _ => {}
         }
-        if self.machine.fences.get(command.key).is_some() {
+        if self.machine.fences.get(command.key).is_some() && !planted!("fence-ignored") {
             return Err(Rejection::KeyFenced);
         }
         match &command.body {
@@ -178,6 +191,9 @@ impl Entry<'_> {
     /// Whether a command comes in time.
     fn in_time(&self, command: &Command<'_>) -> Result<(), Rejection> {
         let log_time_ms = self.now_ms();
+        if planted!("not-after-ignored") {
+            return Ok(());
+        }
         if command.not_after_ms < log_time_ms {
             return Err(Rejection::TooLate { log_time_ms });
         }
