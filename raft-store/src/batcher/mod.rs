@@ -35,7 +35,7 @@ pub use self::door::{Door, LeadState};
 use self::{
     door::{Lane, Submission},
     flight::InFlight,
-    frame::{Answer, FrameAnswer, Position, PreparedBody, Unsubmitted, Waiting},
+    frame::{Answer, FrameAnswer, Position, PreparedBody, Run, Unsubmitted, Waiting},
 };
 use crate::{
     HoldfastRaft,
@@ -217,6 +217,7 @@ impl Batcher {
                     frame,
                     reply,
                     answers,
+                    runs: Vec::new(),
                     proposed: 0,
                     stamp: None,
                     given_up: None,
@@ -387,9 +388,17 @@ impl Batcher {
             None => (None, Vec::new().into_iter()),
         };
         let applied_index = log_id.as_ref().map_or(0, |log_id| log_id.index);
+        let mut position = 0;
         for span in landed.spans {
             let waiting = &mut self.frames[span.frame];
             waiting.stamp.get_or_insert(landed.stamp);
+            waiting.runs.push(Run {
+                log_index: applied_index,
+                position,
+                commands: span.count as u32,
+                log_time_ms: landed.stamp.log_time_ms,
+            });
+            position += span.count as u32;
             for command in &waiting.frame.commands[span.first..span.first + span.count] {
                 self.in_flight.remove(command);
                 waiting.answers.push(match replies.next() {
@@ -479,5 +488,6 @@ fn send(waiting: Waiting, position: Position) {
     let _ = waiting.reply.send(FrameAnswer {
         answers: waiting.answers,
         position,
+        runs: waiting.runs,
     });
 }

@@ -25,7 +25,7 @@ use crate::{
     HoldfastRaft,
     batcher::{
         Door,
-        frame::{Answer, Frame, FrameAnswer, Position, Unsubmitted},
+        frame::{Answer, Frame, FrameAnswer, Position, Run, Unsubmitted},
     },
     clock::NodeClock,
     limits::{FRAME_COMMANDS_MAX, LIST_DEFAULT, LIST_MAX, STREAM_FRAMES_MAX},
@@ -66,7 +66,7 @@ impl InventoryService {
         if count == 0 || count > FRAME_COMMANDS_MAX {
             let why = format!("the frame has {count} commands; 1 to {FRAME_COMMANDS_MAX} are possible");
             let outcomes = vec![outcome::malformed(why); count.min(FRAME_COMMANDS_MAX)];
-            return ready(self.respond(frame_id, outcomes, self.position_now(), 0)).boxed();
+            return ready(self.respond(frame_id, outcomes, self.position_now(), 0, Vec::new())).boxed();
         }
         let Some(founding) = self.founding() else {
             return ready(self.all_unsubmitted(frame_id, count, Unsubmitted::Starting)).boxed();
@@ -101,6 +101,7 @@ impl InventoryService {
                 let answer = FrameAnswer {
                     answers,
                     position: self.position_now(),
+                    runs: Vec::new(),
                 };
                 return ready(self.merge(frame_id, answer, malformed, founding)).boxed();
             }
@@ -111,6 +112,7 @@ impl InventoryService {
                 None => FrameAnswer {
                     answers: Vec::new(),
                     position: service.position_now(),
+                    runs: Vec::new(),
                 },
                 Some(answer) => match answer.await {
                     Ok(answer) => answer,
@@ -122,6 +124,7 @@ impl InventoryService {
                         FrameAnswer {
                             answers,
                             position: service.position_now(),
+                            runs: Vec::new(),
                         }
                     }
                 },
@@ -152,10 +155,16 @@ impl InventoryService {
             .into_iter()
             .map(|answer| outcome::outcome(answer, &hint))
             .collect();
+        // Runs count the commands that entered: with malformed ones between, they would name wrong places.
+        let runs = if malformed.is_empty() {
+            answer.runs
+        } else {
+            Vec::new()
+        };
         for (place, Malformed(why)) in malformed {
             outcomes.insert(place, outcome::malformed(why));
         }
-        self.respond(frame_id, outcomes, answer.position, founding.incarnation)
+        self.respond(frame_id, outcomes, answer.position, founding.incarnation, runs)
     }
 
     fn all_unsubmitted(&self, frame_id: u64, count: usize, why: Unsubmitted) -> v1::SubmitResponse {
@@ -163,7 +172,7 @@ impl InventoryService {
         let outcomes = (0..count)
             .map(|_| outcome::outcome(Answer::Unsubmitted(why), &hint))
             .collect();
-        self.respond(frame_id, outcomes, self.position_now(), 0)
+        self.respond(frame_id, outcomes, self.position_now(), 0, Vec::new())
     }
 
     fn respond(
@@ -172,11 +181,13 @@ impl InventoryService {
         outcomes: Vec<v1::Outcome>,
         position: Position,
         incarnation: u32,
+        runs: Vec<Run>,
     ) -> v1::SubmitResponse {
         v1::SubmitResponse {
             frame_id,
             outcomes,
             position: Some(outcome::position(position, incarnation)),
+            runs: runs.into_iter().map(outcome::run).collect(),
         }
     }
 

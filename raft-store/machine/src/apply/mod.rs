@@ -74,12 +74,14 @@ impl Machine {
             at,
             wall_time_ms: batch.wall_time_ms,
             places,
+            command: None,
             events: Vec::new(),
         };
         entry.pass_time();
         let mut replies = Vec::with_capacity(batch.count as usize);
         for (position, command) in batch.commands().enumerate() {
             entry.at.position = position as u32;
+            entry.command = Some(position as u32);
             replies.push(entry.command(&command?));
         }
         let events = entry.events;
@@ -104,6 +106,8 @@ struct Entry<'a> {
     at: Receipt,
     wall_time_ms: WallMs,
     places: Vec<Place<'a>>,
+    /// Place of the current command; `None` while the clock moves.
+    command: Option<u32>,
     events: Vec<Event>,
 }
 
@@ -290,6 +294,7 @@ impl Entry<'_> {
             log_index,
             ordinal,
             log_time_ms,
+            command: self.command,
             sale_number,
             kind,
         });
