@@ -5,7 +5,10 @@
 //! nodes of the shipped binary, to be killed. [`history`] is what the clients of either heard, and
 //! [`properties`] what must be true of it; [`report`] shows both.
 
+pub mod campaign;
+pub mod fleet;
 pub mod history;
+pub mod nemeses;
 pub mod processes;
 pub mod properties;
 pub mod report;

@@ -23,12 +23,12 @@ use super::{
 use crate::history::Call;
 
 /// Callers of a run: enough that a few stuck ones do not stop it, few enough for two cores.
-const CALLERS: u64 = 32;
+const CALLERS: u64 = 64;
 
 /// Clients that they share: each has its own connections and frames.
 const CLIENTS: u64 = 4;
 
-/// Pause between two requests of a caller, in ms: all together ask for some 1,000 a second.
+/// Pause between two requests of a caller, in ms: all together ask for some 2,000 a second.
 const PACE_MS: u64 = 30;
 
 /// Earlier requests that a caller may repeat.

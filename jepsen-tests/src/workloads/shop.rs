@@ -230,6 +230,8 @@ impl Process {
             Reason::SoldOut => Outcome::SoldOut,
             Reason::ClaimGone => Outcome::Gone,
             Reason::UserLimit => Outcome::UserLimit,
+            // Given up by the client itself, or too late: nothing happened, and nothing will.
+            Reason::KeyFenced | Reason::TooLate => return self.failed(id),
             _ => {
                 self.shop.odd(id, format_args!("refused: {why:?}"));
                 return self.unknown(id, "a refusal that no request here deserves");
