@@ -38,6 +38,15 @@ pub(super) fn check(run: &Run, look: &mut Look) {
             }
         }
     }
+    for feed in &run.observations.feeds {
+        let last = crate::workloads::watch::goal(&run.observations.last_changes, &feed.sale);
+        look.at(feed.reached >= last, &[], || {
+            format!(
+                "{} never saw what happened after log index {}, up to {last}",
+                feed.name, feed.reached
+            )
+        });
+    }
     told_effects(run, look);
 }
 
@@ -189,6 +198,13 @@ mod tests {
         for feed in &mut story.observations.feeds {
             feed.reached = 3;
         }
+        assert_invalid(&story.run(), "feed");
+    }
+
+    #[test]
+    fn a_watcher_that_never_sees_the_end() {
+        let mut story = watched();
+        story.observations.last_changes.insert("s".to_owned(), 3);
         assert_invalid(&story.run(), "feed");
     }
 

@@ -15,6 +15,8 @@ pub struct Observations {
     pub hashes: Vec<SeenHash>,
     /// Every replica at the end.
     pub replicas: Vec<Replica>,
+    /// The log index of each sale's last change, if the run came to rest: every feed is to reach it.
+    pub last_changes: BTreeMap<String, u64>,
     /// The final phase; none: the run ended before it, or has none.
     pub healing: Option<Healing>,
     /// By how much the fastest clock of a node ran ahead of the harness's own, in parts per million.

@@ -11,7 +11,7 @@ use std::{
 
 use raft_store::{
     config::NodeConfig,
-    node::Node,
+    node::{Node, StopReason},
     raft_config::RaftOptions,
     seams::{Seams, WallClock, Workers},
     storage::disk_sim::SimDisk,
@@ -50,8 +50,12 @@ struct State {
     leads: AtomicBool,
     /// Its node has ended by itself, and may have.
     ended: AtomicBool,
-    /// Why its node may end by itself: a sync was made to fail, or it was removed.
+    /// Its node may end by itself: a sync was made to fail. Over with the next power cut.
     may_end: AtomicBool,
+    /// Its node may end because it was removed.
+    may_be_removed: AtomicBool,
+    /// Its node has ended because it was removed.
+    removed: AtomicBool,
 }
 
 struct SimWallClock(Arc<AtomicI64>);
@@ -112,9 +116,14 @@ impl Machine {
         self.state.ended.load(Ordering::Relaxed) || self.disk().crashed()
     }
 
-    /// Its node may end by itself from now on, until the power is cut.
-    pub fn allow_end(&self) {
-        self.state.may_end.store(true, Ordering::Relaxed);
+    /// Its node may end from now on because it is removed.
+    pub fn allow_removal(&self) {
+        self.state.may_be_removed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its node has ended because it was removed: there is no reason to start it again.
+    pub fn is_removed(&self) -> bool {
+        self.state.removed.load(Ordering::Relaxed)
     }
 
     /// Loses its power in the middle of the disk operation that is `operations` from now.
@@ -125,7 +134,7 @@ impl Machine {
 
     /// Makes the sync that is `syncs` from now fail. The node is to end by itself.
     pub fn fail_sync(&self, syncs: u64) {
-        self.allow_end();
+        self.state.may_end.store(true, Ordering::Relaxed);
         let disk = self.disk();
         disk.fail_sync_at(disk.syncs() + syncs);
     }
@@ -208,7 +217,9 @@ impl Machine {
             reason = node.stopped() => reason,
             () = self.note_lead(&node) => unreachable!("it notes for ever"),
         };
-        if power.is_on() && !self.may_be_down() {
+        let removed = reason == StopReason::Removed && self.state.may_be_removed.load(Ordering::Relaxed);
+        self.state.removed.store(removed, Ordering::Relaxed);
+        if power.is_on() && !removed && !self.may_be_down() {
             return Err(format!("{} stopped: {reason}", self.name()).into());
         }
         trace.note(format_args!("{} ended: {reason}", self.name()));
@@ -238,6 +249,11 @@ impl Machine {
 
 /// A network whose messages take 0.2 to 5 ms, with everything drawn from one seed.
 pub fn simulation<'a>(seed: u64, duration: Duration) -> turmoil::Sim<'a> {
+    simulation_with(seed, duration, Duration::from_millis(5))
+}
+
+/// The same with another longest delay of a message.
+pub fn simulation_with<'a>(seed: u64, duration: Duration, messages_max: Duration) -> turmoil::Sim<'a> {
     raft_store::runtime::seed(seed);
     client::chance::seed(seed);
     turmoil::Builder::new()
@@ -245,7 +261,7 @@ pub fn simulation<'a>(seed: u64, duration: Duration) -> turmoil::Sim<'a> {
         .simulation_duration(duration)
         .tick_duration(Duration::from_millis(1))
         .min_message_latency(Duration::from_micros(200))
-        .max_message_latency(Duration::from_millis(5))
+        .max_message_latency(messages_max)
         .tcp_capacity(4_096)
         .build()
 }

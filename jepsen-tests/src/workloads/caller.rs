@@ -22,14 +22,8 @@ use super::{
 };
 use crate::history::Call;
 
-/// Callers of a run: enough that a few stuck ones do not stop it, few enough for two cores.
-const CALLERS: u64 = 64;
-
 /// Clients that they share: each has its own connections and frames.
 const CLIENTS: u64 = 4;
-
-/// Pause between two requests of a caller, in ms: all together ask for some 2,000 a second.
-const PACE_MS: u64 = 30;
 
 /// Earlier requests that a caller may repeat.
 const REMEMBERED_MAX: usize = 64;
@@ -69,7 +63,7 @@ pub async fn run(
 ) -> Result<(), client::Error> {
     let clients = (0..CLIENTS).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
     let users = Arc::new(AtomicU64::new(0));
-    let callers: Vec<_> = (0..CALLERS)
+    let callers: Vec<_> = (0..plan.callers)
         .map(|number| {
             let client = clients[(number % CLIENTS) as usize].clone();
             let caller = Caller {
@@ -109,7 +103,7 @@ struct Caller {
 
 impl Caller {
     async fn run(mut self, stop: watch::Receiver<bool>) {
-        let mut pace = interval(Duration::from_millis(PACE_MS));
+        let mut pace = interval(Duration::from_millis(self.plan.pace_ms));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !*stop.borrow() {
             pace.tick().await;

@@ -52,7 +52,17 @@ pub struct Plan {
     pub quantity_max: u32,
     /// Watchers besides the one that every run has.
     pub watchers: usize,
+    /// Callers: enough that a few stuck ones do not stop the run.
+    pub callers: u64,
+    /// Pause between two requests of a caller, in ms.
+    pub pace_ms: u64,
 }
+
+/// Callers of a run, unless set otherwise: few enough for two cores.
+const CALLERS: u64 = 32;
+
+/// Pause between two requests of a caller, in ms, unless set otherwise: all together ask for some 1,000 a second.
+const PACE_MS: u64 = 30;
 
 /// Claims a sale may make: more than any run asks for, so that no run ends in another refusal.
 const CLAIMS_MAX: u32 = 4_000_000;
@@ -80,6 +90,8 @@ impl Plan {
             actions,
             quantity_max: 1,
             watchers: 0,
+            callers: CALLERS,
+            pace_ms: PACE_MS,
         };
         match workload {
             Workload::Flash => plan(

@@ -1,5 +1,7 @@
 //! Watchers of the feed: they take down every event until told to stop.
 
+use std::collections::BTreeMap;
+
 use client::{Client, Cursor, Error};
 use futures::StreamExt;
 use tokio::sync::watch;
@@ -7,15 +9,18 @@ use tokio::sync::watch;
 use super::shop::Shop;
 use crate::properties::{SeenEvent, SeenFeed};
 
-/// Watches from `from_index` on until `stop` names the last log index that matters and it has been reached, or
-/// until it cannot be: what is missing then is for the property to say.
+/// The log index of each sale's last change, once the run is over; no sales: whoever still waits gives up.
+pub type LastChanges = Option<BTreeMap<String, u64>>;
+
+/// Watches from `from_index` on until `stop` names the last changes and the one that matters here has been
+/// reached: what is missing then is for the property to say.
 pub async fn follow(
     name: String,
     client: Client,
     shop: Shop,
     sale: Option<String>,
     from_index: u64,
-    mut stop: watch::Receiver<Option<u64>>,
+    mut stop: watch::Receiver<LastChanges>,
 ) -> SeenFeed {
     let mut seen = SeenFeed {
         name,
@@ -31,7 +36,7 @@ pub async fn follow(
     loop {
         let update = tokio::select! {
             update = updates.next() => update,
-            last = stop.wait_for(|last| last.is_some_and(|last| seen.reached >= last)) => {
+            last = stop.wait_for(|last| last.as_ref().is_some_and(|last| seen.reached >= goal(last, &sale))) => {
                 // Nobody is left to say when: the run is over.
                 drop(last);
                 return seen;
@@ -68,5 +73,13 @@ pub async fn follow(
             }
             None => return seen,
         }
+    }
+}
+
+/// The last change that a watcher of this sale, or of all, is to see.
+pub fn goal(last_changes: &BTreeMap<String, u64>, sale: &Option<String>) -> u64 {
+    match sale {
+        Some(sale) => last_changes.get(sale).copied().unwrap_or_default(),
+        None => last_changes.values().copied().max().unwrap_or_default(),
     }
 }
