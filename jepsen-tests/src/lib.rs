@@ -4,6 +4,9 @@
 //! chance all follow from one seed: a run that failed can be run again, to the byte. [`processes`] runs
 //! nodes of the shipped binary, to be killed. [`history`] is what the clients of either heard.
 
+pub mod checker;
+pub mod formats;
 pub mod history;
+pub mod models;
 pub mod processes;
 pub mod simulation;
