@@ -6,8 +6,11 @@
 //! [`properties`] what must be true of it; [`report`] shows both.
 
 pub mod campaign;
+pub mod checker;
 pub mod fleet;
+pub mod formats;
 pub mod history;
+pub mod models;
 pub mod nemeses;
 pub mod processes;
 pub mod properties;
