@@ -5,7 +5,6 @@
 //! that did not come back, too few operations. What a campaign finds lies in its directory, a directory for each
 //! run: the history, `verdicts.json`, the faults as they came, and the nodes' logs.
 
-mod finale;
 pub mod run;
 
 use std::{
@@ -144,7 +143,8 @@ fn judge(
         Ok(record) => {
             std::fs::write(dir.join("faults.txt"), record.faults.join("\n") + "\n")?;
             record.run.history.write_file(&dir.join("history.jsonl.zst"))?;
-            verdicts.findings = properties::check(&record.run);
+            verdicts.findings = vec![properties::linearizable(&record.run.history)];
+            verdicts.findings.extend(properties::check(&record.run));
             let mut broken = record.oddities;
             let operations = record.run.operations.len();
             let needed = (run.load.as_secs_f64() * OPERATIONS_PER_S_MIN) as usize;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use client::{Client, Error};
+use client::{Client, Connector, Error};
 use indicatif::ProgressBar;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::{
@@ -16,7 +16,6 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::finale;
 use crate::{
     fleet::Fleet,
     history::{Call, Phase, Recorder},
@@ -27,9 +26,10 @@ use crate::{
     properties::{Run, SeenFeed, SeenHash},
     workloads::{
         Workload, caller,
+        finale::{Bounds, Finale},
         plan::Plan,
         shop::{PRINCIPAL, Shop},
-        watch::follow,
+        watch::{LastChanges, follow},
     },
 };
 
@@ -42,6 +42,17 @@ const PEACE_MS: std::ops::Range<u64> = 200..1_000;
 
 /// How often units are added to a run's sales.
 const RESTOCKS: u32 = 4;
+
+/// Callers: enough that those stuck at a node that does not answer do not stop the run.
+const CALLERS: u64 = 64;
+
+/// How long things may take once all faults are healed. Generous for a loaded machine, and far from never: an
+/// election and a stuck connection that is given up; the entry that ends a hold, a second after it at most.
+const BOUNDS: Bounds = Bounds {
+    serving_ms_max: 20_000,
+    holds_slack_ms: 20_000,
+    recovery_ms_max: 60_000,
+};
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -73,27 +84,36 @@ pub struct Record {
 }
 
 /// A running run's shared parts.
-pub(super) struct Stage {
-    pub fleet: Fleet,
-    pub shop: Shop,
-    pub plan: Arc<Plan>,
-    pub hashes: Vec<SeenHash>,
+struct Stage {
+    fleet: Fleet,
+    shop: Shop,
+    plan: Arc<Plan>,
+    hashes: Vec<SeenHash>,
 }
 
-impl Stage {
-    /// A client over the links that faults hit.
-    pub fn client(&self) -> Result<Client, Error> {
-        load_client(&self.fleet)
+/// Makes clients over the links that faults hit.
+#[derive(Clone)]
+struct Clients {
+    endpoints: Vec<String>,
+    connector: Connector,
+}
+
+impl Clients {
+    fn of(fleet: &Fleet) -> Clients {
+        Clients {
+            endpoints: fleet.endpoints(),
+            connector: fleet.connector(),
+        }
     }
-}
 
-fn load_client(fleet: &Fleet) -> Result<Client, Error> {
-    Client::builder()
-        .endpoints(fleet.endpoints())
-        .connector(fleet.connector())
-        .timeout(Duration::from_millis(CALL_MS_MAX))
-        .principal(PRINCIPAL)
-        .build()
+    fn client(&self) -> Result<Client, Error> {
+        Client::builder()
+            .endpoints(self.endpoints.clone())
+            .connector(self.connector.clone())
+            .timeout(Duration::from_millis(CALL_MS_MAX))
+            .principal(PRINCIPAL)
+            .build()
+    }
 }
 
 /// Runs it.
@@ -106,7 +126,10 @@ pub async fn run(
     coverage: &mut Coverage,
     progress: &ProgressBar,
 ) -> io::Result<Record> {
-    let plan = Arc::new(Plan::of(options.workload));
+    let plan = Arc::new(Plan {
+        callers: CALLERS,
+        ..Plan::of(options.workload)
+    });
     progress.set_message("founding a cluster");
     let fleet = Fleet::found(&options.binary, &options.library, &options.dir, options.nodes).await?;
     for sale in &plan.sales {
@@ -133,7 +156,7 @@ pub async fn run(
         hashes: Vec::new(),
     };
 
-    let (last_index, last) = watch::channel(None);
+    let (last_changes, last) = watch::channel(None);
     let watchers = watchers(&stage, &last).map_err(io::Error::other)?;
     let (stop, stopped) = watch::channel(false);
     let load = start_load(&stage, options.seed, stopped);
@@ -143,17 +166,31 @@ pub async fn run(
     load.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
 
     progress.set_message("healing, resolving, comparing");
-    let finale = finale::play(&mut stage, last_index, watchers).await?;
+    stage.fleet.links.heal();
+    let members = stage.fleet.nodes.iter();
+    let finale = Finale {
+        client: &stage.fleet.operator,
+        shop: &stage.shop,
+        plan: &stage.plan,
+        members: members
+            .map(|(id, node)| (format!("n{id}"), node.process.endpoint.clone()))
+            .collect(),
+        bounds: BOUNDS,
+        last_changes,
+        watchers,
+        hashes: stage.hashes,
+    };
+    let run = finale.play().await;
     let oddities = std::mem::take(&mut stage.shop.notes().oddities);
     Ok(Record {
-        run: finale,
+        run,
         oddities,
         faults,
     })
 }
 
 /// Watches everything from the first entry on, and parts of it from elsewhere if the plan asks for more.
-fn watchers(stage: &Stage, last: &watch::Receiver<Option<u64>>) -> Result<Vec<JoinHandle<SeenFeed>>, Error> {
+fn watchers(stage: &Stage, last: &watch::Receiver<LastChanges>) -> Result<Vec<JoinHandle<SeenFeed>>, Error> {
     let sales = &stage.plan.sales;
     let sale = |number: usize| sales[number % sales.len()].new.sale_id.clone();
     let mut watchers = Vec::new();
@@ -167,7 +204,7 @@ fn watchers(stage: &Stage, last: &watch::Receiver<Option<u64>>) -> Result<Vec<Jo
         let client = if number == 0 {
             stage.fleet.operator.clone()
         } else {
-            stage.client()?
+            Clients::of(&stage.fleet).client()?
         };
         let follow = follow(name, client, stage.shop.clone(), watched, 1, last.clone());
         watchers.push(tokio::spawn(follow));
@@ -177,19 +214,8 @@ fn watchers(stage: &Stage, last: &watch::Receiver<Option<u64>>) -> Result<Vec<Jo
 
 fn start_load(stage: &Stage, seed: u64, stopped: watch::Receiver<bool>) -> JoinHandle<Result<(), Error>> {
     let (plan, shop) = (stage.plan.clone(), stage.shop.clone());
-    let endpoints = stage.fleet.endpoints();
-    let connector = stage.fleet.connector();
-    tokio::spawn(async move {
-        let client = || {
-            Client::builder()
-                .endpoints(endpoints.clone())
-                .connector(connector.clone())
-                .timeout(Duration::from_millis(CALL_MS_MAX))
-                .principal(PRINCIPAL)
-                .build()
-        };
-        caller::run(&plan, &shop, seed, client, stopped).await
-    })
+    let clients = Clients::of(&stage.fleet);
+    tokio::spawn(async move { caller::run(&plan, &shop, seed, || clients.client(), stopped).await })
 }
 
 /// Faults until the load's time is over. Gives what came about.
@@ -250,7 +276,7 @@ async fn torment(
 
 /// Adds units to every sale that has a next wave, beside everything else.
 fn restock(stage: &Stage, wave: u32) {
-    let Ok(client) = stage.client() else {
+    let Ok(client) = Clients::of(&stage.fleet).client() else {
         return;
     };
     let (shop, plan) = (stage.shop.clone(), stage.plan.clone());
