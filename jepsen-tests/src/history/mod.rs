@@ -585,3 +585,13 @@ pub struct History {
     /// What happened, in real-time order.
     pub events: Vec<Event>,
 }
+
+impl History {
+    /// How many operations were begun.
+    pub fn operations(&self) -> usize {
+        self.events
+            .iter()
+            .filter(|event| matches!(event.what, What::Invoke { .. }))
+            .count()
+    }
+}

@@ -13,6 +13,11 @@ impl Name {
     pub fn number(self) -> usize {
         self.0 as usize
     }
+
+    /// The name of this number.
+    pub(crate) fn from_number(number: u32) -> Name {
+        Name(number)
+    }
 }
 
 /// All strings of one history, one after the other in one buffer.

@@ -12,6 +12,7 @@ mod feed;
 mod healed;
 mod hold_time;
 mod ledger;
+mod linearizable;
 mod log_time;
 mod no_oversell;
 mod nothing_lost;
@@ -25,6 +26,7 @@ mod sold_out_is_true;
 mod testing;
 mod user_limit;
 
+pub use linearizable::linearizable;
 pub use observations::{
     Counters, Healing, Observations, Replica, ReplicaSale, SeenEvent, SeenFeed, SeenHash, SeenRead,
 };
