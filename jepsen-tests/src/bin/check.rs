@@ -118,6 +118,7 @@ fn main() -> ExitCode {
             states_max: arguments.states_max,
             ..Limits::default()
         },
+        ..Options::default()
     };
     let codes = arguments.files.iter().map(|path| {
         let began = Instant::now();

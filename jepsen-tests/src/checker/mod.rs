@@ -42,12 +42,24 @@ pub enum Verdict {
 }
 
 /// How to check.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Whether what was learned of unknowns later is used.
     pub resolves: Resolves,
     /// How far a search goes.
     pub limits: Limits,
+    /// Histories with at most this many operations are searched though the witness has passed.
+    pub cross_check_operations_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            resolves: Resolves::default(),
+            limits: Limits::default(),
+            cross_check_operations_max: CROSS_CHECK_OPERATIONS_MAX,
+        }
+    }
 }
 
 /// What one of the two ways says of one sale.
@@ -78,7 +90,7 @@ pub fn check(history: &History, options: Options) -> Verdict {
     let mut gave_up = None;
     for (partition, order) in partitions.iter().zip(&orders) {
         match along(partition, order, options.limits) {
-            Answer::Yes if known > CROSS_CHECK_OPERATIONS_MAX => {}
+            Answer::Yes if known > options.cross_check_operations_max => {}
             Answer::Yes => {
                 if let Answer::No(_) = searched(partition, options.limits) {
                     return Verdict::Disagreement(format!(

@@ -8,7 +8,12 @@ use crate::{
 
 /// Whether one order explains every answer and respects real time: the witness, and the search where it reaches.
 pub fn linearizable(history: &History) -> Finding {
-    let (verdict, summary, operations) = match checker::check(history, Options::default()) {
+    linearizable_with(history, Options::default())
+}
+
+/// The same with the checker's options.
+pub fn linearizable_with(history: &History, options: Options) -> Finding {
+    let (verdict, summary, operations) = match checker::check(history, options) {
         checker::Verdict::Valid => (
             Verdict::Valid,
             "one order explains every answer and respects real time".to_owned(),

@@ -26,7 +26,7 @@ mod sold_out_is_true;
 mod testing;
 mod user_limit;
 
-pub use linearizable::linearizable;
+pub use linearizable::{linearizable, linearizable_with};
 pub use observations::{
     Counters, Healing, Observations, Replica, ReplicaSale, SeenEvent, SeenFeed, SeenHash, SeenRead,
 };
