@@ -270,9 +270,28 @@ async fn the_docs_page_needs_nothing_from_elsewhere() {
         html.contains("swagger-ui") && !html.contains("https://"),
         "{html}"
     );
+    assert!(
+        html.contains("width=device-width"),
+        "a phone would show a tiny desktop"
+    );
     for file in ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-initializer.js"] {
         let answer = get(&router, &format!("/docs/{file}"), &[]).await;
         assert_eq!(answer.status, StatusCode::OK, "{file}");
         assert!(!answer.body.is_empty());
     }
+    let settings = get(&router, "/docs/swagger-initializer.js", &[]).await;
+    let settings = String::from_utf8(settings.body).unwrap();
+    assert!(
+        settings.contains("\"validatorUrl\": \"none\""),
+        "the page would ask a validator elsewhere: {settings}"
+    );
+}
+
+#[tokio::test]
+async fn the_body_of_a_claim_may_be_left_out() {
+    let router = routes(&Shared::default());
+    let document = get(&router, "/openapi.json", &[]).await.json();
+    let is_required = |path: &str| document["paths"][path]["post"]["requestBody"]["required"] == true;
+    assert!(!is_required("/v1/sales/{sale_id}/claims"));
+    assert!(is_required("/v1/sales"));
 }

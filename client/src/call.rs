@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use fault_points::planted;
 use futures::{
     StreamExt,
     stream::{FuturesOrdered, FuturesUnordered},
@@ -89,7 +90,16 @@ impl Shared {
                     return attempts.resolved(resolution, takes);
                 }
             }
-            answer = self.lane.submit(body.clone(), deadline).await;
+            let body = match command {
+                Command { key, .. } if planted!("unknown-retried-with-new-key") => {
+                    frame::encode_command(&Command {
+                        key: format!("{key}-again"),
+                        ..command.clone()
+                    })?
+                }
+                _ => body.clone(),
+            };
+            answer = self.lane.submit(body, deadline).await;
         }
     }
 

@@ -95,6 +95,7 @@ fn event(event: v1::Event) -> Event {
         sale_id: event.sale_id,
         claim: event.claim.map(claim),
         value: event.value,
+        command: event.command,
     }
 }
 

@@ -187,4 +187,6 @@ pub struct Event {
     pub claim: Option<Claim>,
     /// Units or version.
     pub value: u64,
+    /// Place in its entry of the command that did it; `None`: log time did.
+    pub command: Option<u32>,
 }

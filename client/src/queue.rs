@@ -11,7 +11,7 @@
 use std::{collections::VecDeque, task::Waker, time::Duration};
 
 use bytes::Bytes;
-use proto::v1::{Outcome, Position, SubmitResponse};
+use proto::v1::{Outcome, Position, Run, SubmitResponse};
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::frame::Frame;
@@ -120,7 +120,7 @@ struct Flight {
 #[must_use = "callers wait for these"]
 pub(crate) struct Deliveries {
     failed: Vec<(Done, Failure)>,
-    answered: Option<(Vec<Waiting>, Vec<Outcome>, Position)>,
+    answered: Option<(Vec<Waiting>, Vec<Outcome>, Places)>,
 }
 
 impl Deliveries {
@@ -129,7 +129,7 @@ impl Deliveries {
         for (done, failure) in self.failed {
             done.fail(failure);
         }
-        let Some((jobs, outcomes, position)) = self.answered else {
+        let Some((jobs, outcomes, mut places)) = self.answered else {
             return;
         };
         let mut outcomes = outcomes.into_iter();
@@ -137,18 +137,67 @@ impl Deliveries {
             match job.done {
                 Some(Done::One(done)) => {
                     // `Queue::answer` checked that there are as many outcomes as commands.
+                    let position = places.next();
                     if let Some(outcome) = outcomes.next() {
                         drop(done.send(Ok((outcome, position))));
                     }
                 }
                 Some(Done::Many(done)) => {
                     let some = outcomes.by_ref().take(job.commands).collect();
-                    drop(done.send(Ok((some, position))));
+                    drop(done.send(Ok((some, places.frame))));
+                    places.skip(job.commands);
                 }
                 None => {
+                    places.skip(job.commands);
                     outcomes.by_ref().take(job.commands).for_each(drop);
                 }
             }
+        }
+    }
+}
+
+/// Where the commands of an answered frame stand in the log, walked through in order.
+#[derive(Debug)]
+struct Places {
+    /// What the answers reflect as a whole.
+    frame: Position,
+    runs: std::vec::IntoIter<Run>,
+    /// What is left of the run reached so far.
+    run: Run,
+}
+
+impl Places {
+    fn new(frame: Position, runs: Vec<Run>) -> Places {
+        Places {
+            frame,
+            runs: runs.into_iter(),
+            run: Run::default(),
+        }
+    }
+
+    /// What the answer to the next command reflects.
+    fn next(&mut self) -> Position {
+        while self.run.commands == 0
+            && let Some(run) = self.runs.next()
+        {
+            self.run = run;
+        }
+        let mut position = self.frame;
+        if self.run.commands > 0 {
+            if self.run.log_index > 0 {
+                position.applied_index = self.run.log_index;
+                position.log_time_ms = self.run.log_time_ms;
+                position.command = Some(self.run.position);
+            }
+            self.run.commands -= 1;
+            self.run.position = self.run.position.saturating_add(1);
+        }
+        position
+    }
+
+    fn skip(&mut self, commands: usize) {
+        for _ in 0..commands {
+            self.next();
         }
     }
 }
@@ -351,7 +400,11 @@ impl Queue {
         {
             self.log_time = Some((position.log_time_ms, now));
         }
-        deliveries.answered = Some((flight.jobs, response.outcomes, position));
+        deliveries.answered = Some((
+            flight.jobs,
+            response.outcomes,
+            Places::new(position, response.runs),
+        ));
         self.trouble = None;
         (Heard::Answer, deliveries, self.writer_if_due())
     }

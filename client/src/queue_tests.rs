@@ -138,6 +138,42 @@ fn frames_are_answered_in_any_order_and_groups_whole() {
 }
 
 #[test]
+fn every_answer_says_where_in_the_log_its_command_stands() {
+    let now = Instant::now();
+    let (mut queue, session) = opened();
+    let (job, _group) = many(2, now);
+    queue.push(job).unwrap();
+    let mut answers = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let (job, answer) = one(name, now);
+        queue.push(job).unwrap();
+        answers.push(answer);
+    }
+    let sent = frame(&mut queue, session, now).unwrap();
+    let run = |log_index, position, commands| Run {
+        log_index,
+        position,
+        commands,
+        log_time_ms: 10 * log_index,
+    };
+    // Group and `a` in one entry, `b` in the next, `c` in one that may not have committed, `d` in none.
+    let response = SubmitResponse {
+        runs: vec![run(7, 4, 3), run(8, 0, 1), run(0, 5, 1)],
+        ..response(sent.frame_id, (1..=6).map(outcome).collect(), 5)
+    };
+    answer(&mut queue, session, response, now);
+    let mut places = Vec::new();
+    for answer in &mut answers {
+        let (_, position) = answer.try_recv().unwrap().unwrap();
+        places.push((position.applied_index, position.command, position.log_time_ms));
+    }
+    assert_eq!(
+        places,
+        [(7, Some(6), 70), (8, Some(0), 80), (0, None, 5), (0, None, 5)]
+    );
+}
+
+#[test]
 fn frames_keep_to_their_limits() {
     let now = Instant::now();
     let (mut queue, session) = opened();

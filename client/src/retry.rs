@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use fault_points::planted;
 use proto::v1::{Grant, Granted, Outcome, Position, Reason, outcome::Kind, resolution, unsubmitted::Cause};
 
 use crate::{
@@ -179,7 +180,7 @@ impl Attempts {
     /// True as answered; final only once no earlier attempt can still apply.
     fn nothing_happened(&mut self, kind: Kind, position: Position) -> Step {
         match self.unknown_until_ms {
-            Some(until_ms) if position.log_time_ms <= until_ms => {
+            Some(until_ms) if position.log_time_ms <= until_ms && !planted!("refusal-told-too-early") => {
                 self.withheld = Some((kind, position));
                 Step::Resolve
             }

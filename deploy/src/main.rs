@@ -37,6 +37,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: cli::Cli) -> Result<(), exit::Failure> {
+    // Nothing at all, but in test builds.
+    fault_points::from_environment().map_err(|error| exit::Failure::Usage(error.to_string()))?;
     let context = context::Context::new(&cli)?;
     logging::start(&context.settings.log)?;
     commands::run(cli.command, context)

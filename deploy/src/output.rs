@@ -6,6 +6,7 @@
 
 use clap::ValueEnum;
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Failure;
@@ -34,6 +35,17 @@ pub fn print<T: Serialize>(
                 serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(error.to_string()))?;
             line(&text)
         }
+    }
+}
+
+/// Leaves a bar on the screen as it is, and what follows on a line of its own.
+///
+/// For Ctrl-C: the terminal echoes `^C` behind the bar and so moves to the next line, which the bar does not
+/// know; taking it away would then take half of it.
+pub fn leave_standing(bar: &ProgressBar) {
+    if !bar.is_hidden() && !bar.is_finished() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+        eprintln!();
     }
 }
 

@@ -374,6 +374,7 @@ mod tests {
                 sale_id: String::new(),
                 claim: Some(claim()),
                 value: 0,
+                command: None,
             }))
             .unwrap(),
         ];

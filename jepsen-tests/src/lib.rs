@@ -2,7 +2,18 @@
 //!
 //! [`simulation`] runs whole clusters of the real node inside one thread, where disk, network, clocks and
 //! chance all follow from one seed: a run that failed can be run again, to the byte. [`processes`] runs
-//! nodes of the shipped binary, to be killed.
+//! nodes of the shipped binary, to be killed. [`history`] is what the clients of either heard, and
+//! [`properties`] what must be true of it; [`report`] shows both.
 
+pub mod campaign;
+pub mod checker;
+pub mod fleet;
+pub mod formats;
+pub mod history;
+pub mod models;
+pub mod nemeses;
 pub mod processes;
+pub mod properties;
+pub mod report;
 pub mod simulation;
+pub mod workloads;

@@ -1,12 +1,16 @@
 //! Nodes of the shipped binary, each a process of its own on a free port, that can be killed and started again.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest a node may take to serve, in ms; it opens files and a port. Generous: other tests run beside.
 const READY_MS_MAX: u64 = 60_000;
@@ -17,10 +21,23 @@ const READY_POLL_MS: u64 = 10;
 /// Log segments of a tested node, in bytes: short, so that starting zeroes little.
 const LOG_SEGMENT_BYTES: u64 = 4 << 20;
 
+/// Bytes of its log that are shown when a node does not serve.
+const LOG_TAIL_BYTES: usize = 4_000;
+
+/// How a node is started, beyond the defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `key=value`, as for `--set`.
+    pub set: Vec<String>,
+    /// Environment variables.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
 /// One node.
 pub struct NodeProcess {
     binary: PathBuf,
     dir: PathBuf,
+    settings: Settings,
     /// Node id.
     pub id: u64,
     /// Where it listens: chosen by the system at the first start, kept afterwards.
@@ -34,14 +51,21 @@ impl NodeProcess {
     /// # Errors
     /// The process cannot be started, or did not serve in time; the text has the end of its log.
     pub fn start(binary: &Path, dir: &Path, id: u64) -> io::Result<NodeProcess> {
-        let dir = dir.join(format!("node-{id}"));
-        std::fs::create_dir_all(&dir)?;
-        let endpoint = "127.0.0.1:0".to_owned();
+        NodeProcess::start_with(binary, &dir.join(format!("node-{id}")), id, Settings::default())
+    }
+
+    /// Starts a node in `dir` itself: its files go to `data`, its log to `log.txt`.
+    ///
+    /// # Errors
+    /// As [`NodeProcess::start`].
+    pub fn start_with(binary: &Path, dir: &Path, id: u64, settings: Settings) -> io::Result<NodeProcess> {
+        std::fs::create_dir_all(dir)?;
         let mut node = NodeProcess {
             binary: binary.to_path_buf(),
-            dir,
+            dir: dir.to_path_buf(),
+            settings,
             id,
-            endpoint,
+            endpoint: "127.0.0.1:0".to_owned(),
             child: None,
         };
         node.launch()?;
@@ -60,17 +84,76 @@ impl NodeProcess {
         Ok(())
     }
 
+    /// Asks it to stop in good order, and waits until it has.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn stop(&mut self) -> io::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            drop(child.stdin.take());
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal, if it runs.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
+        let running = self.exited()?.is_none();
+        match self
+            .child
+            .as_ref()
+            .and_then(|child| Pid::from_raw(child.id() as i32))
+        {
+            Some(pid) if running => Ok(kill_process(pid, signal)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// How it ended, if it did by itself.
+    ///
+    /// # Errors
+    /// The system cannot say.
+    pub fn exited(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.as_mut().map_or(Ok(None), Child::try_wait)
+    }
+
+    /// Whether it was started and has not ended.
+    ///
+    /// # Errors
+    /// The system cannot say.
+    pub fn is_running(&mut self) -> io::Result<bool> {
+        Ok(self.child.is_some() && self.exited()?.is_none())
+    }
+
     /// Starts it again on what its directory holds, where it listened before.
     ///
     /// # Errors
     /// As [`NodeProcess::start`].
     pub fn launch(&mut self) -> io::Result<()> {
+        match self.try_launch()? {
+            None => Ok(()),
+            Some(log) => Err(io::Error::other(format!(
+                "node {} does not serve: {log}",
+                self.id
+            ))),
+        }
+    }
+
+    /// Starts it again; a node that ends instead of serving says why: the end of its log.
+    ///
+    /// # Errors
+    /// The process cannot be started, or neither serves nor ends in time.
+    pub fn try_launch(&mut self) -> io::Result<Option<String>> {
         let ready = self.dir.join("ready");
         if ready.exists() {
             std::fs::remove_file(&ready)?;
         }
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        let child = Command::new(&self.binary)
+        let mut command = Command::new(&self.binary);
+        command
             .args([
                 "node",
                 "--id",
@@ -79,7 +162,17 @@ impl NodeProcess {
                 &self.endpoint,
                 "--stop-with-stdin",
             ])
-            .args(["--set", &format!("node.log_segment_bytes={LOG_SEGMENT_BYTES}")])
+            .args(["--set", &format!("node.log_segment_bytes={LOG_SEGMENT_BYTES}")]);
+        for setting in &self.settings.set {
+            command.args(["--set", setting]);
+        }
+        let child = command
+            .envs(
+                self.settings
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .arg("--data-dir")
             .arg(self.dir.join("data"))
             .arg("--ready-file")
@@ -87,25 +180,38 @@ impl NodeProcess {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
+            // Ctrl-C is for the test, which then stops its nodes; and should the test be killed, the system
+            // wakes a paused one of an orphaned group, so that it sees its stdin closed and stops.
+            .process_group(0)
             .spawn()?;
         self.child = Some(child);
         let deadline = Instant::now() + Duration::from_millis(READY_MS_MAX);
         while !ready.exists() {
-            let ended = self.child.as_mut().map_or(Ok(None), Child::try_wait)?;
-            if ended.is_some() || Instant::now() > deadline {
-                let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+            if self.exited()?.is_some() {
+                self.child = None;
+                return Ok(Some(self.log_tail()));
+            }
+            if Instant::now() > deadline {
+                let log = self.log_tail();
                 return Err(io::Error::other(format!(
-                    "node {} does not serve: {log}",
+                    "node {} neither serves nor ends: {log}",
                     self.id
                 )));
             }
             std::thread::sleep(Duration::from_millis(READY_POLL_MS));
         }
         self.endpoint = listen(&std::fs::read_to_string(&ready)?)?;
-        Ok(())
+        Ok(None)
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// The end of its log.
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL_BYTES)..]).into_owned()
+    }
+
+    /// Where its log is written.
+    pub fn log_path(&self) -> PathBuf {
         self.dir.join("log.txt")
     }
 }

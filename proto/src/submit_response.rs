@@ -10,7 +10,7 @@ use prost::{
     encoding::{DecodeContext, WireType, message, skip_field, uint64},
 };
 
-use crate::v1::{Outcome, Position};
+use crate::v1::{Outcome, Position, Run};
 
 /// `holdfast.v1.SubmitResponse`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,11 +24,14 @@ pub struct SubmitResponse {
     pub outcomes_encoded: Bytes,
     /// What the answers reflect.
     pub position: Option<Position>,
+    /// Where the commands stand in the log, from the first on.
+    pub runs: Vec<Run>,
 }
 
 const FRAME_ID: u32 = 1;
 const OUTCOMES: u32 = 2;
 const POSITION: u32 = 3;
+const RUNS: u32 = 4;
 
 impl Message for SubmitResponse {
     fn encode_raw(&self, buf: &mut impl BufMut) {
@@ -40,6 +43,7 @@ impl Message for SubmitResponse {
         if let Some(position) = &self.position {
             message::encode(POSITION, position, buf);
         }
+        message::encode_repeated(RUNS, &self.runs, buf);
     }
 
     fn merge_field(
@@ -56,6 +60,7 @@ impl Message for SubmitResponse {
                 let position = self.position.get_or_insert_default();
                 message::merge(wire_type, position, buf, ctx)
             }
+            RUNS => message::merge_repeated(wire_type, &mut self.runs, buf, ctx),
             _ => skip_field(wire_type, tag, buf, ctx),
         }
     }
@@ -70,6 +75,7 @@ impl Message for SubmitResponse {
             + message::encoded_len_repeated(OUTCOMES, &self.outcomes)
             + self.outcomes_encoded.len()
             + self.position.as_ref().map_or(0, position)
+            + message::encoded_len_repeated(RUNS, &self.runs)
     }
 
     fn clear(&mut self) {
@@ -101,13 +107,18 @@ mod tests {
                 applied_index: 3,
                 ..Position::default()
             }),
+            runs: vec![Run {
+                log_index: 3,
+                commands: 3,
+                ..Run::default()
+            }],
         };
         let bytes = written.encode_to_vec();
         assert_eq!(bytes.len(), written.encoded_len());
         let read = SubmitResponse::decode(&*bytes).expect("a message");
         assert_eq!(read.frame_id, 77);
         assert_eq!(read.outcomes, [outcome(1), outcome(2), outcome(3)]);
-        assert_eq!(read.position, written.position);
+        assert_eq!((read.position, read.runs), (written.position, written.runs));
         assert!(read.outcomes_encoded.is_empty());
         assert_eq!(SubmitResponse::default().encoded_len(), 0);
     }

@@ -13,6 +13,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use fault_points::planted;
+
 use crate::types::NodeId;
 
 /// How long after a quorum last answered log time still advances. The lease of a leader is about an
@@ -178,6 +180,9 @@ impl LogClock {
         leading.log_time += until.saturating_sub(leading.credited_until);
         leading.credited_until = leading.credited_until.max(now.monotonic);
         leading.log_time = leading.log_time.max(self.newest_log_time);
+        if planted!("log-time-not-monotone") {
+            leading.log_time = now.monotonic;
+        }
         self.newest_log_time = leading.log_time;
         let log_time_ms = leading.log_time.as_millis() as u64;
 

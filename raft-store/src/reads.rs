@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use fault_points::planted;
 use openraft::{Instant as _, ReadPolicy};
 use tokio::time::Instant;
 
@@ -87,10 +88,21 @@ impl Reads {
     /// Nothing can be said from this node; another may.
     pub async fn ready(&self, freshness: Freshness) -> Result<(), ReadError> {
         match freshness {
+            Freshness::Linearizable if planted!("follower-read") && self.raft.as_leader().is_err() => Ok(()),
+            Freshness::Linearizable if planted!("deposed-leader-reads") && self.raft.as_leader().is_ok() => {
+                Ok(())
+            }
+            Freshness::Linearizable
+                if planted!("lease-read") && self.age().is_some_and(|age| age < Duration::from_secs(3)) =>
+            {
+                Ok(())
+            }
             Freshness::Linearizable => {
                 let read = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
                 let linearizer = read.map_err(|_| ReadError::NotLeader)?;
-                self.shared.wait_applied(linearizer.read_log_id().index()).await;
+                if !planted!("read-before-applied") {
+                    self.shared.wait_applied(linearizer.read_log_id().index()).await;
+                }
                 Ok(())
             }
             Freshness::Bounded(age_max) => match self.age() {

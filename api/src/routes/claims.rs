@@ -25,7 +25,7 @@ use crate::{
 /// At most one effect per key: repeating a request with its key returns the claim it made, whatever
 /// became of it. A refusal is not remembered, so the same key may be granted later.
 #[utoipa::path(
-    post, path = "/v1/sales/{sale_id}/claims", tag = "claims", request_body = TakeJson,
+    post, path = "/v1/sales/{sale_id}/claims", tag = "claims", request_body = Option<TakeJson>,
     security(("bearer" = [])),
     params(
         ("sale_id" = String, Path, description = "The sale"),

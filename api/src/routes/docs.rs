@@ -3,7 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{
+    Json, Router,
+    extract::Path,
+    http::{StatusCode, header},
+    response::{Html, IntoResponse, Redirect, Response},
+    routing::get,
+};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -11,7 +17,7 @@ use utoipa::{
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::Config;
 
 use super::{claims, dev, live, probes, sales};
 use crate::door::Door;
@@ -79,11 +85,39 @@ fn document(is_development: bool) -> utoipa::openapi::OpenApi {
     document
 }
 
+/// The page: the library's own has no viewport, so a phone shows it as a tiny desktop, and no dark colours.
+const PAGE: &str = include_str!("docs.html");
+
 /// `/openapi.json` and `/docs`.
 pub(super) fn router(is_development: bool) -> Router<Arc<Door>> {
-    SwaggerUi::new("/docs")
-        .url("/openapi.json", document(is_development))
-        .into()
+    let document = Arc::new(document(is_development));
+    // Left alone, the library sends the address of this document to a validator on the internet.
+    let config = Arc::new(
+        Config::new(["/openapi.json"])
+            .use_base_layout()
+            .validator_url("none")
+            .display_request_duration(true),
+    );
+    Router::new()
+        .route("/openapi.json", get(|| async move { Json(document) }))
+        .route("/docs", get(|| async { Redirect::to("/docs/") }))
+        .route("/docs/", get(|| async { Html(PAGE) }))
+        .route(
+            "/docs/{*rest}",
+            get(|Path(file): Path<String>| async move { asset(&file, config) }),
+        )
+}
+
+/// A file of the library that draws the page.
+fn asset(file: &str, config: Arc<Config<'static>>) -> Response {
+    match utoipa_swagger_ui::serve(file, config) {
+        Ok(Some(file)) => ([(header::CONTENT_TYPE, file.content_type)], file.bytes).into_response(),
+        Ok(None) => StatusCode::NOT_FOUND.into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the settings of the docs page");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -231,7 +231,7 @@ pub fn position() -> Position {
         log_time_ms: LOG_MS,
         wall_time_ms: WALL_MS,
         incarnation: 1,
-        group: 0,
+        ..Position::default()
     }
 }
 

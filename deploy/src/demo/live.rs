@@ -1,5 +1,5 @@
-//! The live line: what the sale looks like while it runs. Two lines and a bar on a terminal of 80 columns,
-//! plain lines elsewhere. Shown, never judged: the verdict has its own sources.
+//! The live line: what the sale looks like while it runs. A bar and two lines that fit the terminal, from 60
+//! columns on; plain lines elsewhere. Shown, never judged: the verdict has its own sources.
 
 use std::{
     io::IsTerminal,
@@ -12,7 +12,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::shoppers::Tally;
-use crate::{commands::cluster::leader_view, output::grouped};
+use crate::{
+    commands::cluster::leader_view,
+    output::{grouped, leave_standing},
+};
 
 /// How often the bar is drawn: smooth, and little work.
 const DRAW: Duration = Duration::from_millis(100);
@@ -22,6 +25,13 @@ const PLAIN: Duration = Duration::from_secs(2);
 const READ: Duration = Duration::from_millis(250);
 /// Claims per second are over this span.
 const RATE: Duration = Duration::from_secs(1);
+
+/// A sale that did not end leaves its last line to be read.
+impl Drop for Live {
+    fn drop(&mut self) {
+        leave_standing(&self.bar);
+    }
+}
 
 /// What is shown.
 #[derive(Clone, Default)]
@@ -47,7 +57,7 @@ impl Live {
     pub fn new(sale_id: &str, units: u32) -> Live {
         let terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(Some(units.into()), ProgressDrawTarget::hidden()).with_style(
-            ProgressStyle::with_template("  sold {bar:28.green/dim} {prefix}\n  {msg}")
+            ProgressStyle::with_template("  sold {wide_bar:.green/dim} {prefix}\n  {wide_msg}")
                 .expect("the template is a constant")
                 .progress_chars("━━─"),
         );
@@ -79,7 +89,6 @@ impl Live {
     /// Takes the line away.
     pub fn end(&self) {
         self.bar.finish_and_clear();
-        self.bar.set_draw_target(ProgressDrawTarget::hidden());
     }
 
     async fn read_sale(&self, client: &Client) {
@@ -141,15 +150,19 @@ impl Pulse {
         format!("{sold}/{units}  held {held}  available {available}")
     }
 
+    /// Most telling first: a narrow terminal cuts the end.
     fn speed(&self, rate: f64, (p50, p99): (f64, f64)) -> String {
         let leader = self
             .leader
             .map_or("nobody leads".into(), |id| format!("node {id} leads"));
-        format!(
-            "{} claims/s, {:.0}/entry, p50 {p50:.1} ms, p99 {p99:.0} ms, {leader}",
+        let mut speed = format!(
+            "{} claims/s, {leader}, p50 {p50:.1} ms, p99 {p99:.0} ms",
             grouped(rate as u64),
-            self.per_entry,
-        )
+        );
+        if self.per_entry > 0.0 {
+            speed += &format!(", {:.0}/entry", self.per_entry);
+        }
+        speed
     }
 }
 
@@ -164,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_lines_fit_eighty_columns() {
+    fn both_lines_fit_narrow_terminals() {
         let pulse = Pulse {
             available: 1_000,
             held: 1_000,
@@ -172,13 +185,17 @@ mod tests {
             leader: Some(5),
             per_entry: 512.0,
         };
-        let bar = "  sold ".len() + 28 + 1;
-        assert!(bar + pulse.counts(1_000).len() <= 80, "{}", pulse.counts(1_000));
+        let bar_min = "  sold ".len() + 8 + 1;
+        assert!(
+            bar_min + pulse.counts(1_000).len() <= 60,
+            "{}",
+            pulse.counts(1_000)
+        );
         let speed = pulse.speed(123_456.0, (1_234.5, 12_345.0));
         assert!(2 + speed.len() <= 80, "{speed}");
         assert_eq!(
             pulse.speed(1_500.0, (1.25, 40.0)),
-            "1,500 claims/s, 512/entry, p50 1.2 ms, p99 40 ms, node 5 leads"
+            "1,500 claims/s, node 5 leads, p50 1.2 ms, p99 40 ms, 512/entry"
         );
     }
 }

@@ -6,6 +6,8 @@
 
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
+use fault_points::planted;
+
 use crate::{
     claim::{Arena, BLOCK_RECORDS, Block, FLAG_SUPERSEDED, SLOT_NONE},
     codec::DecodeError,
@@ -242,11 +244,13 @@ fn load_sale(number: u32, terms: Terms, counters: Counters, arena: Arena) -> Res
             return Err("two claims have the same key");
         }
         sale.index.grant(&sale.arena, slot);
-        if record.settle_key != 0 {
+        if record.settle_key != 0 && !planted!("dedup-missing-from-snapshot") {
             sale.index.settle(&sale.arena, slot);
         }
     }
-    sale.held = Held::of(&sale.arena);
+    if !planted!("snapshot-without-holds") {
+        sale.held = Held::of(&sale.arena);
+    }
     let units = |units: u32| u64::from(units);
     if sale.recount() != (units(counters.units_held), units(counters.units_confirmed)) {
         return Err("its counters are not what its claims add up to");

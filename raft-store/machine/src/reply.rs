@@ -320,6 +320,8 @@ pub struct Event {
     pub ordinal: u32,
     /// Log time of the entry.
     pub log_time_ms: LogMs,
+    /// Place in the entry of the command that did it; `None`: time did.
+    pub command: Option<u32>,
     /// Number of the sale; zero for documents.
     pub sale_number: u32,
     /// What.

@@ -10,6 +10,8 @@
 
 use alloc::sync::Arc;
 
+use fault_points::planted;
+
 use crate::{
     claim::{Arena, FLAG_DECREMENT, FLAG_EXTENDED, FLAG_SUPERSEDED, Record, SLOT_NONE},
     command::{ClaimId, LogMs, Namespace, WallMs},
@@ -170,6 +172,13 @@ impl Sale {
         )
     }
 
+    /// The claim that a key made.
+    pub fn made_by(&self, key: u128) -> Option<u32> {
+        let slot = self.index.key(&self.arena, key)?;
+        let forgotten = planted!("dedup-forgotten-early") && !self.arena.get(slot).is_live();
+        (!forgotten && !planted!("retry-without-dedup")).then_some(slot)
+    }
+
     /// Grants a claim on available units, confirmed at once if it is a decrement; gives its slot.
     pub fn grant(&mut self, user: u128, key: u128, quantity: u16, decrement: bool, at: &Receipt) -> u32 {
         let (user_units, latest) = self.user(user);
@@ -218,7 +227,9 @@ impl Sale {
 
     /// Confirms or releases a held claim by its key.
     pub fn settle(&mut self, slot: u32, key: u128, status: ClaimStatus) {
-        self.held.remove(slot, &self.arena.get(slot));
+        if !planted!("both-return-the-unit") {
+            self.held.remove(slot, &self.arena.get(slot));
+        }
         self.move_to(slot, status, key);
         self.index.settle(&self.arena, slot);
     }
@@ -228,7 +239,11 @@ impl Sale {
         let (_, slot) = self
             .held
             .first(&self.arena)
-            .filter(|&(deadline_ms, _)| deadline_ms <= now_ms)?;
+            .filter(|&(deadline_ms, _)| match () {
+                () if planted!("expired-early") => deadline_ms <= now_ms + 500,
+                () if planted!("confirm-after-deadline") => deadline_ms + 2_000 <= now_ms,
+                () => deadline_ms <= now_ms,
+            })?;
         self.held.remove(slot, &self.arena.get(slot));
         self.move_to(slot, ClaimStatus::Expired, 0);
         Some(slot)

@@ -77,7 +77,7 @@ impl Machine {
             return None;
         }
         let secret = self.secret();
-        let answer = match sale.index.key(&sale.arena, key) {
+        let answer = match sale.made_by(key) {
             Some(slot) => judge_repeat(sale, slot, key, user, quantity, secret).map(Some),
             None => judge_take(sale, user, quantity, secret),
         };

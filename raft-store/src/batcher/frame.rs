@@ -233,6 +233,19 @@ pub struct Position {
     pub wall_time_ms: u64,
 }
 
+/// Commands of one frame that stand next to one another in one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Index of the entry; zero: not known to be committed.
+    pub log_index: u64,
+    /// Place of the first of them in the entry.
+    pub position: u32,
+    /// How many.
+    pub commands: u32,
+    /// Log time of the entry.
+    pub log_time_ms: u64,
+}
+
 /// Answers to one frame, in the order of its commands.
 #[derive(Clone, Debug)]
 pub struct FrameAnswer {
@@ -240,6 +253,8 @@ pub struct FrameAnswer {
     pub answers: Vec<Answer>,
     /// What they reflect.
     pub position: Position,
+    /// Where the commands stand in the log, from the first on; empty when no entry was needed.
+    pub runs: Vec<Run>,
 }
 
 /// A frame inside the batcher.
@@ -251,6 +266,8 @@ pub(super) struct Waiting {
     pub reply: oneshot::Sender<FrameAnswer>,
     /// Answers so far, in order: commands are proposed and applied in order.
     pub answers: Vec<Answer>,
+    /// Where those that were proposed stand.
+    pub runs: Vec<Run>,
     /// Commands proposed so far.
     pub proposed: usize,
     /// The times of the first entry that answered. Callers take a refusal for final by them: a later entry's

@@ -21,6 +21,7 @@ mod shares;
 
 use std::time::Duration;
 
+use fault_points::{crash_point, planted};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use inventory_machine::{codec::BatchEncoder, command::Body, reply::Reply};
 use openraft::{
@@ -38,7 +39,7 @@ pub use self::door::{Door, LeadState};
 use self::{
     door::{Lane, Submission},
     flight::InFlight,
-    frame::{Answer, FrameAnswer, Position, PreparedBody, SaleNumbers, Unsubmitted, Waiting},
+    frame::{Answer, FrameAnswer, Position, PreparedBody, Run, SaleNumbers, Unsubmitted, Waiting},
     shares::Turns,
 };
 use crate::{
@@ -211,7 +212,8 @@ impl Batcher {
                     sales.prefetch(&frame, machine);
                     frame.commands.iter().all(|command| match &command.body {
                         PreparedBody::Plain(Body::Claim(take)) => {
-                            !self.in_flight.may_know(take.user, command.key)
+                            (planted!("refused-behind-own-claim")
+                                || !self.in_flight.may_know(take.user, command.key))
                                 && sales.refusal(command, take, log_now_ms, machine).is_some()
                         }
                         _ => false,
@@ -223,6 +225,7 @@ impl Batcher {
                     place,
                     reply,
                     answers,
+                    runs: Vec::new(),
                     proposed: 0,
                     stamp: None,
                     given_up: None,
@@ -246,6 +249,9 @@ impl Batcher {
         std::mem::swap(&mut self.reading_frames, &mut self.unread_frames);
         let (raft, shared) = (self.parts.raft.clone(), self.parts.shared.clone());
         let read = async move {
+            if planted!("sold-out-from-stale-state") {
+                return true;
+            }
             let Ok(linearizer) = raft.get_read_linearizer(ReadPolicy::ReadIndex).await else {
                 return false;
             };
@@ -361,6 +367,7 @@ impl Batcher {
     async fn send(&mut self, stamp: Stamp, spans: Vec<Span>) {
         let lead = self.lead.expect("stamped only while leading");
         metrics::histogram!("holdfast_batch_commands").record(self.encoder.count() as f64);
+        crash_point!("batch-begins");
         self.door.count_entry(self.encoder.count());
         let bytes = self.encoder.finish(stamp.log_time_ms, stamp.wall_time_ms);
         let (responder, receiver) = OneshotResponder::<TypeConfig, _>::new_pair();
@@ -374,6 +381,7 @@ impl Batcher {
             .with_leader(lead.leader)
             .responder(responder)
             .await;
+        crash_point!("batch-proposed");
         let landed = receiver.map(move |result| {
             let fate = match result {
                 Ok(Ok(response)) => Fate::Applied(response.log_id, response.data.replies),
@@ -394,18 +402,34 @@ impl Batcher {
     /// An entry came home: its replies go to the frames they belong to.
     fn land(&mut self, landed: Landed) {
         let (applied_index, mut replies, refused) = match landed.fate {
-            Fate::Applied(log_id, replies) => (log_id.index, replies.into_iter(), None),
+            Fate::Applied(log_id, mut replies) => {
+                if planted!("replies-to-wrong-callers") {
+                    replies.reverse();
+                }
+                (log_id.index, replies.into_iter(), None)
+            }
             Fate::Refused(why) => (0, Vec::new().into_iter(), Some(why)),
             Fate::Unknown => (0, Vec::new().into_iter(), None),
         };
+        let mut position = 0;
         for span in landed.spans {
             let waiting = &mut self.frames[span.frame];
             waiting.stamp.get_or_insert(landed.stamp);
+            waiting.runs.push(Run {
+                log_index: applied_index,
+                position,
+                commands: span.count as u32,
+                log_time_ms: landed.stamp.log_time_ms,
+            });
+            position += span.count as u32;
             for command in &waiting.frame.commands[span.first..span.first + span.count] {
                 self.in_flight.remove(command);
                 waiting.answers.push(match (replies.next(), refused) {
                     (Some(reply), _) => Answer::Reply(reply),
                     (None, Some(why)) => Answer::Unsubmitted(why),
+                    (None, None) if planted!("unknown-told-as-refused") => {
+                        Answer::Unsubmitted(Unsubmitted::NotLeader)
+                    }
                     (None, None) => Answer::Unknown {
                         not_after_ms: command.not_after_ms,
                     },
@@ -486,9 +510,11 @@ impl Batcher {
 }
 
 fn send(waiting: Waiting, position: Position) {
+    crash_point!("frame-answered");
     // A caller that went away needs no answer.
     let _ = waiting.reply.send(FrameAnswer {
         answers: waiting.answers,
         position,
+        runs: waiting.runs,
     });
 }

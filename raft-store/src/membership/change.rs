@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fault_points::crash_point;
 use openraft::{BasicNode, ChangeMembers, RaftMetrics, storage::RaftStateMachine};
 use proto::v1;
 use tokio::time::Instant;
@@ -38,6 +39,7 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
                 let nodes = BTreeMap::from([(node_id, BasicNode::new(endpoint))]);
                 self.change(changing, &metrics, ChangeMembers::AddNodes(nodes), true, until)
                     .await?;
+                crash_point!("learner-added");
             }
         }
         // openraft counts a learner as added whether or not it is there.
@@ -135,6 +137,7 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         }
         let change = ChangeMembers::AddVoterIds(learners);
         let log_index = self.change(changing, &metrics, change, true, until).await?;
+        crash_point!("member-promoted");
         Ok(self.answer(log_index, until).await)
     }
 
@@ -183,6 +186,7 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             ChangeMembers::RemoveNodes(BTreeSet::from([node_id]))
         };
         let log_index = self.change(changing, &metrics, change, false, until).await?;
+        crash_point!("member-removed");
         Ok(self.answer(log_index, until).await)
     }
 }

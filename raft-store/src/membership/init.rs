@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fault_points::crash_point;
 use futures::future::try_join_all;
 use openraft::{
     BasicNode,
@@ -63,6 +64,7 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             Err(RaftError::APIError(error)) => return Err(MembershipError::Invalid(error.to_string())),
             Err(RaftError::Fatal(fatal)) => return Err(stopped(&fatal)),
         }
+        crash_point!("cluster-initialized");
         // Whoever is elected proposes the founding entry; it reaches us like any other.
         let mut cluster_id = identity.cluster_id_watch();
         let founded = cluster_id.wait_for(Option::is_some);

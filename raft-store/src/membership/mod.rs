@@ -14,6 +14,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use fault_points::crash_point;
 use openraft::{
     BasicNode, ChangeMembers, Instant as _, Precondition, Raft, RaftMetrics,
     async_runtime::watch::WatchReceiver,
@@ -319,7 +320,9 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         let raft = self.raft.clone();
         // A task of its own: the change must not stop at its joint half when the caller hangs up.
         let changed = tokio::spawn(async move {
+            crash_point!("membership-change-begins");
             let changed = raft.change_membership_if(change, retain, [condition]).await;
+            crash_point!("membership-changed");
             drop(changing);
             changed
         });

@@ -1,5 +1,6 @@
 //! Handing leadership over.
 
+use fault_points::crash_point;
 use openraft::{RaftMetrics, storage::RaftStateMachine};
 use tokio::time::Instant;
 
@@ -44,11 +45,13 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             );
         }
         tracing::info!(to, "handing leadership over");
+        crash_point!("transfer-begins");
         self.raft
             .trigger()
             .transfer_leader(to)
             .await
             .map_err(|fatal| MembershipError::Stopped(fatal.to_string()))?;
+        crash_point!("transfer-asked-for");
         let own = self.node_id();
         let taken = self.wait_for(until, |metrics| {
             let leader = metrics.current_leader.filter(|leader| *leader != own)?;

@@ -12,6 +12,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use fault_points::planted;
 use futures::{FutureExt, Stream, StreamExt, stream, stream::BoxStream};
 use openraft::{
     RPCTypes,
@@ -160,6 +161,9 @@ where
                     Some(request) => self.send(request)?,
                     None => self.input = None,
                 },
+                () = until(oldest.map(|at| at + patience)), if planted!("ack-before-commit") => {
+                    return Ok(self.in_flight.pop_front().map(|sent| Ok(sent.last)));
+                }
                 () = until(oldest.map(|at| at + patience)) => return Err(CallError::Timeout(patience)),
             }
         }

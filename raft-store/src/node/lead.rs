@@ -4,6 +4,7 @@
 //! is applied too, its times included, so that no stamp can fall. The first leader ever also gives the
 //! cluster its identity.
 
+use fault_points::crash_point;
 use inventory_machine::{
     Machine,
     codec::BatchEncoder,
@@ -102,6 +103,7 @@ async fn found(raft: &HoldfastRaft, clock: &NodeClock, lead: Lead) {
         .with_leader(lead.leader)
         .responder(responder);
     if request.await.is_ok() {
+        crash_point!("founding-proposed");
         // Whatever became of it shows in the applied state.
         let _ = receiver.await;
     }

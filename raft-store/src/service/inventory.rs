@@ -26,7 +26,7 @@ use crate::{
     HoldfastRaft,
     batcher::{
         Door,
-        frame::{Answer, Frame, FrameAnswer, Position, Unsubmitted},
+        frame::{Answer, Frame, FrameAnswer, Position, Run, Unsubmitted},
     },
     clock::NodeClock,
     limits::{FRAME_COMMANDS_MAX, LIST_DEFAULT, LIST_MAX, STREAM_FRAMES_MAX},
@@ -70,7 +70,14 @@ impl InventoryService {
             let mut outcomes = OutcomesWriter::new(0, &hint);
             let malformed = outcome::malformed(why);
             (0..count.min(FRAME_COMMANDS_MAX)).for_each(|_| outcomes.push_message(&malformed));
-            return ready(respond(frame_id, outcomes.finish(), self.position_now(), 0)).boxed();
+            return ready(respond(
+                frame_id,
+                outcomes.finish(),
+                self.position_now(),
+                0,
+                Vec::new(),
+            ))
+            .boxed();
         }
         let Some(founding) = self.founding() else {
             return ready(self.all_unsubmitted(frame_id, count, Unsubmitted::Starting)).boxed();
@@ -105,6 +112,7 @@ impl InventoryService {
                 let answer = FrameAnswer {
                     answers,
                     position: self.position_now(),
+                    runs: Vec::new(),
                 };
                 return ready(self.merge(frame_id, answer, malformed, founding)).boxed();
             }
@@ -115,6 +123,7 @@ impl InventoryService {
                 None => FrameAnswer {
                     answers: Vec::new(),
                     position: service.position_now(),
+                    runs: Vec::new(),
                 },
                 Some(answer) => match answer.await {
                     Ok(answer) => answer,
@@ -126,6 +135,7 @@ impl InventoryService {
                         FrameAnswer {
                             answers,
                             position: service.position_now(),
+                            runs: Vec::new(),
                         }
                     }
                 },
@@ -151,6 +161,12 @@ impl InventoryService {
         } else {
             LeaderHint::default()
         };
+        // Runs count the commands that entered: with malformed ones between, they would name wrong places.
+        let runs = if malformed.is_empty() {
+            answer.runs
+        } else {
+            Vec::new()
+        };
         let count = answer.answers.len() + malformed.len();
         let mut outcomes = OutcomesWriter::new(count, &hint);
         let (mut answers, mut malformed) = (answer.answers.into_iter(), malformed.into_iter().peekable());
@@ -160,14 +176,20 @@ impl InventoryService {
                 None => outcomes.push(answers.next().expect("an answer for every well-formed command")),
             }
         }
-        respond(frame_id, outcomes.finish(), answer.position, founding.incarnation)
+        respond(
+            frame_id,
+            outcomes.finish(),
+            answer.position,
+            founding.incarnation,
+            runs,
+        )
     }
 
     fn all_unsubmitted(&self, frame_id: u64, count: usize, why: Unsubmitted) -> v1::SubmitResponse {
         let hint = self.hint();
         let mut outcomes = OutcomesWriter::new(0, &hint);
         (0..count).for_each(|_| outcomes.push(Answer::Unsubmitted(why)));
-        respond(frame_id, outcomes.finish(), self.position_now(), 0)
+        respond(frame_id, outcomes.finish(), self.position_now(), 0, Vec::new())
     }
 
     fn founding(&self) -> Option<Found> {
@@ -504,12 +526,14 @@ fn respond(
     outcomes_encoded: Bytes,
     position: Position,
     incarnation: u32,
+    runs: Vec<Run>,
 ) -> v1::SubmitResponse {
     v1::SubmitResponse {
         frame_id,
         outcomes: Vec::new(),
         outcomes_encoded,
         position: Some(outcome::position(position, incarnation)),
+        runs: runs.into_iter().map(outcome::run).collect(),
     }
 }
 

@@ -11,7 +11,7 @@ use inventory_machine::{
 use prost::encoding::{encode_varint, encoded_len_varint};
 use proto::v1::{self, outcome::Kind};
 
-use crate::batcher::frame::{Answer, Position, Unsubmitted};
+use crate::batcher::frame::{Answer, Position, Run, Unsubmitted};
 
 /// Who leads, for answers that send the caller there.
 #[derive(Clone, Debug, Default)]
@@ -433,6 +433,17 @@ pub fn event(event: &Event, sale_id: &str) -> v1::Event {
         sale_id: sale_id.to_owned(),
         claim: view.map(listed_claim),
         value,
+        command: event.command,
+    }
+}
+
+/// Where commands of a frame stand.
+pub fn run(run: Run) -> v1::Run {
+    v1::Run {
+        log_index: run.log_index,
+        position: run.position,
+        commands: run.commands,
+        log_time_ms: run.log_time_ms,
     }
 }
 
@@ -445,6 +456,7 @@ pub fn position(position: Position, incarnation: u32) -> v1::Position {
         wall_time_ms: position.wall_time_ms,
         incarnation,
         group: 0,
+        command: None,
     }
 }
 
@@ -521,6 +533,7 @@ mod tests {
             outcomes,
             outcomes_encoded,
             position: None,
+            runs: Vec::new(),
         };
         let written = message(Vec::new(), writer.finish()).encode_to_vec();
         assert_eq!(written, message(wanted, Bytes::new()).encode_to_vec());

@@ -300,6 +300,7 @@ mod tests {
             log_index,
             ordinal,
             log_time_ms: log_index,
+            command: Some(ordinal),
             sale_number: 1,
             kind: EventKind::SaleOpened,
         };

@@ -12,6 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use fault_points::crash_point;
+
 use super::{
     disk::{Disk, OpenMode},
     error::StorageError,
@@ -177,11 +179,16 @@ pub(crate) fn replace_file(
         .map_err(StorageError::io("creating", &beside))?;
     file.write_at(0, bytes)
         .map_err(StorageError::io("writing", &beside))?;
+    crash_point!("small-file-written");
     file.sync().map_err(StorageError::io("syncing", &beside))?;
+    crash_point!("small-file-synced");
     disk.rename(&beside, &path)
         .map_err(StorageError::io("renaming into place", &path))?;
+    crash_point!("small-file-renamed");
     disk.sync_dir(dir)
-        .map_err(StorageError::io("syncing directory", dir))
+        .map_err(StorageError::io("syncing directory", dir))?;
+    crash_point!("small-file-stored");
+    Ok(())
 }
 
 fn hex(id: [u8; 16]) -> String {

@@ -11,6 +11,8 @@
 
 use std::path::{Path, PathBuf};
 
+use fault_points::{crash_point, planted};
+
 use super::{
     disk::{Disk, DiskFile, OpenMode},
     error::StorageError,
@@ -147,6 +149,7 @@ impl VoteFile {
             vote: Some(vote),
         };
         self.write_slot(0, record)?;
+        crash_point!("vote-in-one-slot");
         self.write_slot(1, record)?;
         self.number = record.number;
         self.vote = record.vote;
@@ -157,6 +160,10 @@ impl VoteFile {
         self.file
             .write_at((place * SLOT_BYTES) as u64, &record.encode())
             .map_err(StorageError::io("writing vote to", &self.path))?;
+        crash_point!("vote-slot-written");
+        if planted!("vote-not-synced") {
+            return Ok(());
+        }
         self.sync()
     }
 

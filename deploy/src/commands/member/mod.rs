@@ -183,8 +183,9 @@ async fn answers(context: &Context, connection: &Connection, endpoint: &str) -> 
 /// Waits until the leader says that the learner holds nearly all of the log.
 async fn caught_up(connection: &Connection, node_id: u64, wait: Duration) -> Result<NodeStatus, Failure> {
     let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("catching up {bar:30} {pos}/{len} entries, {per_sec}, {eta} left")
-            .expect("the template is a constant"),
+        ProgressStyle::with_template("catching up {wide_bar} {pos}/{len} entries, {eta} left")
+            .expect("the template is a constant")
+            .progress_chars("━━─"),
     );
     let deadline = tokio::time::Instant::now() + wait;
     loop {
@@ -201,12 +202,12 @@ async fn caught_up(connection: &Connection, node_id: u64, wait: Duration) -> Res
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
             _ = tokio::signal::ctrl_c() => {
-                bar.abandon();
+                output::leave_standing(&bar);
                 return Err(Failure::Failed(format!("stopped waiting for node {node_id}; {stays}")));
             }
         }
         if tokio::time::Instant::now() >= deadline {
-            bar.abandon();
+            output::leave_standing(&bar);
             let wait = humantime::format_duration(wait);
             return Err(Failure::Failed(format!(
                 "node {node_id} has not caught up within {wait}; {stays}"

@@ -1,5 +1,6 @@
 //! Claims: granted, settled, extended, cancelled, expired.
 
+use fault_points::planted;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Answer, Entry};
@@ -105,11 +106,13 @@ impl Entry<'_> {
         };
         let sale = &self.machine.sales[number as usize - 1];
         let Take { user, quantity, .. } = *take;
-        if let Some(slot) = sale.index.key(&sale.arena, command.key) {
+        if let Some(slot) = sale.made_by(command.key) {
             return judge_repeat(sale, slot, command.key, user, quantity, secret);
         }
         self.in_time(command)?;
-        if let Some(reply) = judge_take(sale, user, quantity, secret)? {
+        if let Some(reply) = judge_take(sale, user, quantity, secret)?
+            && !planted!("limit-checked-outside-log")
+        {
             return Ok(reply);
         }
         let at = self.at;
@@ -158,7 +161,12 @@ impl Entry<'_> {
             };
         }
         self.in_time(command)?;
-        let (slot, _) = self.current(settle, ClaimStatus::Held)?;
+        let (slot, _) = match self.current(settle, ClaimStatus::Held) {
+            Err(_) if planted!("release-of-confirmed") && status == ClaimStatus::Released => {
+                self.current(settle, ClaimStatus::Confirmed)?
+            }
+            current => current?,
+        };
         let sale = self.touch(number);
         sale.settle(slot, command.key, status);
         let claim = sale.claim(slot, secret);

@@ -17,6 +17,8 @@ pub use sales::{CHECKOUT_MAX_MS_MAX, SALES_MAX};
 
 use alloc::vec::Vec;
 
+use fault_points::planted;
+
 use crate::{
     codec::{Batch, DecodeError},
     command::{Body, Command, Found, LogMs, NOT_AFTER_MS_MAX, Namespace, Operation, Resolve, WallMs},
@@ -91,6 +93,9 @@ impl Machine {
         self.step_to(log_index);
         self.clock.log_time_ms = batch.log_time_ms;
         self.clock.wall_time_ms = batch.wall_time_ms;
+        if planted!("wall-clock-in-apply") {
+            self.clock.wall_time_ms = fault_points::host_wall_ms();
+        }
 
         let at = Receipt {
             log_index,
@@ -103,12 +108,22 @@ impl Machine {
             at,
             wall_time_ms: batch.wall_time_ms,
             places,
+            command: None,
             events: Vec::new(),
         };
         entry.pass_time();
+        let mut refused: Option<Reply> = None;
         for (position, command) in commands.iter().enumerate() {
             entry.at.position = position as u32;
-            hear(entry.command(command));
+            entry.command = Some(position as u32);
+            if planted!("hash-order-in-state") {
+                entry.at.position ^= fault_points::host_number();
+            }
+            let reply = refused.clone().unwrap_or_else(|| entry.command(command));
+            if planted!("half-applied-batch") && matches!(reply, Reply::Rejected(_)) {
+                refused = Some(reply.clone());
+            }
+            hear(reply);
         }
         let events = entry.events;
         for sale_number in core::mem::take(&mut self.touched) {
@@ -148,6 +163,8 @@ struct Entry<'a> {
     at: Receipt,
     wall_time_ms: WallMs,
     places: Vec<Place<'a>>,
+    /// Place of the current command; `None` while the clock moves.
+    command: Option<u32>,
     events: Vec<Event>,
 }
 
@@ -198,7 +215,7 @@ impl Entry<'_> {
             Body::Resolve(resolve) => return self.resolve(command, resolve),
             _ => {}
         }
-        if self.machine.fences.get(command.key).is_some() {
+        if self.machine.fences.get(command.key).is_some() && !planted!("fence-ignored") {
             return Err(Rejection::KeyFenced);
         }
         match &command.body {
@@ -218,6 +235,9 @@ impl Entry<'_> {
     /// Whether a command comes in time.
     fn in_time(&self, command: &Command<'_>) -> Result<(), Rejection> {
         let log_time_ms = self.now_ms();
+        if planted!("not-after-ignored") {
+            return Ok(());
+        }
         if command.not_after_ms < log_time_ms {
             return Err(Rejection::TooLate { log_time_ms });
         }
@@ -334,6 +354,7 @@ impl Entry<'_> {
             log_index,
             ordinal,
             log_time_ms,
+            command: self.command,
             sale_number,
             kind,
         });

@@ -72,6 +72,7 @@ pub struct Model {
     /// Which claim an id names: sale number and rank. Told by whoever compares.
     pub ids: BTreeMap<ClaimId, (u32, u32)>,
     at: Option<Receipt>,
+    command: Option<u32>,
     wall_ms: u64,
     events: Vec<Event>,
 }
@@ -135,6 +136,7 @@ impl Model {
             log_index,
             ordinal,
             log_time_ms,
+            command: self.command,
             sale_number: sale as u32,
             kind,
         });
@@ -157,6 +159,7 @@ impl Model {
         });
         self.wall_ms = wall_ms;
         self.events.clear();
+        self.command = None;
         self.pass_time();
         let mut replies = Vec::new();
         for (position, command) in commands.iter().enumerate() {
@@ -166,6 +169,7 @@ impl Model {
                 term,
                 log_time_ms,
             });
+            self.command = Some(position as u32);
             replies.push(self.judge(command).unwrap_or_else(Reply::Rejected));
         }
         (replies, self.events.clone())

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use fault_points::crash_point;
 use inventory_machine::Machine;
 
 use crate::storage::{
@@ -156,6 +157,7 @@ impl ImageStore {
         fs::create_dir_all(dir).map_err(StorageError::io("creating", dir))?;
         remove_generating(dir).map_err(StorageError::io("removing unfinished sled files in", dir))?;
         fs::write(mark, b"").map_err(StorageError::io("writing", mark))?;
+        crash_point!("image-opening");
         let config = sled::Config::new()
             .path(dir)
             .mode(sled::Mode::HighThroughput)
@@ -193,6 +195,7 @@ impl ImageStore {
                 }
             }
         };
+        crash_point!("image-opened");
         fs::remove_file(mark).map_err(StorageError::io("removing", mark))?;
         Ok(found)
     }
@@ -248,6 +251,7 @@ impl ImageStore {
     pub(super) fn write_cut(&mut self, cut: &Cut) -> sled::Result<()> {
         self.cut += 1;
         self.db.insert(KEY_WRITING, encode_writing(self.cut))?;
+        crash_point!("image-cut-begun");
         match &cut.rows {
             CutRows::Changed(keys) => self.write_rows(cut, keys.iter())?,
             CutRows::All => {
@@ -259,9 +263,12 @@ impl ImageStore {
                 self.write_rows(cut, cut.frozen.row_keys())?;
             }
         }
+        crash_point!("image-cut-rows-written");
         self.db
             .insert(KEY_COMPLETE, encode_complete(self.cut, &cut.standing))?;
+        crash_point!("image-cut-complete");
         self.db.flush()?;
+        crash_point!("image-cut-flushed");
         self.standing = Some(cut.standing.clone());
         Ok(())
     }

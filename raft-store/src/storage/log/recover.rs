@@ -13,6 +13,7 @@
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
+use fault_points::planted;
 
 use super::{
     frame::{self, ALIGN_BYTES, Decoded, FORMAT, HEADER_BYTES, Head, Header, Kind},
@@ -232,9 +233,16 @@ impl Replay {
                 return Err(StorageError::damaged(&segment.path, offset as u64, what));
             }
             let found = match Header::decode(bytes.get(offset..).unwrap_or_default()) {
-                Decoded::Header(header) if header.salt == segment.salt => {
-                    payload(bytes, offset, &header).map(|payload| (header, payload))
-                }
+                Decoded::Header(header) if header.salt == segment.salt => payload(bytes, offset, &header)
+                    .filter(|payload| {
+                        let next = offset + frame::frame_bytes(payload.len());
+                        let follower = Header::decode(bytes.get(next..).unwrap_or_default());
+                        !planted!("unmarked-tail-cut")
+                            || end.is_some()
+                            || header.kind != Kind::Entries
+                            || matches!(follower, Decoded::Header(_))
+                    })
+                    .map(|payload| (header, payload)),
                 Decoded::Newer(found) => {
                     let (path, known) = (segment.path.clone(), u32::from(FORMAT));
                     return Err(StorageError::Newer {

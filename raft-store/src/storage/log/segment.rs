@@ -15,6 +15,8 @@ use std::{
     thread::JoinHandle,
 };
 
+use fault_points::crash_point;
+
 use crate::{
     seams::Workers,
     storage::{
@@ -101,8 +103,10 @@ pub fn make_spare(disk: &dyn Disk, dir: &Path, bytes: u64) -> Result<Spare, Stor
         .open(&path, OpenMode::Create)
         .map_err(StorageError::io("creating log segment", &path))?;
     fill_zeros(&*file, 0, bytes).map_err(StorageError::io("filling log segment", &path))?;
+    crash_point!("spare-filled");
     file.sync()
         .map_err(StorageError::io("syncing log segment", &path))?;
+    crash_point!("spare-synced");
     Ok(Spare { file, bytes })
 }
 

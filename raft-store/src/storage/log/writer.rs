@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fault_points::{crash_point, planted};
 use openraft::storage::IOFlushed;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -216,6 +217,7 @@ impl Writer {
             drop(waiting);
             callback.io_completed(result.clone().map_err(super::to_io));
         }
+        crash_point!("log-append-reported");
     }
 
     fn write_entries(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
@@ -223,12 +225,15 @@ impl Writer {
             return Ok(());
         };
         let first_index = first.log_id.index;
+        crash_point!("log-append-begins");
         let offset = self.write_frame(Kind::Entries, entries.len(), first_index, |payload| {
             entries
                 .iter()
                 .for_each(|entry| frame::encode_entry(entry, payload));
         })?;
+        crash_point!("log-append-written");
         self.sync()?;
+        crash_point!("log-append-synced");
         let (segment, count) = (self.active.number, entries.len() as u64);
         let frame = FrameRef {
             first_index,
@@ -242,7 +247,9 @@ impl Writer {
     }
 
     fn save_vote(&mut self, vote: Vote) -> Result<(), StorageError> {
+        crash_point!("vote-begins");
         self.vote.save(vote)?;
+        crash_point!("vote-saved");
         self.shared.memory().vote = Some(vote);
         Ok(())
     }
@@ -252,10 +259,15 @@ impl Writer {
         if after.map(|after| after.index) >= last.map(|last| last.index) {
             return Ok(());
         }
-        self.write_frame(Kind::Truncate, 0, 0, |payload| {
-            frame::encode_log_id(after, payload)
-        })?;
+        crash_point!("log-truncate-begins");
+        if !planted!("truncation-not-logged") {
+            self.write_frame(Kind::Truncate, 0, 0, |payload| {
+                frame::encode_log_id(after, payload)
+            })?;
+        }
+        crash_point!("log-truncate-written");
         self.sync()?;
+        crash_point!("log-truncate-synced");
         self.shared.memory().truncate(after);
         self.shared.publish_synced();
         Ok(())
@@ -266,10 +278,13 @@ impl Writer {
         if purged.is_some_and(|purged| purged.index >= upto.index) {
             return Ok(());
         }
+        crash_point!("log-purge-begins");
         self.write_frame(Kind::Purge, 0, 0, |payload| {
             frame::encode_log_id(Some(upto), payload)
         })?;
+        crash_point!("log-purge-written");
         self.sync()?;
+        crash_point!("log-purge-synced");
         self.shared.memory().purge(upto);
         self.shared.publish_synced();
         self.remove_unneeded_segments()
@@ -290,9 +305,11 @@ impl Writer {
             self.disk
                 .remove(&segment.path)
                 .map_err(StorageError::io("removing purged log segment", &segment.path))?;
+            crash_point!("segment-unlinked");
             self.disk
                 .sync_dir(&self.dir)
                 .map_err(StorageError::io("syncing directory", &self.dir))?;
+            crash_point!("segment-gone");
             self.shared.memory().segments.remove(&segment.number);
         }
     }
@@ -355,15 +372,19 @@ impl Writer {
         if self.marked || self.lock.is_none() || !self.has_room(HEADER_BYTES as u64 + RESERVE_BYTES) {
             return Ok(());
         }
-        self.write_mark()
+        self.write_mark()?;
+        crash_point!("log-mark-written");
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
         let started = Instant::now();
-        self.active
-            .file
-            .sync()
-            .map_err(StorageError::io("syncing log segment", &self.active.path))?;
+        if !planted!("log-sync-skipped") {
+            self.active
+                .file
+                .sync()
+                .map_err(StorageError::io("syncing log segment", &self.active.path))?;
+        }
         metrics::histogram!("holdfast_wal_fsync_duration_seconds").record(started.elapsed().as_secs_f64());
         self.synced_upto = self.end;
         Ok(())
@@ -403,6 +424,7 @@ impl Writer {
             |bytes| self.spares.take(bytes + frame_bytes + RESERVE_BYTES),
         )?;
         recover::write_empty_frame(&self.active, Kind::Next, self.end, self.sequence)?;
+        crash_point!("segment-followed");
         self.sequence += 1;
         self.end = head_frame_bytes(&head);
         self.synced_upto = self.end;
@@ -500,14 +522,18 @@ pub fn begin_segment(
         .file
         .write_at(0, &frame)
         .map_err(StorageError::io("writing to log segment", &spare_path))?;
+    crash_point!("segment-head-written");
     spare
         .file
         .sync()
         .map_err(StorageError::io("syncing log segment", &spare_path))?;
+    crash_point!("segment-head-synced");
     disk.rename(&spare_path, &path)
         .map_err(StorageError::io("naming log segment", &path))?;
+    crash_point!("segment-named");
     disk.sync_dir(dir)
         .map_err(StorageError::io("syncing directory", dir))?;
+    crash_point!("segment-begun");
     Ok(Arc::new(Segment {
         number: head.segment,
         salt: header.salt,

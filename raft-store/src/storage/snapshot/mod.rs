@@ -25,6 +25,7 @@ use std::{
     },
 };
 
+use fault_points::{crash_point, planted};
 use inventory_machine::{Frozen, Machine};
 
 pub(crate) use self::format::SNAPSHOT_VERSION;
@@ -150,6 +151,9 @@ impl SnapshotStore {
     /// `None` while there are not two.
     pub fn purge_upto(&self) -> Option<LogId> {
         let kept = self.lock();
+        if planted!("purge-before-sync") {
+            return kept.last()?.meta().last_log_id;
+        }
         if kept.len() < SNAPSHOTS_KEPT {
             None
         } else {
@@ -196,7 +200,11 @@ impl SnapshotStore {
         let data = (|| {
             let (bytes, checksum) =
                 format::write(&*file, frozen, standing).map_err(disk_error("writing", &path))?;
-            file.sync().map_err(disk_error("syncing", &path))?;
+            crash_point!("snapshot-written");
+            if !planted!("purge-before-sync") {
+                file.sync().map_err(disk_error("syncing", &path))?;
+            }
+            crash_point!("snapshot-synced");
             drop(file);
             let data = self.check(&path)?;
             if data.len() != bytes || data.checksum() != checksum {
@@ -232,7 +240,9 @@ impl SnapshotStore {
         if !data.rename(&path)? {
             return Ok(());
         }
+        crash_point!("snapshot-named");
         disk.sync_dir(dir).map_err(disk_error("syncing", dir))?;
+        crash_point!("snapshot-adopted");
         let dropped = {
             let mut kept = self.lock();
             kept.retain(|other| other.path() != path);
@@ -248,6 +258,7 @@ impl SnapshotStore {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed.map_err(disk_error("removing", &path))?,
             }
+            crash_point!("snapshot-dropped");
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 use std::{path::PathBuf, sync::Arc, sync::atomic::Ordering};
 
 use bytes::Bytes;
+use fault_points::crash_point;
 
 use super::{
     FREE_BYTES_RESERVE, SnapshotData, SnapshotError, SnapshotStore,
@@ -140,7 +141,9 @@ impl SnapshotReceiver {
             return Err(self.damaged("fewer bytes came than were announced"));
         }
         let path = self.path();
+        crash_point!("snapshot-received");
         self.file.sync().map_err(disk_error("syncing", &path))?;
+        crash_point!("snapshot-received-synced");
         let store = self.temporary.store.clone();
         let file = store
             .inner

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use fault_points::{crash_point, planted};
 use futures::{FutureExt, Stream, StreamExt};
 use inventory_machine::{
     Frozen,
@@ -92,6 +93,12 @@ impl StateMachine {
     async fn apply_chunk(&mut self) -> io::Result<()> {
         let mut answers: Vec<(ApplyResponder<TypeConfig>, EntryReply)> = Vec::new();
         let mut events: Vec<(u64, Vec<Event>)> = Vec::with_capacity(self.chunk.len());
+        if let Some((last, _)) = self.chunk.last()
+            && planted!("index-before-state")
+        {
+            self.shared.inner.applied.send_replace(last.log_id.index());
+            tokio::task::yield_now().await;
+        }
         let inner = &self.shared.inner;
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let mut held = self.shared.held_mut()?;
@@ -127,11 +134,13 @@ impl StateMachine {
             self.wait_synced(index).await?;
             self.identity.learn(found.cluster_id).await?;
         }
+        crash_point!("entries-applied");
         self.feed.push(events);
         self.shared.inner.applied.send_replace(index);
         for (responder, reply) in answers {
             responder.send(reply);
         }
+        crash_point!("entries-answered");
         Ok(())
     }
 }
@@ -275,6 +284,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let machine = snapshot.load()?;
             // On disk first: a crash from here on finds the new state, before it an older one.
             snapshots.adopt(&snapshot)?;
+            crash_point!("snapshot-installed-on-disk");
             Ok::<_, io::Error>(machine)
         });
         let machine = loaded.await??;
@@ -283,7 +293,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         }
         let index = machine.applied_index();
         let before = self.shared.replace(machine, meta)?;
-        self.feed.restart(index);
+        if !planted!("feed-goes-on-after-install") {
+            self.feed.restart(index);
+        }
+        crash_point!("snapshot-installed");
         // Taking a large state apart takes long.
         blocking(self.workers, move || drop(before)).await
     }

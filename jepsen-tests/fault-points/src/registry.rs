@@ -1,0 +1,342 @@
+//! Every bug and crash point there is.
+
+/// What CI looks for in the shipped binary, where it must not be.
+pub const MARKER: &str = "holdfast fault points are compiled in";
+
+/// A mistake that a real engineer would make.
+#[derive(Clone, Copy, Debug)]
+pub struct PlantedBug {
+    /// How it is switched on.
+    pub name: &'static str,
+    /// What is wrong then.
+    pub what: &'static str,
+    /// Why a campaign may end without having noticed it; empty where it must notice.
+    pub survives: &'static str,
+}
+
+/// A place to crash at.
+#[derive(Clone, Copy, Debug)]
+pub struct CrashPoint {
+    /// How it is named.
+    pub name: &'static str,
+    /// What has just happened there, or is about to.
+    pub what: &'static str,
+    /// Whether a simulated node comes by: those with the image of the state do not.
+    pub simulated: bool,
+}
+
+/// The index of a bug. Evaluated where it is planted, at compile time.
+///
+/// # Panics
+/// There is no such bug: the build fails.
+pub const fn bug(name: &str) -> usize {
+    let mut index = 0;
+    while index < PLANTED_BUGS.len() {
+        if same(PLANTED_BUGS[index].name, name) {
+            return index;
+        }
+        index += 1;
+    }
+    panic!("this bug is not in the registry of planted bugs")
+}
+
+/// The index of a crash point. Evaluated where it is, at compile time.
+///
+/// # Panics
+/// There is no such point: the build fails.
+pub const fn crash_point(name: &str) -> usize {
+    let mut index = 0;
+    while index < CRASH_POINTS.len() {
+        if same(CRASH_POINTS[index].name, name) {
+            return index;
+        }
+        index += 1;
+    }
+    panic!("this point is not in the registry of crash points")
+}
+
+const fn same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < one.len() {
+        if one[at] != other[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+const fn must_die(name: &'static str, what: &'static str) -> PlantedBug {
+    PlantedBug {
+        name,
+        what,
+        survives: "",
+    }
+}
+
+const fn everywhere(name: &'static str, what: &'static str) -> CrashPoint {
+    CrashPoint {
+        name,
+        what,
+        simulated: true,
+    }
+}
+
+const fn processes_only(name: &'static str, what: &'static str) -> CrashPoint {
+    CrashPoint {
+        name,
+        what,
+        simulated: false,
+    }
+}
+
+/// Every bug there is. Their places say `planted!` with the name.
+pub const PLANTED_BUGS: &[PlantedBug] = &[
+    // Reads.
+    must_die(
+        "follower-read",
+        "a follower answers linearizable reads from what it has applied",
+    ),
+    must_die(
+        "lease-read",
+        "a leader answers reads by a lease that outlives an election timeout",
+    ),
+    must_die(
+        "deposed-leader-reads",
+        "whoever believes to lead answers reads without asking a quorum",
+    ),
+    must_die(
+        "read-before-applied",
+        "a read does not wait until what was committed before it is applied",
+    ),
+    must_die(
+        "index-before-state",
+        "the applied index is published before the state it stands for",
+    ),
+    // Acknowledgements.
+    must_die(
+        "ack-before-commit",
+        "an append whose answer was lost counts as a follower's acknowledgement",
+    ),
+    must_die(
+        "ack-on-local-append",
+        "an append is reported as durable when it is in memory",
+    ),
+    must_die(
+        "unknown-told-as-refused",
+        "a proposal that failed is answered as if it had never been proposed",
+    ),
+    must_die(
+        "replies-to-wrong-callers",
+        "the replies of an entry are handed out in reverse",
+    ),
+    must_die(
+        "sold-out-from-stale-state",
+        "a sold-out answer does not wait for a round of ReadIndex",
+    ),
+    must_die(
+        "refused-behind-own-claim",
+        "a claim is refused from the state while the same user's is in flight",
+    ),
+    // Keys.
+    must_die(
+        "retry-without-dedup",
+        "a claim's key is not looked up: a retry is judged anew",
+    ),
+    must_die(
+        "dedup-missing-from-snapshot",
+        "keys that settled a claim are not known after a restore",
+    ),
+    must_die(
+        "dedup-forgotten-early",
+        "a claim's key is forgotten with the end of the claim",
+    ),
+    must_die(
+        "unknown-retried-with-new-key",
+        "the client repeats a call of unknown outcome under a new key",
+    ),
+    must_die(
+        "refusal-told-too-early",
+        "the client tells a refusal while an earlier attempt may still apply",
+    ),
+    must_die(
+        "fence-ignored",
+        "a key that was resolved as abandoned may still have an effect",
+    ),
+    must_die("not-after-ignored", "a command is applied however late it comes"),
+    // Time.
+    must_die(
+        "wall-clock-in-apply",
+        "apply takes the time from the clock of its own machine",
+    ),
+    must_die(
+        "log-time-not-monotone",
+        "log time is the leader's own monotonic clock, whatever was before it",
+    ),
+    must_die("expired-early", "a hold ends half a second before its deadline"),
+    must_die(
+        "confirm-after-deadline",
+        "a hold ends two seconds after its deadline, for slow payers",
+    ),
+    // Units.
+    must_die(
+        "both-return-the-unit",
+        "a confirmed claim stays among the held ones and expires as well",
+    ),
+    must_die("release-of-confirmed", "a confirmed unit can be released"),
+    must_die(
+        "limit-checked-outside-log",
+        "a user's limit is checked before proposing, and not in apply",
+    ),
+    must_die(
+        "half-applied-batch",
+        "a refused command ends its batch: the rest is answered alike, not applied",
+    ),
+    must_die(
+        "hash-order-in-state",
+        "a batch's commands are numbered in the order that a hash map gives",
+    ),
+    // Durability.
+    must_die("vote-not-synced", "the vote is written, but not synced"),
+    must_die("log-sync-skipped", "the log is written, but not synced"),
+    must_die(
+        "snapshot-without-holds",
+        "the queue of deadlines is not rebuilt from a snapshot",
+    ),
+    must_die(
+        "purge-before-sync",
+        "the log is purged up to a snapshot that was not synced",
+    ),
+    must_die(
+        "unmarked-tail-cut",
+        "at opening, the last group of the log is taken for torn unless a mark follows",
+    ),
+    must_die(
+        "truncation-not-logged",
+        "truncating the log is done in memory only",
+    ),
+    // Feed.
+    must_die(
+        "feed-goes-on-after-install",
+        "an installed snapshot does not end the watches that it leaps over",
+    ),
+];
+
+/// Every crash point there is. Their places say `crash_point!` with the name.
+pub const CRASH_POINTS: &[CrashPoint] = &[
+    everywhere("log-append-begins", "a group of entries is about to be written"),
+    everywhere("log-append-written", "a group of entries is written, not synced"),
+    everywhere(
+        "log-append-synced",
+        "a group of entries is synced, nobody was told",
+    ),
+    everywhere(
+        "log-append-reported",
+        "raft was told that its entries are durable",
+    ),
+    everywhere(
+        "log-mark-written",
+        "the mark that everything before it was synced is written",
+    ),
+    everywhere("log-truncate-begins", "a truncation is about to be written"),
+    everywhere("log-truncate-written", "a truncation is written, not synced"),
+    everywhere("log-truncate-synced", "a truncation is synced"),
+    everywhere("log-purge-begins", "a purge is about to be written"),
+    everywhere("log-purge-written", "a purge is written, not synced"),
+    everywhere(
+        "log-purge-synced",
+        "a purge is synced, its segments are still there",
+    ),
+    everywhere(
+        "spare-filled",
+        "the file of the next segment is full of zeros, not synced",
+    ),
+    everywhere("spare-synced", "the file of the next segment is synced"),
+    everywhere(
+        "segment-head-written",
+        "the head of a new segment is written, not synced",
+    ),
+    everywhere(
+        "segment-head-synced",
+        "the head of a new segment is synced, it has no name yet",
+    ),
+    everywhere("segment-named", "a new segment has its name, not synced"),
+    everywhere("segment-begun", "a new segment is durable"),
+    everywhere(
+        "segment-followed",
+        "the segment before says that another follows, not synced",
+    ),
+    everywhere("segment-unlinked", "a purged segment is unlinked, not synced"),
+    everywhere("segment-gone", "a purged segment is gone"),
+    everywhere("vote-begins", "a vote is about to be saved"),
+    everywhere("vote-slot-written", "a vote is written to a slot, not synced"),
+    everywhere("vote-in-one-slot", "a vote is durable in one of its two slots"),
+    everywhere("vote-saved", "a vote is durable, nobody was told"),
+    everywhere(
+        "small-file-written",
+        "NODE or VOTE is written beside the old one, not synced",
+    ),
+    everywhere("small-file-synced", "NODE or VOTE is synced beside the old one"),
+    everywhere("small-file-renamed", "NODE or VOTE is in place, not synced"),
+    everywhere("small-file-stored", "NODE or VOTE is durable in place"),
+    everywhere(
+        "snapshot-written",
+        "a snapshot of the own state is written, not synced",
+    ),
+    everywhere(
+        "snapshot-synced",
+        "a snapshot of the own state is synced, without a name",
+    ),
+    everywhere("snapshot-named", "a snapshot has its name, not synced"),
+    everywhere("snapshot-adopted", "a snapshot is durable under its name"),
+    everywhere("snapshot-dropped", "a snapshot that is too old is unlinked"),
+    everywhere("snapshot-received", "a peer's snapshot is written, not synced"),
+    everywhere(
+        "snapshot-received-synced",
+        "a peer's snapshot is synced, not verified",
+    ),
+    everywhere(
+        "snapshot-installed-on-disk",
+        "a peer's snapshot has its name, the state is the old one",
+    ),
+    everywhere("snapshot-installed", "the state is that of a peer's snapshot"),
+    everywhere("batch-begins", "an entry is packed, about to be proposed"),
+    everywhere("batch-proposed", "raft has taken an entry"),
+    everywhere("entries-applied", "entries are applied, nobody can see it yet"),
+    everywhere(
+        "entries-answered",
+        "the replies of applied entries are on their way to the batcher",
+    ),
+    everywhere("frame-answered", "the answers to a frame are about to leave"),
+    everywhere("cluster-initialized", "the first membership is in the log"),
+    everywhere("founding-proposed", "raft has taken the founding entry"),
+    everywhere(
+        "membership-change-begins",
+        "a change of membership was checked, about to be proposed",
+    ),
+    everywhere(
+        "membership-changed",
+        "a change of membership is committed, nobody was told",
+    ),
+    everywhere("learner-added", "a learner is a member"),
+    everywhere("member-promoted", "a learner is a voter"),
+    everywhere("member-removed", "a member is removed"),
+    everywhere("transfer-begins", "the lead is about to be handed over"),
+    everywhere("transfer-asked-for", "the successor was told to take over"),
+    processes_only(
+        "image-opening",
+        "the image is about to be opened, its mark is there",
+    ),
+    processes_only("image-opened", "the image was opened, its mark is still there"),
+    processes_only("image-cut-begun", "a cut of the image has begun"),
+    processes_only(
+        "image-cut-rows-written",
+        "all rows of a cut are written, it is not complete",
+    ),
+    processes_only("image-cut-complete", "a cut is complete, not flushed"),
+    processes_only("image-cut-flushed", "a cut is flushed"),
+];

@@ -1,0 +1,76 @@
+//! Jepsen's text logs: `INFO  jepsen.util - 3 :invoke :cas [1 4]`, with tabs, one event a line, of one register.
+//!
+//! A compare-and-set that fails with its own two values was answered: the register held something else. One
+//! that fails otherwise, or any other operation that fails, never happened. A read of nil found the register
+//! empty.
+
+use super::{Dialect, Event, FormatError, Type, edn::EdnReader};
+
+/// What these logs mean.
+pub const DIALECT: Dialect = Dialect {
+    refused_cas_is_answer: true,
+    nil_read_is_empty: true,
+};
+
+/// Who writes the lines of the history, among all the others in a log.
+const LOGGER: &str = "jepsen.util";
+
+/// How other lines of a log begin.
+const LEVELS: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+
+/// Reads a log. Lines of other loggers and of the nemesis are read over.
+///
+/// # Errors
+/// It is not one.
+pub fn read(text: &str) -> Result<Vec<Event>, FormatError> {
+    let mut events = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        events.extend(event(index as u64 + 1, line)?);
+    }
+    Ok(events)
+}
+
+fn event(number: u64, line: &str) -> Result<Option<Event>, FormatError> {
+    let wrong = |problem: String| FormatError::new(number, problem);
+    let mut words = line.split_whitespace();
+    let Some(level) = words.next() else {
+        return Ok(None);
+    };
+    if !LEVELS.contains(&level) {
+        return Err(wrong(format!(
+            "not a line of a Jepsen log, but {line:.60?}; see --format"
+        )));
+    }
+    if words.next() != Some(LOGGER) || words.next() != Some("-") {
+        return Ok(None);
+    }
+    let process = words
+        .next()
+        .ok_or_else(|| wrong("a line that ends before its process".into()))?;
+    if process.starts_with(':') {
+        return Ok(None);
+    }
+    let process = process
+        .parse()
+        .map_err(|_| wrong(format!("{process:?} is no process")))?;
+    let mut keyword = |what: &str| {
+        let word = words.next().and_then(|word| word.strip_prefix(':'));
+        word.ok_or_else(|| wrong(format!("a line without {what}; the file may be cut off")))
+    };
+    let ty = keyword("the type of the event")?;
+    let ty = Type::of(ty).ok_or_else(|| wrong(format!(":{ty} is not :invoke, :ok, :fail or :info")))?;
+    let f = keyword("the operation")?.to_owned();
+    let rest: Vec<&str> = words.collect();
+    let rest = rest.join(" ");
+    let mut reader = EdnReader::new(&rest, number);
+    let value = reader.next_value().map_err(&wrong)?;
+    let value = value.ok_or_else(|| wrong("a line without a value; the file may be cut off".into()))?;
+    Ok(Some(Event {
+        line: number,
+        process,
+        ty,
+        f,
+        key: None,
+        value,
+    }))
+}

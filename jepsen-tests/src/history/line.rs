@@ -1,0 +1,288 @@
+//! One line of a history as JSON: the one place that knows the names of the fields. The same flat struct
+//! reads and writes every event, so that reading needs no second look at a line.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::{Answer, Call, Event, Header, Index, Kind, Names, Outcome, Phase, Schema, TIME_UNIT, What};
+
+/// A string, borrowed from the line where it has no escapes; a number counts as its digits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Text<'a>(pub Cow<'a, str>);
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Text(Cow::Borrowed(text))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a whole number")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(number.to_string())))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(number.to_string())))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Ty {
+    Header,
+    Invoke,
+    Ok,
+    Fail,
+    Info,
+    Resolve,
+    Fault,
+}
+
+/// The words of `res`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Res {
+    Granted,
+    Already,
+    SoldOut,
+    Confirmed,
+    Released,
+    Gone,
+    Sold,
+    UserLimit,
+    NotOpen,
+    Done,
+    Short,
+    Extended,
+}
+
+/// All fields that any event has. Fields that nobody knows are ignored: recorders of others may note more.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub t: Option<u64>,
+    pub ty: Ty,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub f: Option<Kind>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub sale: Option<Text<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Text<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantity: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub units: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idx: Option<(u64, u64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lt: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub res: Option<Res>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sold: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub err: Option<Text<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Text<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+}
+
+impl<'a> Line<'a> {
+    fn new(t: u64, ty: Ty) -> Line<'a> {
+        Line {
+            t: Some(t),
+            ty,
+            id: None,
+            p: None,
+            f: None,
+            sale: None,
+            user: None,
+            key: None,
+            quantity: None,
+            units: None,
+            applied: None,
+            idx: None,
+            lt: None,
+            res: None,
+            hold: None,
+            deadline: None,
+            available: None,
+            held: None,
+            sold: None,
+            total: None,
+            err: None,
+            name: None,
+            node: None,
+            phase: None,
+        }
+    }
+
+    /// The line of an event. `operation` is what the operation's invocation said: process and kind.
+    pub fn of(event: &'a Event, names: &'a Names, operation: Option<(u64, Kind)>) -> Line<'a> {
+        let text = |name| Some(Text::from(names.text(name)));
+        let with = |ty, id| Line {
+            id: Some(id),
+            ..Line::new(event.t, ty)
+        };
+        match &event.what {
+            What::Invoke { id, p, sale, call } => {
+                let mut line = with(Ty::Invoke, *id);
+                line.p = Some(*p);
+                line.f = Some(call.kind());
+                line.sale = text(*sale);
+                line.key = call.key().copied().and_then(text);
+                line.hold = call.hold().copied().and_then(text);
+                match call {
+                    Call::Claim { user, quantity, .. } => {
+                        line.user = text(*user);
+                        line.quantity = Some(*quantity).filter(|&quantity| quantity != 1);
+                    }
+                    Call::Decrement { user, quantity, .. } => {
+                        line.user = user.and_then(text);
+                        line.quantity = Some(*quantity).filter(|&quantity| quantity != 1);
+                    }
+                    Call::Restock { units, .. } | Call::Withdraw { units, .. } => line.units = Some(*units),
+                    _ => {}
+                }
+                line
+            }
+            What::Ok { id, answer } => {
+                let mut line = with(Ty::Ok, *id);
+                line.p = operation.map(|(p, _)| p);
+                line.f = operation.map(|(_, kind)| kind);
+                line.answer(answer, names);
+                line
+            }
+            What::Fail { id } => with(Ty::Fail, *id),
+            What::Info { id, err } => Line {
+                err: Some(Text::from(&**err)),
+                ..with(Ty::Info, *id)
+            },
+            What::Resolve { id, applied } => {
+                let mut line = with(Ty::Resolve, *id);
+                line.applied = Some(applied.is_some());
+                if let Some(answer) = applied {
+                    line.answer(answer, names);
+                }
+                line
+            }
+            What::Fault { name, node, phase } => Line {
+                name: Some(Text::from(&**name)),
+                node: Some(Text::from(&**node)),
+                phase: Some(*phase),
+                ..Line::new(event.t, Ty::Fault)
+            },
+        }
+    }
+
+    fn answer(&mut self, answer: &Answer, names: &'a Names) {
+        let text = |name| Some(Text::from(names.text(name)));
+        self.idx = answer
+            .idx
+            .map(|Index { log_index, position }| (log_index, position));
+        self.lt = Some(answer.lt);
+        self.res = match answer.outcome {
+            Outcome::Granted { hold, deadline } => {
+                self.hold = text(hold);
+                self.deadline = Some(deadline);
+                Some(Res::Granted)
+            }
+            Outcome::Already { hold } => {
+                self.hold = text(hold);
+                Some(Res::Already)
+            }
+            Outcome::SoldOut => Some(Res::SoldOut),
+            Outcome::Confirmed => Some(Res::Confirmed),
+            Outcome::Released => Some(Res::Released),
+            Outcome::Gone => Some(Res::Gone),
+            Outcome::Sold { hold } => {
+                self.hold = hold.and_then(text);
+                Some(Res::Sold)
+            }
+            Outcome::Counters {
+                available,
+                held,
+                sold,
+                total,
+            } => {
+                self.available = Some(available);
+                self.held = Some(held);
+                self.sold = Some(sold);
+                self.total = Some(total);
+                None
+            }
+            Outcome::UserLimit => Some(Res::UserLimit),
+            Outcome::NotOpen => Some(Res::NotOpen),
+            Outcome::Done => Some(Res::Done),
+            Outcome::Short => Some(Res::Short),
+            Outcome::Extended { deadline } => {
+                self.deadline = Some(deadline);
+                Some(Res::Extended)
+            }
+        };
+    }
+}
+
+/// The header's line, written field by field because its `sales` are of two forms.
+pub(super) fn header_line(header: &Header) -> String {
+    let sales: serde_json::Map<String, serde_json::Value> = (header.sales.iter())
+        .map(|(id, sale)| {
+            let value = match header.schema {
+                Schema::One => sale.units.into(),
+                Schema::Two => serde_json::json!({
+                    "units": sale.units,
+                    "ttl_ms": sale.ttl_ms,
+                    "per_user_units_max": sale.per_user_units_max,
+                    "extend_ms": sale.extend_ms,
+                }),
+            };
+            (id.clone(), value)
+        })
+        .collect();
+    serde_json::json!({
+        "ty": "header",
+        "schema": header.schema.name(),
+        "ttl_ms": header.ttl_ms,
+        "sales": sales,
+        "time_unit": TIME_UNIT,
+    })
+    .to_string()
+}

@@ -1,0 +1,77 @@
+//! What faults came about, and how often they hit whoever led.
+
+use std::collections::BTreeMap;
+
+use super::plan::Fault;
+
+/// What one kind of fault did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Count {
+    /// How often it came about.
+    pub fired: u64,
+    /// How often of these it hit the leader of the time.
+    pub at_leader: u64,
+}
+
+/// Counts of every kind.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+#[serde(transparent)]
+pub struct Coverage(BTreeMap<&'static str, Count>);
+
+impl Coverage {
+    /// No kind came about yet.
+    pub fn new() -> Coverage {
+        Coverage(
+            Fault::ALL
+                .iter()
+                .map(|fault| (fault.name(), Count::default()))
+                .collect(),
+        )
+    }
+
+    /// A fault came about.
+    pub fn note(&mut self, fault: Fault, at_leader: bool) {
+        let count = self.0.entry(fault.name()).or_default();
+        count.fired += 1;
+        count.at_leader += u64::from(at_leader);
+    }
+
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Coverage) {
+        for (name, count) in &other.0 {
+            let mine = self.0.entry(name).or_default();
+            mine.fired += count.fired;
+            mine.at_leader += count.at_leader;
+        }
+    }
+
+    /// Every kind's count, by name.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, Count)> + '_ {
+        self.0.iter().map(|(name, count)| (*name, *count))
+    }
+
+    /// Kinds that never came about, or never hit the leader.
+    pub fn missing(&self) -> Vec<&'static str> {
+        self.counts()
+            .filter(|(_, count)| count.fired == 0 || count.at_leader == 0)
+            .map(|(name, _)| name)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_never_hit_the_leader_is_missing() {
+        let mut coverage = Coverage::new();
+        assert_eq!(coverage.missing().len(), Fault::ALL.len());
+        for fault in Fault::ALL {
+            coverage.note(fault, fault != Fault::Loss);
+        }
+        assert_eq!(coverage.missing(), ["loss"]);
+        coverage.add(&coverage.clone());
+        assert_eq!(coverage.counts().next().unwrap().1.fired, 2);
+    }
+}

@@ -1,0 +1,319 @@
+//! Callers: each a loop of one request after the other, at a steady pace, until told to stop.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use client::Client;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{
+    plan::{Action, Plan},
+    shop::{Heard, Process, Shop},
+};
+use crate::history::Call;
+
+/// Clients that they share: each has its own connections and frames.
+const CLIENTS: u64 = 4;
+
+/// Earlier requests that a caller may repeat.
+const REMEMBERED_MAX: usize = 64;
+
+/// Holds that a caller keeps; beyond them the oldest is forgotten.
+const HOLDS_MAX: usize = 32;
+
+/// How near its end a hold must be to be confirmed late, in ms: before and after.
+const LATE_MS: i64 = 40;
+
+/// A request that can be made again.
+#[derive(Clone)]
+struct Request {
+    sale: String,
+    call: Call<String>,
+    token: u64,
+}
+
+struct Hold {
+    sale: String,
+    id: String,
+    token: u64,
+    /// When it ends, about.
+    due: Instant,
+}
+
+/// Runs all callers until `stop` says so. `client` makes a client.
+///
+/// # Errors
+/// A client cannot be made.
+pub async fn run(
+    plan: &Arc<Plan>,
+    shop: &Shop,
+    seed: u64,
+    client: impl Fn() -> Result<Client, client::Error>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), client::Error> {
+    let clients = (0..CLIENTS).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
+    let users = Arc::new(AtomicU64::new(0));
+    let callers: Vec<_> = (0..plan.callers)
+        .map(|number| {
+            let client = clients[(number % CLIENTS) as usize].clone();
+            let caller = Caller {
+                plan: plan.clone(),
+                process: shop.process(client.clone()),
+                twin: shop.process(client),
+                chance: SmallRng::seed_from_u64(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+                users: users.clone(),
+                keys: 0,
+                number,
+                holds: VecDeque::new(),
+                remembered: VecDeque::new(),
+            };
+            tokio::spawn(caller.run(stop.clone()))
+        })
+        .collect();
+    for caller in callers {
+        // A caller that panicked has broken the run: its panic says why.
+        caller.await.expect("a caller's own mistake");
+    }
+    Ok(())
+}
+
+struct Caller {
+    plan: Arc<Plan>,
+    process: Process,
+    /// Makes the second of two requests at once.
+    twin: Process,
+    chance: SmallRng,
+    /// Users who came so far, to all callers.
+    users: Arc<AtomicU64>,
+    keys: u64,
+    number: u64,
+    holds: VecDeque<Hold>,
+    remembered: VecDeque<Request>,
+}
+
+impl Caller {
+    async fn run(mut self, stop: watch::Receiver<bool>) {
+        let mut pace = interval(Duration::from_millis(self.plan.pace_ms));
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !*stop.borrow() {
+            pace.tick().await;
+            let action = self.choose();
+            self.act(action).await;
+        }
+    }
+
+    fn choose(&mut self) -> Action {
+        let all: u32 = self.plan.actions.iter().map(|(_, times)| times).sum();
+        let mut drawn = self.chance.random_range(0..all);
+        for &(action, times) in &self.plan.actions {
+            if drawn < times {
+                return action;
+            }
+            drawn -= times;
+        }
+        unreachable!("drawn below the sum");
+    }
+
+    async fn act(&mut self, action: Action) {
+        let request = match action {
+            Action::Claim => self.claim(true),
+            Action::ClaimAgain => self.claim(false),
+            Action::Decrement => self.decrement(),
+            Action::Twice => {
+                let request = if self.chance.random_bool(0.7) {
+                    self.claim(true)
+                } else {
+                    self.decrement()
+                };
+                return self.twice(request).await;
+            }
+            Action::Repeat => match self.remembered.len() {
+                0 => self.claim(true),
+                count => {
+                    let request = self.remembered[self.chance.random_range(0..count)].clone();
+                    // Heard again, a hold is not a second one.
+                    self.process
+                        .call(&request.sale, &request.call, request.token)
+                        .await;
+                    return;
+                }
+            },
+            Action::Confirm => self.settle(true),
+            Action::Release => self.settle(false),
+            Action::ConfirmLate => {
+                let ends_in_ms = self.holds.front().map(|hold| ms_until(hold.due));
+                match ends_in_ms {
+                    Some(ends_in_ms) if ends_in_ms < LATE_MS => self.settle(true),
+                    _ => self.claim(true),
+                }
+            }
+            Action::Forget => {
+                self.holds.pop_front();
+                return;
+            }
+            Action::Read => Request {
+                sale: self.sale(),
+                call: Call::Read,
+                token: 0,
+            },
+            Action::ReadStale => {
+                let age_ms_max = self.chance.random_bool(0.5).then_some(2_000);
+                let sale = self.sale();
+                return self.process.read_stale(&sale, age_ms_max).await;
+            }
+        };
+        self.make(request).await;
+    }
+
+    /// Makes a new request, and an unknown one once more under its key.
+    async fn make(&mut self, request: Request) {
+        let heard = self
+            .process
+            .call(&request.sale, &request.call, request.token)
+            .await;
+        let heard = match heard {
+            Heard::Unknown => {
+                self.process
+                    .call(&request.sale, &request.call, request.token)
+                    .await
+            }
+            heard => heard,
+        };
+        self.remember(request, heard);
+    }
+
+    /// Makes a new request twice at once.
+    async fn twice(&mut self, request: Request) {
+        let Request { sale, call, token } = &request;
+        let (heard, again) = tokio::join!(
+            self.process.call(sale, call, *token),
+            self.twin.call(sale, call, *token)
+        );
+        let heard = match heard {
+            Heard::Hold(..) => heard,
+            _ => again,
+        };
+        self.remember(request, heard);
+    }
+
+    fn remember(&mut self, request: Request, heard: Heard) {
+        if let Heard::Hold(id, token) = heard {
+            let plan = self
+                .plan
+                .sales
+                .iter()
+                .find(|plan| plan.new.sale_id == request.sale);
+            let hold_ms = plan.map_or(0, |plan| plan.new.hold_ms);
+            self.holds.push_back(Hold {
+                sale: request.sale.clone(),
+                id,
+                token,
+                due: Instant::now() + Duration::from_millis(hold_ms),
+            });
+            self.holds.truncate(HOLDS_MAX);
+        }
+        if !matches!(request.call, Call::Read) {
+            self.remembered.push_back(request);
+            if self.remembered.len() > REMEMBERED_MAX {
+                self.remembered.pop_front();
+            }
+        }
+    }
+
+    fn sale(&mut self) -> String {
+        let place = self.chance.random_range(0..self.plan.sales.len());
+        self.plan.sales[place].new.sale_id.clone()
+    }
+
+    fn key(&mut self, kind: &str) -> String {
+        self.keys += 1;
+        format!("{kind}-{}-{}", self.number, self.keys)
+    }
+
+    fn user(&mut self, new: bool) -> String {
+        let came = if new {
+            self.users.fetch_add(1, Ordering::Relaxed)
+        } else {
+            self.users.load(Ordering::Relaxed)
+        };
+        // Those who come back came lately: they are likely to hold something.
+        let user = if new {
+            came
+        } else {
+            came.saturating_sub(self.chance.random_range(1..200))
+        };
+        format!("user-{user}")
+    }
+
+    fn quantity(&mut self, sale: &str) -> u64 {
+        let plan = self.plan.sales.iter().find(|plan| plan.new.sale_id == sale);
+        let limit = plan.map_or(1, |plan| plan.new.per_user_units_max.max(1));
+        self.chance
+            .random_range(1..=limit.min(self.plan.quantity_max))
+            .into()
+    }
+
+    fn claim(&mut self, new: bool) -> Request {
+        let sale = self.sale();
+        let call = Call::Claim {
+            user: self.user(new),
+            key: self.key("claim"),
+            quantity: self.quantity(&sale),
+        };
+        Request { sale, call, token: 0 }
+    }
+
+    fn decrement(&mut self) -> Request {
+        let sale = self.sale();
+        let call = Call::Decrement {
+            user: Some(self.user(true)),
+            key: self.key("decrement"),
+            quantity: self.quantity(&sale),
+        };
+        Request { sale, call, token: 0 }
+    }
+
+    /// Confirms or releases the oldest hold; without one, claims.
+    fn settle(&mut self, confirm: bool) -> Request {
+        let Some(Hold {
+            sale,
+            id: hold,
+            token,
+            ..
+        }) = self.holds.pop_front()
+        else {
+            return self.claim(true);
+        };
+        let call = if confirm {
+            Call::Confirm {
+                hold,
+                key: self.key("confirm"),
+            }
+        } else {
+            Call::Release {
+                hold,
+                key: self.key("release"),
+            }
+        };
+        Request { sale, call, token }
+    }
+}
+
+/// Negative when it is past.
+fn ms_until(due: Instant) -> i64 {
+    let now = Instant::now();
+    match due.checked_duration_since(now) {
+        Some(left) => left.as_millis() as i64,
+        None => -(now.duration_since(due).as_millis() as i64),
+    }
+}

@@ -1,0 +1,301 @@
+//! The final phase of a run, whatever cluster it ran on: every fault is healed, somebody must serve, every unknown
+//! becomes known, every hold ends, the watchers see the last change, and the replicas are compared.
+//!
+//! What does not come about within its bound is an observation, for the properties to judge.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use client::{Client, Consistency, Error, Operation, Resolution};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    effects,
+    plan::Plan,
+    shop::{Effect, Heard, PRINCIPAL, Shop, taken, told},
+    watch::LastChanges,
+};
+use crate::{
+    history::{Answer, Call, Index, Outcome},
+    properties::{Counters, Healing, Observations, Replica, ReplicaSale, Run, SeenFeed, SeenHash},
+};
+
+/// Claims asked for at once: as many as a node lists.
+const PAGE: u32 = 10_000;
+
+/// How often one looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long things may take once all faults are healed.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Until a command is answered, in ms: an election, and a stuck connection that is given up.
+    pub serving_ms_max: u64,
+    /// What holds may last beyond their time, in ms: they end with the next entry, at most a second later.
+    pub holds_slack_ms: u64,
+    /// Until a replica has caught up, an unknown is resolved, a watcher has seen the end, in ms.
+    pub recovery_ms_max: u64,
+}
+
+/// What the final phase needs of a run.
+pub struct Finale<'a> {
+    /// A client that reaches every node.
+    pub client: &'a Client,
+    /// The callers' notes.
+    pub shop: &'a Shop,
+    /// What was for sale.
+    pub plan: &'a Plan,
+    /// Members by name, with their endpoints.
+    pub members: Vec<(String, String)>,
+    /// How long things may take.
+    pub bounds: Bounds,
+    /// Tells the watchers what is left to see.
+    pub last_changes: watch::Sender<LastChanges>,
+    /// The watchers.
+    pub watchers: Vec<JoinHandle<SeenFeed>>,
+    /// State hashes taken so far.
+    pub hashes: Vec<SeenHash>,
+}
+
+impl Finale<'_> {
+    /// Plays it, and puts everything together. All faults are healed.
+    pub async fn play(mut self) -> Run {
+        let mut healing = Healing {
+            healed_ns: self.shop.now_ns(),
+            serving_ms_max: self.bounds.serving_ms_max,
+            holds_ms_max: self.plan.hold_ms_max() + self.bounds.holds_slack_ms,
+            ..Healing::default()
+        };
+        healing.serving_ns = self.first_answer().await;
+        let resolved = self.resolve().await;
+        healing.holds_ended_ns = self.come_to_rest(&healing).await;
+        let (log_index, last_changes) = self.last_reads().await;
+        let mut replicas = Vec::new();
+        for (name, endpoint) in std::mem::take(&mut self.members) {
+            match self.replica(&name, &endpoint, log_index).await {
+                Ok(replica) => replicas.push(replica),
+                Err(error) => healing.missing.push(format!("{name}: {error}")),
+            }
+        }
+        let feeds = self.gather_feeds(&last_changes).await;
+        let moved = self.tell_effects(&feeds, &resolved);
+        let recorder = &self.shop.recorder;
+        // A read that nobody heard had no effect to resolve.
+        let unresolved = recorder.unknown().into_iter();
+        healing.unresolved = unresolved
+            .filter(|(_, _, call)| !matches!(call, Call::Read))
+            .map(|(id, ..)| id)
+            .collect();
+        let mut history = recorder.finish();
+        effects::apply_moves(&mut history, &moved);
+        let observations = Observations {
+            reads: std::mem::take(&mut self.shop.notes().reads),
+            feeds,
+            hashes: self.hashes,
+            replicas,
+            last_changes,
+            healing: Some(healing),
+            clock_ahead_ppm: 0,
+        };
+        Run::new(history, observations)
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.bounds.recovery_ms_max)
+    }
+
+    /// When a command is answered first.
+    async fn first_answer(&self) -> Option<u64> {
+        let sale = &self.plan.sales[0].new.sale_id;
+        let mut process = self.shop.process(self.client.clone());
+        let deadline = self.deadline();
+        let mut tries = 0;
+        while Instant::now() < deadline {
+            tries += 1;
+            let call = Call::Decrement {
+                user: Some(format!("healed-{tries}")),
+                key: format!("healed-{tries}"),
+                quantity: 1,
+            };
+            match process.call(sale, &call, 0).await {
+                Heard::Answered | Heard::Hold(..) => return Some(self.shop.now_ns()),
+                Heard::Failed | Heard::Unknown => sleep(LOOK_AGAIN).await,
+            }
+        }
+        None
+    }
+
+    /// What became of each unknown's key. Those that nobody can tell are missing.
+    async fn resolve(&self) -> HashMap<u64, bool> {
+        let mut resolved = HashMap::new();
+        for (id, sale, call) in self.shop.recorder.unknown() {
+            let (operation, principal) = match &call {
+                Call::Claim { user, .. } => (Operation::Claim, user.as_str()),
+                Call::Decrement { user, .. } => (Operation::Decrement, user.as_deref().unwrap_or_default()),
+                Call::Confirm { .. } => (Operation::Confirm, PRINCIPAL),
+                Call::Release { .. } => (Operation::Release, PRINCIPAL),
+                Call::Extend { .. } => (Operation::Extend, PRINCIPAL),
+                Call::Cancel { .. } => (Operation::Cancel, PRINCIPAL),
+                Call::Read => continue,
+                _ => (Operation::Sale, PRINCIPAL),
+            };
+            let Some(key) = call.key() else { continue };
+            let Some(resolution) = self.resolve_one(id, &sale, operation, key, principal).await else {
+                continue;
+            };
+            resolved.insert(id, !matches!(resolution, Resolution::Abandoned { .. }));
+            let effect = match (&call, resolution) {
+                (Call::Claim { .. }, Resolution::Claim(claim)) => taken(&claim, false),
+                (Call::Decrement { .. }, Resolution::Claim(claim)) => taken(&claim, true),
+                (_, Resolution::Effect(receipt)) => Effect {
+                    idx: Index {
+                        log_index: receipt.log_index,
+                        position: receipt.position.into(),
+                    },
+                    lt: receipt.log_time_ms,
+                    outcome: Outcome::Done,
+                },
+                // Settled holds stand in the feed.
+                _ => continue,
+            };
+            self.shop.notes().effects.entry(key.clone()).or_insert(effect);
+        }
+        resolved
+    }
+
+    async fn resolve_one(
+        &self,
+        id: u64,
+        sale: &str,
+        operation: Operation,
+        key: &str,
+        principal: &str,
+    ) -> Option<Resolution> {
+        let deadline = self.deadline();
+        loop {
+            match self.client.resolve(sale, operation, key, principal).await {
+                Ok(resolution) => return Some(resolution),
+                Err(Error::Rejected(why)) => {
+                    let why = format!("operation {id} cannot be resolved: {why:?}");
+                    self.shop.notes().oddities.push(why);
+                    return None;
+                }
+                Err(_) if Instant::now() > deadline => return None,
+                Err(_) => sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
+    /// Waits until no sale has a live hold. Gives when that was.
+    async fn come_to_rest(&self, healing: &Healing) -> Option<u64> {
+        let deadline = Instant::now() + Duration::from_millis(healing.holds_ms_max);
+        'looking: while Instant::now() < deadline {
+            for sale in &self.plan.sales {
+                let sale_id = &sale.new.sale_id;
+                let read = self.client.get_sale(sale_id, Consistency::Linearizable).await;
+                if !read.is_ok_and(|(sale, _)| sale.units_held == 0) {
+                    sleep(LOOK_AGAIN).await;
+                    continue 'looking;
+                }
+            }
+            return Some(self.shop.now_ns());
+        }
+        None
+    }
+
+    /// The counters at the end, as part of the history; the leader's index then, and each sale's last change.
+    async fn last_reads(&self) -> (u64, BTreeMap<String, u64>) {
+        let mut process = self.shop.process(self.client.clone());
+        let (mut log_index, mut last_changes) = (0, BTreeMap::new());
+        for sale in &self.plan.sales {
+            let sale_id = &sale.new.sale_id;
+            process.call(sale_id, &Call::Read, 0).await;
+            if let Ok((sale, position)) = self.client.get_sale(sale_id, Consistency::Linearizable).await {
+                log_index = log_index.max(position.applied_index);
+                last_changes.insert(sale_id.clone(), sale.changed_index);
+            }
+        }
+        (log_index, last_changes)
+    }
+
+    /// One replica's state at an index, and all its claims.
+    async fn replica(&mut self, name: &str, endpoint: &str, log_index: u64) -> Result<Replica, Error> {
+        let deadline = self.deadline();
+        let cluster = self.client.cluster();
+        let hash = loop {
+            match cluster.state_hash(endpoint, log_index).await {
+                Ok(hash) => break hash,
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => sleep(LOOK_AGAIN).await,
+            }
+        };
+        self.hashes.push(SeenHash {
+            node: name.to_owned(),
+            log_index: hash.log_index,
+            digest: hash.digest.to_vec(),
+            sales_wrong: hash.sales_wrong,
+        });
+        let mut sales = BTreeMap::new();
+        for plan in &self.plan.sales {
+            let sale_id = &plan.new.sale_id;
+            let (sale, _) = cluster.sale_at(endpoint, sale_id).await?;
+            let mut claims = Vec::new();
+            loop {
+                let from = claims.len() as u32 + 1;
+                let page = cluster.claims_at(endpoint, sale_id, from, PAGE).await?;
+                let more = page.len() == PAGE as usize;
+                claims.extend(page);
+                if !more {
+                    break;
+                }
+            }
+            let counters = Counters::from(&sale);
+            sales.insert(sale_id.clone(), ReplicaSale { counters, claims });
+        }
+        Ok(Replica {
+            node: name.to_owned(),
+            sales,
+        })
+    }
+
+    /// Lets the watchers reach the end, and gives what they saw.
+    async fn gather_feeds(&mut self, last_changes: &BTreeMap<String, u64>) -> Vec<SeenFeed> {
+        self.last_changes.send_replace(Some(last_changes.clone()));
+        let patience = Duration::from_millis(self.bounds.recovery_ms_max);
+        let mut feeds = Vec::new();
+        for mut watcher in std::mem::take(&mut self.watchers) {
+            let seen = match timeout(patience, &mut watcher).await {
+                Ok(seen) => seen,
+                // What it has not seen by now it will not see.
+                Err(_) => {
+                    self.last_changes.send_replace(Some(BTreeMap::new()));
+                    watcher.await
+                }
+            };
+            feeds.push(seen.expect("a watcher's own mistake"));
+        }
+        feeds
+    }
+
+    /// Tells the history what became of the unknowns; gives the answers whose effects stand elsewhere.
+    fn tell_effects(&self, feeds: &[SeenFeed], resolved: &HashMap<u64, bool>) -> Vec<(u64, Index, u64)> {
+        let recorder = &self.shop.recorder;
+        let settled = effects::settled(feeds);
+        let places = effects::place(&recorder.finish(), &self.shop.notes().effects, &settled, resolved);
+        for effects::Learned { id, effect } in &places.learned {
+            let answer = effect.as_ref().map(|effect| Answer {
+                idx: Some(effect.idx),
+                lt: effect.lt,
+                outcome: told(&effect.outcome),
+            });
+            recorder.resolve(*id, answer);
+        }
+        places.moved
+    }
+}

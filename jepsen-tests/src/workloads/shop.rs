@@ -1,0 +1,341 @@
+//! Calls on the shipped client, each recorded with when it was made and what came of it.
+//!
+//! One call of the client is one operation, whatever attempts it makes inside. What the client calls unavailable
+//! did not happen; what it calls unknown is left to the final phase. A refusal that no caller here can deserve is
+//! kept as an [`Oddity`]: it breaks the run, and nothing is guessed of it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use client::{Claim, Claimed, Client, Consistency, Error, Grant, Position, Reason, Rejected};
+
+use crate::{
+    history::{Answer, Call, Index, Outcome, Recorder},
+    properties::{Counters, SeenRead},
+};
+
+/// Position of answers that needed no entry: beyond all commands of any.
+pub const BEYOND: u64 = u32::MAX as u64;
+
+/// Asks for every settling call, so that any of them can be resolved later.
+pub const PRINCIPAL: &str = "shop";
+
+/// What is known about where an effect stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effect {
+    /// Where in the log.
+    pub idx: Index,
+    /// Log time.
+    pub lt: u64,
+    /// As it was answered, or would have been.
+    pub outcome: Outcome<String>,
+}
+
+/// What a caller needs to go on after an answer.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    /// A hold: id and token.
+    Hold(String, u64),
+    /// Another answer.
+    Answered,
+    /// It did not happen, and may be tried again.
+    Failed,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What callers share.
+#[derive(Clone)]
+pub struct Shop {
+    /// Where everything is recorded.
+    pub recorder: Recorder,
+    notes: Arc<Mutex<Notes>>,
+    now_ns: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// Noted beside the history.
+#[derive(Default)]
+pub struct Notes {
+    /// Where the effects of claims and decrements stand, by key, as their receipts say.
+    pub effects: HashMap<String, Effect>,
+    /// Reads that are not linearizable.
+    pub reads: Vec<SeenRead>,
+    /// Answers that make no sense here.
+    pub oddities: Vec<String>,
+}
+
+/// A process: a client that does one thing at a time, and a new one after each unknown.
+pub struct Process {
+    shop: Shop,
+    client: Client,
+    p: u64,
+}
+
+impl Shop {
+    /// Records to `recorder`; `now_ns` is its clock.
+    pub fn new(recorder: Recorder, now_ns: Arc<dyn Fn() -> u64 + Send + Sync>) -> Shop {
+        Shop {
+            recorder,
+            notes: Arc::default(),
+            now_ns,
+        }
+    }
+
+    /// A new process that calls through this client.
+    pub fn process(&self, client: Client) -> Process {
+        Process {
+            shop: self.clone(),
+            client,
+            p: self.recorder.process(),
+        }
+    }
+
+    /// Now, on the history's clock.
+    pub fn now_ns(&self) -> u64 {
+        (self.now_ns)()
+    }
+
+    /// What was noted so far.
+    pub fn notes(&self) -> MutexGuard<'_, Notes> {
+        // Nothing panics halfway through a note.
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn odd(&self, id: u64, what: impl std::fmt::Display) {
+        self.notes().oddities.push(format!("operation {id}: {what}"));
+    }
+}
+
+impl Process {
+    /// Carries out one call on a sale. `token` is the fencing token of the hold that it is about, if any.
+    ///
+    /// # Panics
+    /// On calls that no workload makes.
+    pub async fn call(&mut self, sale: &str, call: &Call<String>, token: u64) -> Heard {
+        let id = self.shop.recorder.invoke(self.p, sale, borrowed(call));
+        let client = &self.client;
+        match call {
+            Call::Claim { user, key, quantity } => {
+                let quantity = *quantity as u32;
+                let heard = client.claim(sale, user).quantity(quantity).key(key).send().await;
+                self.took(id, key, heard, false)
+            }
+            Call::Decrement { user, key, quantity } => {
+                let user = user.as_ref().expect("our decrements name their user");
+                let quantity = *quantity as u32;
+                let heard = client
+                    .decrement(sale, user)
+                    .quantity(quantity)
+                    .key(key)
+                    .send()
+                    .await;
+                self.took(id, key, heard, true)
+            }
+            Call::Confirm { hold, key } => {
+                let heard = client.confirm(hold, token).key(key).send().await;
+                self.settled(id, heard, Outcome::Confirmed)
+            }
+            Call::Release { hold, key } => {
+                let heard = client.release(hold, token).key(key).send().await;
+                self.settled(id, heard, Outcome::Released)
+            }
+            Call::Read => match client.get_sale(sale, Consistency::Linearizable).await {
+                Ok((sale, position)) => {
+                    let counters = Counters::from(&sale);
+                    let outcome = Outcome::Counters {
+                        available: counters.available,
+                        held: counters.held,
+                        sold: counters.sold,
+                        total: counters.total,
+                    };
+                    self.answered(id, at(&position), position.log_time_ms, outcome)
+                }
+                // A read that failed read nothing.
+                Err(Error::Rejected(why)) => self.refused(id, &why),
+                Err(_) => self.failed(id),
+            },
+            Call::Restock { units, key } => match client.restock(sale, *units as u32).key(key).send().await {
+                Ok(receipt) => {
+                    let idx = Index {
+                        log_index: receipt.log_index,
+                        position: receipt.position.into(),
+                    };
+                    self.answered(id, idx, receipt.log_time_ms, Outcome::Done)
+                }
+                Err(error) => self.error(id, error),
+            },
+            _ => panic!("no workload makes a call of this kind: {call:?}"),
+        }
+    }
+
+    fn took(&mut self, id: u64, key: &str, heard: Result<Claimed, Error>, decrement: bool) -> Heard {
+        let Claimed {
+            grant,
+            claim,
+            position,
+        } = match heard {
+            Ok(claimed) => claimed,
+            Err(error) => return self.error(id, error),
+        };
+        if grant == Grant::Already {
+            let hold = claim.claim_id.clone();
+            let outcome = Outcome::Already { hold: claim.claim_id };
+            self.answered(id, at(&position), position.log_time_ms, told(&outcome));
+            return Heard::Hold(hold, claim.fencing_token);
+        }
+        let effect = taken(&claim, decrement);
+        // Where the answer was given: for a repetition that is not where the effect is.
+        let (idx, lt) = match grant {
+            Grant::Granted => (effect.idx, effect.lt),
+            _ => (at(&position), position.log_time_ms),
+        };
+        self.answered(id, idx, lt, told(&effect.outcome));
+        self.shop.notes().effects.insert(key.to_owned(), effect);
+        if decrement {
+            Heard::Answered
+        } else {
+            Heard::Hold(claim.claim_id, claim.fencing_token)
+        }
+    }
+
+    fn settled(&mut self, id: u64, heard: Result<(Claim, Position), Error>, outcome: Outcome<&str>) -> Heard {
+        match heard {
+            Ok((_, position)) => self.answered(id, at(&position), position.log_time_ms, outcome),
+            Err(error) => self.error(id, error),
+        }
+    }
+
+    fn answered(&mut self, id: u64, idx: Index, lt: u64, outcome: Outcome<&str>) -> Heard {
+        let answer = Answer {
+            idx: Some(idx),
+            lt,
+            outcome,
+        };
+        self.shop.recorder.ok(id, answer);
+        Heard::Answered
+    }
+
+    fn error(&mut self, id: u64, error: Error) -> Heard {
+        match error {
+            Error::Rejected(why) => self.refused(id, &why),
+            Error::Unavailable { .. } => self.failed(id),
+            Error::Unknown { message, .. } => self.unknown(id, &message),
+        }
+    }
+
+    fn refused(&mut self, id: u64, why: &Rejected) -> Heard {
+        let outcome = match why.reason {
+            Reason::SoldOut => Outcome::SoldOut,
+            Reason::ClaimGone => Outcome::Gone,
+            Reason::UserLimit => Outcome::UserLimit,
+            // Given up by the client itself, or too late: nothing happened, and nothing will.
+            Reason::KeyFenced | Reason::TooLate => return self.failed(id),
+            _ => {
+                self.shop.odd(id, format_args!("refused: {why:?}"));
+                return self.unknown(id, "a refusal that no request here deserves");
+            }
+        };
+        self.answered(id, at(&why.position), why.position.log_time_ms, outcome)
+    }
+
+    fn failed(&mut self, id: u64) -> Heard {
+        self.shop.recorder.fail(id);
+        Heard::Failed
+    }
+
+    fn unknown(&mut self, id: u64, why: &str) -> Heard {
+        self.shop.recorder.info(id, why);
+        self.p = self.shop.recorder.process();
+        Heard::Unknown
+    }
+
+    /// Reads counters from whatever node, `age_ms_max` old at most; none: any age.
+    pub async fn read_stale(&self, sale: &str, age_ms_max: Option<u64>) {
+        let consistency = age_ms_max.map_or(Consistency::Local, Consistency::Bounded);
+        let invoked_ns = self.shop.now_ns();
+        // A read that failed read nothing.
+        let Ok((found, position)) = self.client.get_sale(sale, consistency).await else {
+            return;
+        };
+        let read = SeenRead {
+            node: String::new(),
+            age_ms_max,
+            invoked_ns,
+            returned_ns: self.shop.now_ns(),
+            sale: sale.to_owned(),
+            counters: Counters::from(&found),
+            log_index: position.applied_index,
+            lt: position.log_time_ms,
+        };
+        self.shop.notes().reads.push(read);
+    }
+}
+
+/// The effect of a claim or decrement, from the claim that it made.
+pub fn taken(claim: &Claim, decrement: bool) -> Effect {
+    let hold = claim.claim_id.clone();
+    Effect {
+        idx: Index {
+            log_index: claim.receipt.log_index,
+            position: claim.receipt.position.into(),
+        },
+        lt: claim.receipt.log_time_ms,
+        outcome: if decrement {
+            Outcome::Sold { hold: Some(hold) }
+        } else {
+            Outcome::Granted {
+                hold,
+                deadline: claim.deadline_ms,
+            }
+        },
+    }
+}
+
+/// Where an answer stands.
+pub fn at(position: &Position) -> Index {
+    Index {
+        log_index: position.applied_index,
+        position: position.command.map_or(BEYOND, u64::from),
+    }
+}
+
+/// A call with its names borrowed.
+pub fn borrowed(call: &Call<String>) -> Call<&str> {
+    match call {
+        Call::Claim { user, key, quantity } => Call::Claim {
+            user,
+            key,
+            quantity: *quantity,
+        },
+        Call::Decrement { user, key, quantity } => Call::Decrement {
+            user: user.as_deref(),
+            key,
+            quantity: *quantity,
+        },
+        Call::Confirm { hold, key } => Call::Confirm { hold, key },
+        Call::Release { hold, key } => Call::Release { hold, key },
+        Call::Restock { units, key } => Call::Restock { units: *units, key },
+        Call::Read => Call::Read,
+        other => panic!("no workload makes a call of this kind: {other:?}"),
+    }
+}
+
+/// An outcome of an effect, or *already*, with its names borrowed.
+pub fn told(outcome: &Outcome<String>) -> Outcome<&str> {
+    match outcome {
+        Outcome::Granted { hold, deadline } => Outcome::Granted {
+            hold,
+            deadline: *deadline,
+        },
+        Outcome::Already { hold } => Outcome::Already { hold },
+        Outcome::Sold { hold } => Outcome::Sold {
+            hold: hold.as_deref(),
+        },
+        Outcome::Confirmed => Outcome::Confirmed,
+        Outcome::Released => Outcome::Released,
+        Outcome::Done => Outcome::Done,
+        other => panic!("no workload hears this of an effect: {other:?}"),
+    }
+}
