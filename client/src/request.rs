@@ -34,7 +34,7 @@ impl Draft {
         let command = Command {
             key: self.key.unwrap_or_else(random_key),
             principal: self.principal.unwrap_or_else(|| principal(&self.shared)),
-            // Sixty seconds from its arrival: the node knows what log time it is, we do not.
+            // Set when it is carried out.
             not_after_ms: 0,
             body: Some(self.body),
         };
