@@ -18,6 +18,7 @@ mod door;
 mod flight;
 pub mod frame;
 mod shares;
+mod tally;
 
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ use self::{
     flight::InFlight,
     frame::{Answer, FrameAnswer, Position, PreparedBody, SaleNumbers, Unsubmitted, Waiting},
     shares::Turns,
+    tally::{Claims, Tally},
 };
 use crate::{
     HoldfastRaft,
@@ -84,6 +86,7 @@ pub fn start(parts: Parts) -> (Door, JoinHandle<()>) {
         flying: FuturesOrdered::new(),
         in_flight: InFlight::default(),
         encoder: BatchEncoder::new(),
+        claims: Claims::new(),
         reading: None,
         reading_frames: Vec::new(),
         unread_frames: Vec::new(),
@@ -132,6 +135,7 @@ struct Batcher {
     flying: FuturesOrdered<BoxFuture<'static, Landed>>,
     in_flight: InFlight,
     encoder: BatchEncoder,
+    claims: Claims,
     reading: Option<BoxFuture<'static, bool>>,
     reading_frames: Vec<FrameId>,
     unread_frames: Vec<FrameId>,
@@ -266,6 +270,7 @@ impl Batcher {
             return;
         };
         let shared = self.parts.shared.clone();
+        let mut tally = Tally::default();
         shared.read(|machine| {
             let position = Position {
                 applied_index: machine.applied_index(),
@@ -292,6 +297,11 @@ impl Batcher {
                         .is_some()
                 });
                 if refused {
+                    for answer in answers.iter() {
+                        if let Answer::Reply(reply) = answer {
+                            tally.add(reply);
+                        }
+                    }
                     let waiting = self.frames.remove(id);
                     self.door.left(waiting.place, waiting.frame.commands.len());
                     send(waiting, position);
@@ -301,6 +311,7 @@ impl Batcher {
                 }
             }
         });
+        self.claims.count(&tally);
         self.reading_frames = waiting;
     }
 
@@ -398,13 +409,19 @@ impl Batcher {
             Fate::Refused(why) => (0, Vec::new().into_iter(), Some(why)),
             Fate::Unknown => (0, Vec::new().into_iter(), None),
         };
+        let mut tally = Tally::default();
         for span in landed.spans {
             let waiting = &mut self.frames[span.frame];
             waiting.stamp.get_or_insert(landed.stamp);
             for command in &waiting.frame.commands[span.first..span.first + span.count] {
                 self.in_flight.remove(command);
                 waiting.answers.push(match (replies.next(), refused) {
-                    (Some(reply), _) => Answer::Reply(reply),
+                    (Some(reply), _) => {
+                        if command.takes_units() {
+                            tally.add(&reply);
+                        }
+                        Answer::Reply(reply)
+                    }
                     (None, Some(why)) => Answer::Unsubmitted(why),
                     (None, None) => Answer::Unknown {
                         not_after_ms: command.not_after_ms,
@@ -419,6 +436,7 @@ impl Batcher {
                 self.give_up(span.frame, why);
             }
         }
+        self.claims.count(&tally);
     }
 
     /// Answers the rest of a frame, which was not proposed; commands in flight are waited for first.
