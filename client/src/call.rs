@@ -3,14 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use fault_points::planted;
 use futures::{
     StreamExt,
     stream::{FuturesOrdered, FuturesUnordered},
 };
 use proto::v1::{
-    Command, GetClaimRequest, Operation, Outcome, Position, ResolveRequest, Take, command::Body,
+    Command, GetClaimRequest, Operation, Outcome, Position, Reason, ResolveRequest, Take, command::Body,
     inventory_client::InventoryClient, outcome::Kind, resolution,
 };
 use tokio::time::{Instant, sleep};
@@ -60,37 +60,53 @@ impl Shared {
     }
 
     /// Carries a command out, once, whatever it takes within the timeout.
-    pub(crate) async fn carry_out(&self, command: Command) -> Result<(Kind, Position), Error> {
+    pub(crate) async fn carry_out(&self, mut command: Command) -> Result<(Kind, Position), Error> {
+        let deadline = self.deadline();
+        frame::check_command(&command)?;
+        command.not_after_ms = self.nodes.not_after_ms(1, deadline).await?;
         let body = frame::encode_command(&command)?;
         self.lane.start(&self.nodes);
         self.budget.earn(1);
-        let deadline = self.deadline();
         let answer = self.lane.submit(body.clone(), deadline).await;
-        self.see_through(&command, body, deadline, answer).await
+        self.see_through(command, body, deadline, answer).await
     }
 
     /// Goes on after the answer to the first attempt.
     async fn see_through(
         &self,
-        command: &Command,
-        body: bytes::Bytes,
+        mut command: Command,
+        mut body: bytes::Bytes,
         deadline: Instant,
         mut answer: Answer<Outcome>,
     ) -> Result<(Kind, Position), Error> {
-        let mut attempts = Attempts::default();
+        let mut attempts = Attempts::new(command.not_after_ms);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match attempts.answered(answer, &self.budget, left, chance::random()) {
                 Step::Finish(result) => return result,
                 Step::Again(pause) if pause.is_zero() => {}
                 Step::Again(pause) => sleep(pause).await,
+                Step::Renew(pause) => {
+                    sleep(pause).await;
+                    command.not_after_ms = self.nodes.not_after_ms(1, deadline).await?;
+                    body = frame::encode_command(&command)?;
+                    attempts = Attempts::new(command.not_after_ms);
+                }
                 Step::Resolve => {
                     let takes = matches!(command.body, Some(Body::Claim(_) | Body::Decrement(_)));
-                    let resolution = self.resolve_command(command, deadline).await;
-                    return attempts.resolved(resolution, takes);
+                    let resolution = self.resolve_command(&command, deadline).await;
+                    let document = matches!(
+                        command.body,
+                        Some(Body::PutDocument(_) | Body::DeleteDocument(_) | Body::LeaseDocument(_))
+                    );
+                    if !(document && matches!(resolution, Ok(resolution::Kind::Effect(_)))) {
+                        return attempts.resolved(resolution, takes);
+                    }
+                    // It happened; asked again, its key tells how that left the document.
+                    attempts = Attempts::new(command.not_after_ms);
                 }
             }
-            let body = match command {
+            let body = match &command {
                 Command { key, .. } if planted!("unknown-retried-with-new-key") => {
                     frame::encode_command(&Command {
                         key: format!("{key}-again"),
@@ -143,12 +159,19 @@ impl Shared {
         } else {
             &command.principal
         };
+        let document = match &command.body {
+            Some(Body::PutDocument(put)) => put.document.clone(),
+            Some(Body::DeleteDocument(delete)) => delete.document.clone(),
+            Some(Body::LeaseDocument(lease)) => lease.document.clone(),
+            _ => Bytes::new(),
+        };
         let request = ResolveRequest {
             sale_id,
+            document,
             operation: operation.into(),
             key: command.key.clone(),
             principal: principal.to_string(),
-            // As late as any attempt could be: every attempt's own bound is set where it arrives.
+            // As late as any attempt could be: the caller may have tried this key before this call.
             not_after_ms: 0,
         };
         self.resolve(request, deadline).await
@@ -222,12 +245,15 @@ impl Shared {
     ) -> Vec<Result<Claimed, Error>> {
         self.lane.start(&self.nodes);
         let mut results = Vec::with_capacity(claims.len());
-        let mut frames = Frames { sale_id, claims };
+        let mut claims = claims;
         let mut answers = FuturesOrdered::new();
         loop {
-            while answers.len() < FRAMES_IN_FLIGHT_MAX
-                && let Some(part) = frames.next()
-            {
+            while answers.len() < FRAMES_IN_FLIGHT_MAX && !claims.is_empty() {
+                let count = claims.len().min(FRAME_COMMANDS_MAX);
+                let part = match self.nodes.not_after_ms(count, self.deadline()).await {
+                    Ok(not_after_ms) => Part::cut(sale_id, not_after_ms, &mut claims),
+                    Err(error) => Part::Refused(std::mem::take(&mut claims).len(), error),
+                };
                 answers.push_back(self.claim_frame(sale_id, part));
             }
             match answers.next().await {
@@ -240,9 +266,9 @@ impl Shared {
     /// One frame of claims; what needs more than one attempt goes on as single calls, which the lane
     /// gathers again.
     async fn claim_frame(&self, sale_id: &str, part: Part<'_>) -> Vec<Result<Claimed, Error>> {
-        let (claims, body) = match part {
-            Part::Frame(claims, body) => (claims, body),
-            Part::Refused(error) => return vec![Err(error)],
+        let (claims, not_after_ms, body) = match part {
+            Part::Frame(claims, not_after_ms, body) => (claims, not_after_ms, body),
+            Part::Refused(count, error) => return vec![Err(error); count],
         };
         self.budget.earn(claims.len());
         let deadline = self.deadline();
@@ -263,7 +289,7 @@ impl Shared {
                         kind: Some(Kind::Rejected(rejected)),
                     },
                     position,
-                )) => {
+                )) if rejected.reason() != Reason::TooLate => {
                     let rejected = error::rejected(rejected, position);
                     results.push(Some(Err(Error::Rejected(Box::new(rejected)))));
                 }
@@ -277,7 +303,8 @@ impl Shared {
                 }
                 answer => {
                     results.push(None);
-                    again.push(self.claim_again(place, claim_command(sale_id, claim), deadline, answer));
+                    let command = claim_command(sale_id, claim, not_after_ms);
+                    again.push(self.claim_again(place, command, deadline, answer));
                 }
             }
         }
@@ -303,7 +330,7 @@ impl Shared {
         answer: Answer<Outcome>,
     ) -> (usize, Result<Claimed, Error>) {
         let result = match frame::encode_command(&command) {
-            Ok(body) => self.see_through(&command, body, deadline, answer).await,
+            Ok(body) => self.see_through(command, body, deadline, answer).await,
             Err(error) => Err(error),
         };
         (
@@ -313,7 +340,7 @@ impl Shared {
     }
 }
 
-fn claim_command(sale_id: &str, claim: &BulkClaim) -> Command {
+fn claim_command(sale_id: &str, claim: &BulkClaim, not_after_ms: u64) -> Command {
     let take = Take {
         sale_id: sale_id.to_string(),
         user: claim.user.clone(),
@@ -322,33 +349,26 @@ fn claim_command(sale_id: &str, claim: &BulkClaim) -> Command {
     Command {
         key: claim.key.clone(),
         principal: String::new(),
-        not_after_ms: 0,
+        not_after_ms,
         body: Some(Body::Claim(take)),
     }
 }
 
-/// Some claims, encoded.
+/// Some claims of many.
 enum Part<'a> {
-    Frame(&'a [BulkClaim], bytes::Bytes),
-    /// One claim that may go into no frame.
-    Refused(Error),
+    /// A frame of them, encoded, and the latest log time at which they may apply.
+    Frame(&'a [BulkClaim], u64, bytes::Bytes),
+    /// So many that may go into no frame.
+    Refused(usize, Error),
 }
 
-/// Cuts claims into frames, encoding as it goes: frames that wait for their turn cost no memory.
-struct Frames<'a> {
-    sale_id: &'a str,
-    claims: &'a [BulkClaim],
-}
-
-impl<'a> Iterator for Frames<'a> {
-    type Item = Part<'a>;
-
-    fn next(&mut self) -> Option<Part<'a>> {
-        let first = self.claims.first()?;
-        let mut command = claim_command(self.sale_id, first);
+impl<'a> Part<'a> {
+    /// Cuts a frame off the claims; frames that wait for their turn are not encoded yet and cost no memory.
+    fn cut(sale_id: &str, not_after_ms: u64, claims: &mut &'a [BulkClaim]) -> Part<'a> {
+        let mut command = claim_command(sale_id, &claims[0], not_after_ms);
         let mut body = BytesMut::new();
         let mut taken = 0;
-        for claim in self.claims.iter().take(FRAME_COMMANDS_MAX) {
+        for claim in claims.iter().take(FRAME_COMMANDS_MAX) {
             if let Some(Body::Claim(take)) = &mut command.body {
                 take.user.clone_from(&claim.user);
                 take.quantity = claim.quantity;
@@ -360,8 +380,8 @@ impl<'a> Iterator for Frames<'a> {
             };
             if let Err(error) = appended {
                 if taken == 0 {
-                    self.claims = &self.claims[1..];
-                    return Some(Part::Refused(error));
+                    *claims = &claims[1..];
+                    return Part::Refused(1, error);
                 }
                 break;
             }
@@ -370,8 +390,8 @@ impl<'a> Iterator for Frames<'a> {
                 break;
             }
         }
-        let (claims, rest) = self.claims.split_at(taken);
-        self.claims = rest;
-        Some(Part::Frame(claims, body.freeze()))
+        let (frame, rest) = claims.split_at(taken);
+        *claims = rest;
+        Part::Frame(frame, not_after_ms, body.freeze())
     }
 }

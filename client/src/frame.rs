@@ -32,14 +32,20 @@ pub(crate) fn encode_command(command: &Command) -> Result<Bytes, Error> {
     Ok(body.freeze())
 }
 
-/// Appends one command to the body of a frame.
-pub(crate) fn append_command(command: &Command, body: &mut BytesMut) -> Result<(), Error> {
+/// Refuses a command that is too large for any frame.
+pub(crate) fn check_command(command: &Command) -> Result<usize, Error> {
     let bytes = command.encoded_len();
     if bytes > COMMAND_BYTES_MAX {
         return Err(Error::invalid(format!(
             "a command of {bytes} bytes; at most {COMMAND_BYTES_MAX} fit: shorten its ids or its name"
         )));
     }
+    Ok(bytes)
+}
+
+/// Appends one command to the body of a frame.
+pub(crate) fn append_command(command: &Command, body: &mut BytesMut) -> Result<(), Error> {
+    let bytes = check_command(command)?;
     body.reserve(bytes + 2 + prost::length_delimiter_len(bytes));
     prost::encoding::message::encode(COMMANDS, command, body);
     Ok(())

@@ -21,13 +21,18 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use proto::v1::{StatusRequest, StatusResponse, cluster_client::ClusterClient};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{Instant, sleep, timeout_at},
+};
 use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
     Connector, Error, chance,
     channel::{self, endpoint},
     error::{RETRY_AFTER_MS, Verdict, verdict},
+    log_time::LogTime,
+    queue::{QUEUE_COMMANDS_MAX, QUEUE_FULL},
     retry::pause,
     votes::Votes,
 };
@@ -52,6 +57,13 @@ pub(crate) struct Nodes {
     state: Mutex<State>,
     /// Whose turn it is among those who may answer any read.
     turn: AtomicUsize,
+    log_time: LogTime,
+    /// Held by who asks for the log time, so that a crowd asks once.
+    asking: tokio::sync::Mutex<()>,
+    /// Log time is known.
+    told: Notify,
+    /// Places for commands that wait for it.
+    waiting: Semaphore,
 }
 
 #[derive(Default)]
@@ -92,6 +104,10 @@ impl Nodes {
             seeds,
             state: Mutex::default(),
             turn: AtomicUsize::new(chance::random::<u32>() as usize % ENDPOINTS_MAX),
+            log_time: LogTime::new(),
+            asking: tokio::sync::Mutex::default(),
+            told: Notify::new(),
+            waiting: Semaphore::new(QUEUE_COMMANDS_MAX),
         })
     }
 
@@ -194,7 +210,64 @@ impl Nodes {
             .unwrap_or_else(|| Error::unavailable("the nodes that answer know no leader; is a majority up?")))
     }
 
+    /// An answer said what log time it is.
+    pub(crate) fn saw_log_time(&self, log_time_ms: u64) {
+        self.log_time.saw(log_time_ms, Instant::now());
+    }
+
+    /// The latest log time at which so many commands made now may apply. Asks the nodes when it was not seen
+    /// lately, until the deadline; one call asks for all that wait.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: no node answers, or too many calls wait for that already.
+    pub(crate) async fn not_after_ms(&self, commands: usize, deadline: Instant) -> Result<u64, Error> {
+        let known = || self.log_time.not_after_ms(Instant::now());
+        if let Some(not_after_ms) = known() {
+            return Ok(not_after_ms);
+        }
+        let places = u32::try_from(commands).unwrap_or(u32::MAX);
+        let Ok(_places) = self.waiting.try_acquire_many(places) else {
+            return Err(Error::unavailable(QUEUE_FULL));
+        };
+        let told = self.told.notified();
+        tokio::pin!(told);
+        told.as_mut().enable();
+        let mut tries = 0;
+        loop {
+            if let Some(not_after_ms) = known() {
+                return Ok(not_after_ms);
+            }
+            let asked = async {
+                tokio::select! {
+                    // All are told at once, so that their commands leave together.
+                    () = told.as_mut() => Ok(String::new()),
+                    result = async {
+                        let _asking = self.asking.lock().await;
+                        // Whoever is asked who leads says what log time it is, too: before the first
+                        // command that question would come next anyway.
+                        let found = self.find().await;
+                        if known().is_some() {
+                            self.told.notify_waiters();
+                        }
+                        found
+                    } => result,
+                }
+            };
+            let error = match timeout_at(deadline, asked).await {
+                // If still nothing is known, it was answered so long ago that it is no news any more.
+                Ok(Ok(_)) => Error::unavailable("the nodes take too long to say what log time it is"),
+                Ok(Err(error)) => error,
+                Err(_) => Error::unavailable("no node answered within the timeout"),
+            };
+            if known().is_none() {
+                tries += 1;
+                rest(tries, deadline, error).await?;
+            }
+        }
+    }
+
     fn learn(&self, status: &StatusResponse) {
+        self.saw_log_time(status.log_time_ms);
         let members: Vec<String> = status
             .members
             .iter()

@@ -38,15 +38,17 @@
 //!
 //! # Invariants
 //! - One key per call, the same on every attempt. An unknown outcome is never tried with a new key.
+//! - One latest log time per call, too: an attempt that was delayed past it can do nothing any more.
 //! - [`Error::Unavailable`] means never proposed, [`Error::Rejected`] means it did not happen and, whatever
 //!   attempts went before, will not happen; everything else that fails is [`Error::Unknown`].
 //! - Every queue is bounded: a call that finds it full fails at once.
 //!
 //! # Left out
-//! Documents: the checkout that lives in them brings their calls. TLS: a [`Connector`] may bring it.
+//! TLS: a [`Connector`] may bring it.
 
 pub mod chance;
 pub mod cluster;
+pub mod documents;
 pub mod error;
 pub mod model;
 
@@ -55,6 +57,7 @@ mod channel;
 mod convert;
 mod frame;
 mod leader;
+mod log_time;
 mod queue;
 mod reads;
 mod request;

@@ -31,15 +31,13 @@ pub(crate) const FRAMES_IN_FLIGHT_MAX: usize = 8;
 /// A longer queue would only turn an overload into timeouts.
 pub(crate) const QUEUE_COMMANDS_MAX: usize = 64 * FRAME_COMMANDS_MAX;
 
+/// What a call is told that finds no place to wait in.
+pub(crate) const QUEUE_FULL: &str =
+    "too many calls wait in this client already; slow down, or use more clients";
+
 /// How long a frame may stay unanswered before its stream is given up: far longer than a slow disk
 /// or an election, and short enough to try elsewhere within the default timeout of a call.
 pub(crate) const FRAME_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Furthest ahead of log time that a node lets a command apply, in ms: the bound on an unknown.
-const NOT_AFTER_MS_MAX: u64 = 60_000;
-
-/// What log time may be ahead of what we computed from its last sighting, in ms.
-const LOG_TIME_SLACK_MS: u64 = 1_000;
 
 /// Why a job has no outcome.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,13 +46,8 @@ pub(crate) enum Failure {
     Full,
     /// It waited for a leader until its deadline and never left; says what kept it.
     NotSent(String),
-    /// It left, and no answer came: it may yet happen.
-    Lost {
-        /// What happened.
-        message: String,
-        /// After this log time it can no longer happen; `u64::MAX` when log time was never seen.
-        not_after_ms: u64,
-    },
+    /// It left, and no answer came: it may yet happen. Says what happened.
+    Lost(String),
 }
 
 /// An answer and what it reflects.
@@ -235,8 +228,6 @@ pub(crate) struct Queue {
     session: u64,
     /// May frames leave on the current session?
     open: bool,
-    /// Last log time seen, and when.
-    log_time: Option<(u64, Instant)>,
     writer: Option<Waker>,
     /// What last kept commands from a leader, for the errors of those that never left.
     trouble: Option<String>,
@@ -291,11 +282,11 @@ impl Queue {
     }
 
     /// Ends the current session: what was in flight on it is lost.
-    pub(crate) fn end(&mut self, message: &str, now: Instant) -> (Deliveries, Option<Waker>) {
+    pub(crate) fn end(&mut self, message: &str) -> (Deliveries, Option<Waker>) {
         self.session += 1;
         self.open = false;
         let mut deliveries = Deliveries::default();
-        let failure = self.lost(message, now);
+        let failure = Failure::Lost(message.to_string());
         for flight in std::mem::take(&mut self.in_flight) {
             let waiting = flight.jobs.into_iter().filter_map(|job| job.done);
             deliveries
@@ -368,7 +359,6 @@ impl Queue {
         &mut self,
         session: u64,
         response: SubmitResponse,
-        now: Instant,
     ) -> (Heard, Deliveries, Option<Waker>) {
         let mut deliveries = Deliveries::default();
         if session != self.session {
@@ -394,12 +384,6 @@ impl Queue {
         }
         let flight = self.in_flight.swap_remove(place);
         let position = response.position.unwrap_or_default();
-        if self
-            .log_time
-            .is_none_or(|(log_time_ms, _)| position.log_time_ms >= log_time_ms)
-        {
-            self.log_time = Some((position.log_time_ms, now));
-        }
         deliveries.answered = Some((
             flight.jobs,
             response.outcomes,
@@ -422,7 +406,7 @@ impl Queue {
                 }
             }
         }
-        let failure = self.lost("no answer within the timeout", now);
+        let failure = Failure::Lost("no answer within the timeout".to_string());
         for job in self.in_flight.iter_mut().flat_map(|flight| &mut flight.jobs) {
             if job.deadline <= now {
                 deliveries
@@ -466,21 +450,6 @@ impl Queue {
             .as_deref()
             .unwrap_or("the frames before it took too long");
         Failure::NotSent(format!("not sent within the timeout: {trouble}"))
-    }
-
-    /// Log time advances no faster than ours, so a sighting and our own clock bound it from above.
-    fn lost(&self, message: &str, now: Instant) -> Failure {
-        let not_after_ms = self.log_time.map_or(u64::MAX, |(log_time_ms, seen)| {
-            let since_ms = u64::try_from(now.duration_since(seen).as_millis()).unwrap_or(u64::MAX);
-            log_time_ms
-                .saturating_add(since_ms)
-                .saturating_add(LOG_TIME_SLACK_MS)
-                .saturating_add(NOT_AFTER_MS_MAX)
-        });
-        Failure::Lost {
-            message: message.to_string(),
-            not_after_ms,
-        }
     }
 }
 

@@ -5,9 +5,11 @@
 //! - An effect (granted, repeated, settled, done) is final at once, whatever went before.
 //! - While an earlier attempt is unknown, *nothing happened* is not final: a refusal, and also
 //!   *already* (another claim of this user fills his limit), was true when it was answered, but the
-//!   straggler may still arrive and be granted, for instance when a hold expires. Only when its
+//!   straggler may still arrive and be granted, for instance when a hold expires. Only when the call's
 //!   `not_after` has passed in log time, or `resolve` has fenced the key, may it be told. So a shopper
 //!   who was told *no* is never sold to.
+//! - All attempts carry the same `not_after`, so *too late* says that every one of them is dead: the call
+//!   begins anew, with a later one.
 //! - `KeyReused` is final all the same: the key belongs to another request, and the straggler would
 //!   be told so too. Resolving would give that other request's outcome.
 //! - Failing over costs nothing of the budget, because a call that waits for a leader loads nobody.
@@ -23,7 +25,7 @@ use proto::v1::{Grant, Granted, Outcome, Position, Reason, outcome::Kind, resolu
 
 use crate::{
     error::{self, Error, RETRY_AFTER_MS},
-    queue::{Answer, Failure},
+    queue::{Answer, Failure, QUEUE_FULL},
 };
 
 /// First pause before a repeated attempt; doubled for each further one.
@@ -90,21 +92,35 @@ pub(crate) enum Step {
     Finish(Result<(Kind, Position), Error>),
     /// Send the same command again after a pause.
     Again(Duration),
+    /// Too late, and every attempt so far is dead: choose a new `not_after` and begin anew after a pause.
+    Renew(Duration),
     /// Resolve the key; then [`Attempts::resolved`].
     Resolve,
 }
 
 /// What a call has been through.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Attempts {
+    /// After this log time none of them can apply any more.
+    not_after_ms: u64,
     tries: u32,
-    /// Until when an attempt of unknown outcome may still apply.
-    unknown_until_ms: Option<u64>,
+    /// What became of some attempt is unknown.
+    unknown: bool,
     /// An answer that is true but not final yet.
     withheld: Option<(Kind, Position)>,
 }
 
 impl Attempts {
+    /// None yet, of a command that can apply until this log time.
+    pub(crate) fn new(not_after_ms: u64) -> Attempts {
+        Attempts {
+            not_after_ms,
+            tries: 0,
+            unknown: false,
+            withheld: None,
+        }
+    }
+
     /// Takes in the answer to an attempt. `left` is the time the call still has, `chance` is in 0..1.
     pub(crate) fn answered(
         &mut self,
@@ -116,22 +132,12 @@ impl Attempts {
         self.tries = self.tries.saturating_add(1);
         match answer {
             Ok((Outcome { kind: Some(kind) }, position)) => self.heard(kind, position, budget, left, chance),
-            Ok((Outcome { kind: None }, _)) => self.lost(
-                "the node's answer lacks an outcome".into(),
-                u64::MAX,
-                budget,
-                left,
-                chance,
-            ),
-            Err(Failure::Full) => Step::Finish(Err(self.failed(
-                "too many calls wait in this client already; slow down, or use more clients".into(),
-                RETRY_AFTER_MS,
-            ))),
+            Ok((Outcome { kind: None }, _)) => {
+                self.lost("the node's answer lacks an outcome".into(), budget, left, chance)
+            }
+            Err(Failure::Full) => Step::Finish(Err(self.failed(QUEUE_FULL.into(), RETRY_AFTER_MS))),
             Err(Failure::NotSent(message)) => Step::Finish(Err(self.failed(message, RETRY_AFTER_MS))),
-            Err(Failure::Lost {
-                message,
-                not_after_ms,
-            }) => self.lost(message, not_after_ms, budget, left, chance),
+            Err(Failure::Lost(message)) => self.lost(message, budget, left, chance),
         }
     }
 
@@ -157,17 +163,16 @@ impl Attempts {
                     Step::Again(pause)
                 }
             },
-            Kind::Unknown(unknown) => {
-                // A node that names no bound gives none.
-                let not_after_ms = if unknown.not_after_ms == 0 {
-                    u64::MAX
-                } else {
-                    unknown.not_after_ms
-                };
-                self.lost(unknown.message, not_after_ms, budget, left, chance)
-            }
+            Kind::Unknown(unknown) => self.lost(unknown.message, budget, left, chance),
             Kind::Rejected(rejected) if rejected.reason() == Reason::KeyReused => {
                 Step::Finish(finish(Kind::Rejected(rejected), position))
+            }
+            Kind::Rejected(rejected) if rejected.reason() == Reason::TooLate => {
+                let pause = pause(self.tries, chance);
+                if pause >= left || !budget.spend() {
+                    return Step::Finish(Err(Error::unavailable(rejected.message)));
+                }
+                Step::Renew(pause)
             }
             Kind::Rejected(_) => self.nothing_happened(kind, position),
             Kind::Claim(granted) if granted.grant() == Grant::Already => {
@@ -179,24 +184,15 @@ impl Attempts {
 
     /// True as answered; final only once no earlier attempt can still apply.
     fn nothing_happened(&mut self, kind: Kind, position: Position) -> Step {
-        match self.unknown_until_ms {
-            Some(until_ms) if position.log_time_ms <= until_ms && !planted!("refusal-told-too-early") => {
-                self.withheld = Some((kind, position));
-                Step::Resolve
-            }
-            _ => Step::Finish(finish(kind, position)),
+        if self.unknown && position.log_time_ms <= self.not_after_ms && !planted!("refusal-told-too-early") {
+            self.withheld = Some((kind, position));
+            return Step::Resolve;
         }
+        Step::Finish(finish(kind, position))
     }
 
-    fn lost(
-        &mut self,
-        message: String,
-        not_after_ms: u64,
-        budget: &Budget,
-        left: Duration,
-        chance: f64,
-    ) -> Step {
-        self.unknown_until_ms = self.unknown_until_ms.max(Some(not_after_ms));
+    fn lost(&mut self, message: String, budget: &Budget, left: Duration, chance: f64) -> Step {
+        self.unknown = true;
         let pause = pause(self.tries, chance);
         if pause >= left || !budget.spend() {
             return Step::Finish(Err(self.failed(message, RETRY_AFTER_MS)));
@@ -206,15 +202,16 @@ impl Attempts {
 
     /// The call gives up: what may be said depends on whether any attempt is unknown.
     fn failed(&self, message: String, retry_after_ms: u64) -> Error {
-        match self.unknown_until_ms {
-            Some(not_after_ms) => Error::Unknown {
+        if self.unknown {
+            let not_after_ms = self.not_after_ms;
+            return Error::Unknown {
                 message,
                 not_after_ms,
-            },
-            None => Error::Unavailable {
-                message,
-                retry_after_ms,
-            },
+            };
+        }
+        Error::Unavailable {
+            message,
+            retry_after_ms,
         }
     }
 

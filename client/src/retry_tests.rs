@@ -52,7 +52,7 @@ struct Call {
 impl Call {
     fn new() -> Call {
         Call {
-            attempts: Attempts::default(),
+            attempts: Attempts::new(60_000),
             budget: Budget::default(),
         }
     }
@@ -150,10 +150,7 @@ fn nothing_happened_after_an_unknown_is_resolved_first() {
 #[test]
 fn an_abandoned_key_lets_the_refusal_be_told() {
     let mut call = Call::new();
-    assert!(is_again(&call.fails(Failure::Lost {
-        message: "reset".into(),
-        not_after_ms: u64::MAX
-    })));
+    assert!(is_again(&call.fails(Failure::Lost("reset".into()))));
     assert!(matches!(call.hears(refused(Reason::SoldOut), 99), Step::Resolve));
     let told = call
         .attempts
@@ -177,12 +174,26 @@ fn an_abandoned_key_lets_another_claim_be_told() {
 fn a_refusal_past_the_stragglers_bound_needs_no_resolve() {
     let mut call = Call::new();
     assert!(is_again(&call.hears(unknown(60_000), 10)));
-    assert!(
-        is_again(&call.hears(unknown(50_000), 20)),
-        "the later bound of the two counts"
-    );
     let step = call.hears(refused(Reason::SoldOut), 60_001);
     assert!(matches!(step, Step::Finish(Err(Error::Rejected(_)))), "{step:?}");
+}
+
+#[test]
+fn too_late_begins_anew_and_is_never_told() {
+    let mut call = Call::new();
+    assert!(is_again(&call.hears(unknown(60_000), 10)));
+    let step = call.hears(refused(Reason::TooLate), 60_001);
+    assert!(matches!(step, Step::Renew(_)), "{step:?}");
+
+    let mut poor = Call {
+        attempts: Attempts::new(60_000),
+        budget: Budget::of(0),
+    };
+    let step = poor.hears(refused(Reason::TooLate), 60_001);
+    assert!(
+        matches!(step, Step::Finish(Err(Error::Unavailable { .. }))),
+        "nothing happened, and nothing will: {step:?}"
+    );
 }
 
 #[test]
@@ -243,7 +254,7 @@ fn a_key_that_cannot_be_resolved_stays_unknown() {
 #[test]
 fn a_failover_costs_no_budget_and_no_pause() {
     let mut call = Call {
-        attempts: Attempts::default(),
+        attempts: Attempts::new(60_000),
         budget: Budget::of(0),
     };
     for cause in [Cause::NotLeader, Cause::Starting, Cause::Stopping] {
@@ -275,7 +286,7 @@ fn an_overloaded_node_is_given_the_time_it_asks_for() {
 #[test]
 fn without_budget_nothing_is_tried_again() {
     let mut call = Call {
-        attempts: Attempts::default(),
+        attempts: Attempts::new(60_000),
         budget: Budget::of(1),
     };
     assert!(is_again(&call.hears(unsubmitted(Cause::Overloaded, 0), 0)));
@@ -286,7 +297,7 @@ fn without_budget_nothing_is_tried_again() {
     );
 
     let mut call = Call {
-        attempts: Attempts::default(),
+        attempts: Attempts::new(60_000),
         budget: Budget::of(0),
     };
     let step = call.hears(unknown(60_000), 0);
@@ -337,14 +348,17 @@ fn an_answer_without_an_outcome_proves_nothing() {
 
 #[test]
 fn no_attempt_begins_after_the_deadline() {
-    let mut attempts = Attempts::default();
-    let lost = Err(Failure::Lost {
-        message: "reset".into(),
-        not_after_ms: 9,
-    });
+    let mut attempts = Attempts::new(60_000);
+    let lost = Err(Failure::Lost("reset".into()));
     let step = attempts.answered(lost, &Budget::default(), Duration::ZERO, 0.5);
     assert!(
-        matches!(step, Step::Finish(Err(Error::Unknown { not_after_ms: 9, .. }))),
+        matches!(
+            step,
+            Step::Finish(Err(Error::Unknown {
+                not_after_ms: 60_000,
+                ..
+            }))
+        ),
         "{step:?}"
     );
 }

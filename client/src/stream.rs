@@ -167,7 +167,7 @@ impl Lane {
     }
 
     fn end(&self, message: &str) {
-        let (deliveries, writer): (Deliveries, _) = self.queue().end(message, Instant::now());
+        let (deliveries, writer): (Deliveries, _) = self.queue().end(message);
         deliveries.deliver();
         if let Some(writer) = writer {
             writer.wake();
@@ -184,10 +184,7 @@ impl Lane {
 
 /// The reader was dropped with its runtime: what became of the command nobody can tell.
 fn reader_gone() -> Failure {
-    Failure::Lost {
-        message: "the client's runtime has stopped".into(),
-        not_after_ms: u64::MAX,
-    }
+    Failure::Lost("the client's runtime has stopped".into())
 }
 
 /// What the socket's writer pulls frames from.
@@ -303,7 +300,7 @@ async fn session(lane: &Arc<Lane>, nodes: &Nodes, leader: &str, served: &mut boo
     let ended = match timeout(OPEN_TIMEOUT, open(lane, session, channel)).await {
         Ok(Ok(responses)) => {
             lane.set_open(session, true);
-            read(lane, session, responses, served).await
+            read(lane, nodes, session, responses, served).await
         }
         Ok(Err(ended)) => ended,
         Err(_) => Ended::Broken(format!(
@@ -339,6 +336,7 @@ async fn open(lane: &Arc<Lane>, session: u64, channel: Channel) -> Result<Stream
 
 async fn read(
     lane: &Lane,
+    nodes: &Nodes,
     session: u64,
     mut responses: Streaming<SubmitResponse>,
     served: &mut bool,
@@ -375,6 +373,9 @@ async fn read(
                 };
             }
         };
+        if let Some(position) = &response.position {
+            nodes.saw_log_time(position.log_time_ms);
+        }
         match leaves(&response) {
             Some(hint) => {
                 // Stopped before anybody is told, so that no one comes back to this node.
@@ -384,7 +385,7 @@ async fn read(
             }
             None => *served = true,
         }
-        let (heard, deliveries, writer) = lane.queue().answer(session, response, Instant::now());
+        let (heard, deliveries, writer) = lane.queue().answer(session, response);
         deliveries.deliver();
         if let Some(writer) = writer {
             writer.wake();

@@ -13,6 +13,7 @@ mod demo;
 mod exit;
 mod lifetime;
 mod logging;
+mod metrics;
 mod output;
 #[cfg(test)]
 mod testing;

@@ -209,6 +209,18 @@ async fn a_cluster_survives_its_leader_grows_and_shrinks() {
         [2, 3, 4]
     );
 
+    // Its id is gone for good, and the command line says so.
+    let again = dir.path().join("again");
+    let stranger = NodeProcess::start(binary, &again, 1).unwrap();
+    let refused = std::process::Command::new(binary)
+        .args(["--endpoints", &nodes[1].endpoint, "member", "add", "1"])
+        .arg(&stranger.endpoint)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(5), "{said}");
+    assert!(said.contains("ids only grow"), "{said}");
+
     // All that are left have the same state, and it is the one that was acknowledged.
     client.claim("hot", "bob").key("another").send().await.unwrap();
     let index = client

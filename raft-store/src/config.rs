@@ -22,6 +22,9 @@ pub struct NodeConfig {
     pub listen: String,
     /// `host:port` at which peers and clients reach this node; empty: where it listens.
     pub advertise: String,
+    /// `host:port` at which whoever runs the node shows its metrics; empty: nowhere. The node itself only
+    /// records them.
+    pub metrics_listen: String,
     /// Where log, image and snapshots live; nothing else may write there.
     pub data_dir: PathBuf,
     /// Below this much free disk space, in bytes, new claims are refused: better that than all nodes dying
@@ -52,6 +55,7 @@ impl Default for NodeConfig {
             node_id: 1,
             listen: "127.0.0.1:7401".to_owned(),
             advertise: String::new(),
+            metrics_listen: String::new(),
             data_dir: PathBuf::from(".holdfast"),
             disk_reserve_bytes: 512 << 20,
             heartbeat_ms: raft.heartbeat_ms,
@@ -124,8 +128,12 @@ impl NodeConfig {
         if self.node_id == 0 {
             return wrong("node_id", &self.node_id, "ids begin at 1");
         }
-        for (setting, address) in [("listen", &self.listen), ("advertise", &self.advertise)] {
-            let optional = setting == "advertise" && address.is_empty();
+        for (setting, address) in [
+            ("listen", &self.listen),
+            ("advertise", &self.advertise),
+            ("metrics_listen", &self.metrics_listen),
+        ] {
+            let optional = setting != "listen" && address.is_empty();
             if !optional && !is_address(address) {
                 return wrong(setting, address, "must be host:port");
             }

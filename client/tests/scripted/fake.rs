@@ -74,6 +74,11 @@ impl Frame {
 
     /// Answers each command in order.
     pub fn answer(&self, outcome: impl Fn(&Command) -> outcome::Kind) {
+        self.answer_at(outcome, 1_000);
+    }
+
+    /// Answers each command in order, at this log time.
+    pub fn answer_at(&self, outcome: impl Fn(&Command) -> outcome::Kind, log_time_ms: u64) {
         let outcomes = self
             .request
             .commands
@@ -82,12 +87,16 @@ impl Frame {
                 kind: Some(outcome(command)),
             })
             .collect();
-        self.answer_raw(outcomes);
+        self.reply(outcomes, log_time_ms);
     }
 
     pub fn answer_raw(&self, outcomes: Vec<Outcome>) {
+        self.reply(outcomes, 1_000);
+    }
+
+    fn reply(&self, outcomes: Vec<Outcome>, log_time_ms: u64) {
         let position = Some(Position {
-            log_time_ms: 1_000,
+            log_time_ms,
             applied_index: 7,
             ..Position::default()
         });
@@ -234,6 +243,12 @@ impl Net {
             ..StatusResponse::default()
         };
         self.0.lock().unwrap().views.insert(node.to_string(), view);
+    }
+
+    /// From now on this node says that it is this log time.
+    pub fn log_time(&self, node: &str, log_time_ms: u64) {
+        let mut wires = self.0.lock().unwrap();
+        wires.views.entry(node.to_string()).or_default().log_time_ms = log_time_ms;
     }
 
     /// Kills a node: its connections end in the middle of whatever they carry, and none is made again.

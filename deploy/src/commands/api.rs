@@ -81,7 +81,7 @@ pub async fn run(args: ApiArgs, context: Context) -> Result<(), Failure> {
     })?;
     let address = listener.local_addr()?;
     if let Some(path) = &args.ready_file {
-        Ready::write(path, address)?;
+        Ready::write(path, address, None)?;
     }
     let shutdown = async move {
         let reason = lifetime::asked_to_stop(args.stop_with_stdin).await;

@@ -12,7 +12,7 @@ use raft_store::{
 };
 
 use super::ready::Ready;
-use crate::{context::Context, exit::Failure, lifetime};
+use crate::{context::Context, exit::Failure, lifetime, metrics::Exporter};
 
 /// What it takes beside the settings.
 #[derive(Args, Debug)]
@@ -75,6 +75,10 @@ pub async fn run(args: NodeArgs, context: Context) -> Result<(), Failure> {
         workers: Workers::Threads,
         image_dir: Some(config.data_dir.join("image")),
     };
+    let exporter = match config.metrics_listen.as_str() {
+        "" => None,
+        listen => Some(Exporter::open(listen).await?),
+    };
     let (id, listen, dir) = (config.node_id, config.listen.clone(), config.data_dir.clone());
     let node = Node::start(config, seams).await.map_err(|error| {
         let message = format!("node {id} at {listen}, {}: {error}", dir.display());
@@ -84,14 +88,25 @@ pub async fn run(args: NodeArgs, context: Context) -> Result<(), Failure> {
         }
     })?;
     if let Some(path) = &args.ready_file {
-        Ready::write(path, node.address())?;
+        Ready::write(path, node.address(), exporter.as_ref().map(Exporter::address))?;
     }
+    let exporting = async {
+        match exporter {
+            Some(exporter) => exporter.serve().await,
+            None => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         reason = lifetime::asked_to_stop(args.stop_with_stdin) => {
             tracing::info!(reason, "stopping");
             None
         }
         reason = node.stopped() => Some(reason),
+        // A node that cannot be watched still serves; but this listener ends only with its runtime.
+        Err(error) = exporting => {
+            tracing::error!(%error, "the metrics' listener ended");
+            Some(node.stopped().await)
+        }
     };
     node.stop().await;
     ended.map_or(Ok(()), |reason| {

@@ -2,7 +2,7 @@
 //!
 //! Written whole under another name and then renamed, so a reader sees all of it or nothing.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,14 +15,18 @@ pub struct Ready {
     pub listen: String,
     /// Its process id.
     pub pid: u32,
+    /// Where its metrics are, if it has a listener for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<String>,
 }
 
 impl Ready {
     /// Writes the file for this process.
-    pub fn write(path: &Path, listen: std::net::SocketAddr) -> Result<(), Failure> {
+    pub fn write(path: &Path, listen: SocketAddr, metrics: Option<SocketAddr>) -> Result<(), Failure> {
         let ready = Ready {
             listen: listen.to_string(),
             pid: std::process::id(),
+            metrics_listen: metrics.map(|address| address.to_string()),
         };
         let text = serde_json::to_string(&ready).map_err(|error| Failure::Failed(error.to_string()))?;
         let mut name = path.as_os_str().to_owned();
@@ -54,13 +58,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.ready");
         assert_eq!(Ready::read(&path).unwrap(), None);
-        Ready::write(&path, "127.0.0.1:4242".parse().unwrap()).unwrap();
+        Ready::write(&path, "127.0.0.1:4242".parse().unwrap(), None).unwrap();
         let ready = Ready::read(&path).unwrap().unwrap();
         assert_eq!(
             ready,
             Ready {
                 listen: "127.0.0.1:4242".into(),
-                pid: std::process::id()
+                pid: std::process::id(),
+                metrics_listen: None,
             }
         );
         assert_eq!(
@@ -72,8 +77,12 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_not_there_is_named() {
-        let failure =
-            Ready::write(Path::new("/nowhere/x.ready"), "127.0.0.1:1".parse().unwrap()).unwrap_err();
+        let failure = Ready::write(
+            Path::new("/nowhere/x.ready"),
+            "127.0.0.1:1".parse().unwrap(),
+            None,
+        )
+        .unwrap_err();
         assert!(failure.to_string().contains("/nowhere/x.ready"), "{failure}");
     }
 }

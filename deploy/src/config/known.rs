@@ -50,6 +50,11 @@ pub const KNOWN: &[Known] = &[
         "where others reach this node; empty: the address it listens on",
     ),
     known(
+        "node.metrics_listen",
+        "host:port",
+        "where this node answers GET /metrics; empty: nowhere; port 0 takes a free one",
+    ),
+    known(
         "node.data_dir",
         "directory",
         "where this node keeps its log, vote, image and snapshots, and nothing else",

@@ -105,6 +105,13 @@ impl Door {
         peer: SocketAddr,
     ) -> Result<oneshot::Receiver<FrameAnswer>, Unsubmitted> {
         assert!(!frame.commands.is_empty(), "an empty frame has no answer");
+        let count = frame.commands.len() as u64;
+        self.enter(frame, peer).inspect_err(|why| {
+            metrics::counter!("holdfast_unsubmitted_commands_total", "cause" => why.cause()).increment(count);
+        })
+    }
+
+    fn enter(&self, frame: Frame, peer: SocketAddr) -> Result<oneshot::Receiver<FrameAnswer>, Unsubmitted> {
         self.check(&frame)?;
         let (lane, count) = (Lane::of(&frame), frame.commands.len());
         let source = self.room(lane).enter(Source::of(&frame, peer), count);

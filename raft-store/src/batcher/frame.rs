@@ -220,6 +220,20 @@ pub enum Unsubmitted {
     DiskReserve,
 }
 
+impl Unsubmitted {
+    /// Its name in metrics.
+    pub fn cause(self) -> &'static str {
+        match self {
+            Unsubmitted::NotLeader => "not-leader",
+            Unsubmitted::Overloaded => "overloaded",
+            Unsubmitted::Starting => "starting",
+            Unsubmitted::NoQuorum => "no-quorum",
+            Unsubmitted::Stopping => "stopping",
+            Unsubmitted::DiskReserve => "disk-reserve",
+        }
+    }
+}
+
 /// What answers reflect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {

@@ -18,6 +18,7 @@ mod door;
 mod flight;
 pub mod frame;
 mod shares;
+mod tally;
 
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ use self::{
     flight::InFlight,
     frame::{Answer, FrameAnswer, Position, PreparedBody, Run, SaleNumbers, Unsubmitted, Waiting},
     shares::Turns,
+    tally::{Claims, Tally},
 };
 use crate::{
     HoldfastRaft,
@@ -85,6 +87,7 @@ pub fn start(parts: Parts) -> (Door, JoinHandle<()>) {
         flying: FuturesOrdered::new(),
         in_flight: InFlight::default(),
         encoder: BatchEncoder::new(),
+        claims: Claims::new(),
         reading: None,
         reading_frames: Vec::new(),
         unread_frames: Vec::new(),
@@ -133,6 +136,7 @@ struct Batcher {
     flying: FuturesOrdered<BoxFuture<'static, Landed>>,
     in_flight: InFlight,
     encoder: BatchEncoder,
+    claims: Claims,
     reading: Option<BoxFuture<'static, bool>>,
     reading_frames: Vec<FrameId>,
     unread_frames: Vec<FrameId>,
@@ -272,6 +276,7 @@ impl Batcher {
             return;
         };
         let shared = self.parts.shared.clone();
+        let mut tally = Tally::default();
         shared.read(|machine| {
             let position = Position {
                 applied_index: machine.applied_index(),
@@ -298,6 +303,11 @@ impl Batcher {
                         .is_some()
                 });
                 if refused {
+                    for answer in answers.iter() {
+                        if let Answer::Reply(reply) = answer {
+                            tally.add(reply);
+                        }
+                    }
                     let waiting = self.frames.remove(id);
                     self.door.left(waiting.place, waiting.frame.commands.len());
                     send(waiting, position);
@@ -307,6 +317,7 @@ impl Batcher {
                 }
             }
         });
+        self.claims.count(&tally);
         self.reading_frames = waiting;
     }
 
@@ -412,6 +423,7 @@ impl Batcher {
             Fate::Unknown => (0, Vec::new().into_iter(), None),
         };
         let mut position = 0;
+        let mut tally = Tally::default();
         for span in landed.spans {
             let waiting = &mut self.frames[span.frame];
             waiting.stamp.get_or_insert(landed.stamp);
@@ -425,7 +437,12 @@ impl Batcher {
             for command in &waiting.frame.commands[span.first..span.first + span.count] {
                 self.in_flight.remove(command);
                 waiting.answers.push(match (replies.next(), refused) {
-                    (Some(reply), _) => Answer::Reply(reply),
+                    (Some(reply), _) => {
+                        if command.takes_units() {
+                            tally.add(&reply);
+                        }
+                        Answer::Reply(reply)
+                    }
                     (None, Some(why)) => Answer::Unsubmitted(why),
                     (None, None) if planted!("unknown-told-as-refused") => {
                         Answer::Unsubmitted(Unsubmitted::NotLeader)
@@ -443,6 +460,7 @@ impl Batcher {
                 self.give_up(span.frame, why);
             }
         }
+        self.claims.count(&tally);
     }
 
     /// Answers the rest of a frame, which was not proposed; commands in flight are waited for first.

@@ -32,10 +32,12 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         check_endpoint(node_id, endpoint)?;
         let metrics = self.leading()?;
         if !is_member_at(&metrics, node_id, endpoint)? {
+            self.check_unused(&metrics, node_id, until).await?;
             self.check_joinable(node_id, endpoint, until).await?;
             let (changing, metrics) = self.settled(until).await?;
             // Again, for membership may have changed while others were asked.
             if !is_member_at(&metrics, node_id, endpoint)? {
+                self.check_unused(&metrics, node_id, until).await?;
                 let nodes = BTreeMap::from([(node_id, BasicNode::new(endpoint))]);
                 self.change(changing, &metrics, ChangeMembers::AddNodes(nodes), true, until)
                     .await?;
@@ -60,6 +62,37 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         Ok(self
             .answer(index_of(metrics.membership_config.log_id()), until)
             .await)
+    }
+
+    /// No member may ever have had this id: what others remember of it, its votes and acknowledgements above
+    /// all, is not this node's.
+    async fn check_unused(
+        &self,
+        metrics: &RaftMetrics<TypeConfig>,
+        node_id: NodeId,
+        until: Instant,
+    ) -> Result<(), MembershipError> {
+        // A new leader may have to apply first what others did under the one before.
+        let index = index_of(metrics.membership_config.log_id());
+        let applied = self.wait_for(until, |metrics| {
+            (index_of(&metrics.last_applied) >= index || !metrics.state.is_leader()).then_some(())
+        });
+        if applied.await.is_none() {
+            return Err(MembershipError::Busy);
+        }
+        self.leading()?;
+        let highest = (self.highest_node_id)();
+        if node_id <= highest {
+            return refused(
+                "NODE_ID_USED",
+                format!(
+                    "node id {node_id} was used before, or may have been: ids only grow, and {highest} was a \
+                     member's; start the node on an empty directory with id {} or above",
+                    highest + 1
+                ),
+            );
+        }
+        Ok(())
     }
 
     /// The node must be the one it should be, and of this cluster or of none.

@@ -6,6 +6,9 @@
 //! proposed, it runs to its end even when the caller goes away: a joint configuration abandoned half-way
 //! needs two quorums for everything that follows.
 //!
+//! A node id is never used again: ids only grow. Which one is the highest that any member ever had is part of
+//! the replicated state ([`HighestNodeId`]), so it outlives members, leaders and snapshots.
+//!
 //! Invariants: one change at a time on a leader; a configuration left joint by an earlier leader is
 //! finished before anything new; a node is counted on only if it was heard within
 //! [`MembershipOptions::alive_ms_max`].
@@ -135,11 +138,15 @@ fn refused<T>(reason: &'static str, message: impl Into<String>) -> Result<T, Mem
     })
 }
 
+/// The highest id that any member ever had, as far as this node has applied the log.
+pub type HighestNodeId = Arc<dyn Fn() -> NodeId + Send + Sync>;
+
 /// Membership as operators see and change it. Cheap to clone.
 pub struct Membership<SM: RaftStateMachine<TypeConfig>> {
     raft: Raft<TypeConfig, SM>,
     peers: Peers,
     options: MembershipOptions,
+    highest_node_id: HighestNodeId,
     changing: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -149,6 +156,7 @@ impl<SM: RaftStateMachine<TypeConfig>> Clone for Membership<SM> {
             raft: self.raft.clone(),
             peers: self.peers.clone(),
             options: self.options,
+            highest_node_id: self.highest_node_id.clone(),
             changing: self.changing.clone(),
         }
     }
@@ -156,11 +164,17 @@ impl<SM: RaftStateMachine<TypeConfig>> Clone for Membership<SM> {
 
 impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
     /// Over a running raft.
-    pub fn new(raft: Raft<TypeConfig, SM>, peers: Peers, options: MembershipOptions) -> Self {
+    pub fn new(
+        raft: Raft<TypeConfig, SM>,
+        peers: Peers,
+        options: MembershipOptions,
+        highest_node_id: HighestNodeId,
+    ) -> Self {
         Membership {
             raft,
             peers,
             options,
+            highest_node_id,
             changing: Arc::default(),
         }
     }

@@ -13,6 +13,7 @@ use crate::{
     membership::Removal,
     network::Identity,
     storage::{disk::Disk, open::Failures, snapshot::SnapshotStore, state::SharedState},
+    types::TypeConfig,
 };
 
 /// How often disk space and log length are looked at, in ms.
@@ -80,6 +81,13 @@ impl Keeper {
         metrics::gauge!("holdfast_raft_is_leader").set(if metrics.state.is_leader() { 1.0 } else { 0.0 });
         let applied = metrics.last_applied.map_or(0, |log_id| log_id.index);
         metrics::gauge!("holdfast_raft_applied_index").set(applied as f64);
+        let last = metrics.last_log_index.unwrap_or(0);
+        metrics::gauge!("holdfast_raft_last_log_index").set(last as f64);
+        metrics::gauge!("holdfast_raft_leader_id").set(metrics.current_leader.unwrap_or(0) as f64);
+        self.publish_lag(&metrics, last);
+        for (lane, waiting) in ["claims", "settles"].into_iter().zip(self.door.waiting()) {
+            metrics::gauge!("holdfast_queue_commands", "lane" => lane).set(waiting as f64);
+        }
         let (sales, log_time_ms) = self
             .shared
             .read(|machine| (machine.sales(0, None, SALES_PUBLISHED_MAX), machine.log_time_ms()));
@@ -94,6 +102,25 @@ impl Keeper {
                 let labels = [("sale", sale.sale_id.clone()), ("state", state.to_owned())];
                 metrics::gauge!("holdfast_units", &labels).set(f64::from(units));
             }
+        }
+    }
+
+    /// How many entries each other member lacks, as a leader knows; nobody lags behind a node that does not
+    /// lead.
+    fn publish_lag(&self, metrics: &openraft::RaftMetrics<TypeConfig>, last: u64) {
+        for (node_id, _) in metrics
+            .membership_config
+            .nodes()
+            .filter(|(id, _)| **id != metrics.id)
+        {
+            let matched = metrics
+                .replication
+                .as_ref()
+                .and_then(|replication| replication.get(node_id));
+            let lag = matched.map_or(0, |matched| {
+                last.saturating_sub(matched.as_ref().map_or(0, |log_id| log_id.index))
+            });
+            metrics::gauge!("holdfast_raft_lag_entries", "peer" => node_id.to_string()).set(lag as f64);
         }
     }
 

@@ -181,7 +181,15 @@ impl Node {
         ));
         tasks.spawn(clocks.run());
         let heard = LeaderHeard::default();
-        let membership = Membership::new(raft.clone(), peers, MembershipOptions::new(&config.raft()));
+        let membership = Membership::new(
+            raft.clone(),
+            peers,
+            MembershipOptions::new(&config.raft()),
+            Arc::new({
+                let shared = shared.clone();
+                move || shared.node_id_highest()
+            }),
+        );
         let removed = membership.watch_removal(heard.clone());
         let (stop, stopped) = watch::channel(None);
         let keeper = housekeeping::Keeper {

@@ -204,12 +204,7 @@ pub fn open(dir: &Path, seams: &Seams, options: &StoreOptions) -> Result<Opened,
         digest = format!("{:032x}", state.machine.digest()),
         "state loaded"
     );
-    let shared = SharedState::new(
-        state.machine,
-        state.standing.last_log_id,
-        state.standing.membership,
-        stale,
-    );
+    let shared = SharedState::new(state.machine, state.standing, stale);
     mend_snapshots(&log, &snapshots, &shared)?;
 
     let feed = Feed::new(index, options.feed);

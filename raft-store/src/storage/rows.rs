@@ -12,8 +12,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::types::{LogId, NodeId, StoredMembership, TypeConfig};
 
-/// Version of the records of this module.
-pub const STANDING_VERSION: u16 = 1;
+/// Version of the records of this module. Since 2 a standing says which node id is the highest ever used.
+pub const STANDING_VERSION: u16 = 2;
 
 /// Longest address of a node that a membership is read with, in bytes: a host name has at most 253.
 const ADDRESS_BYTES_MAX: usize = 1024;
@@ -38,6 +38,8 @@ pub struct Standing {
     pub last_log_id: Option<LogId>,
     /// Membership as of that entry.
     pub membership: StoredMembership,
+    /// The highest id that any member ever had: ids are never used again.
+    pub node_id_highest: NodeId,
     /// The cluster it belongs to; zero before founding.
     pub cluster_id: u128,
     /// How many rows of the machine it has.
@@ -73,6 +75,7 @@ impl Standing {
         put_log_id(out, &self.last_log_id);
         put_log_id(out, self.membership.log_id());
         put_membership(out, self.membership.membership());
+        out.extend_from_slice(&self.node_id_highest.to_be_bytes());
         out.extend_from_slice(&self.cluster_id.to_be_bytes());
         out.extend_from_slice(&self.row_count.to_be_bytes());
         out.extend_from_slice(&self.digest.to_be_bytes());
@@ -82,12 +85,17 @@ impl Standing {
     /// Reads a whole record.
     pub fn decode(bytes: &[u8]) -> Result<Standing, FormatError> {
         let mut fields = open_sealed(bytes)?;
+        let last_log_id = fields.log_id()?;
+        let membership_log_id = fields.log_id()?;
+        let membership = StoredMembership::new(membership_log_id, fields.membership()?);
         let standing = Standing {
-            last_log_id: fields.log_id()?,
-            membership: {
-                let log_id = fields.log_id()?;
-                StoredMembership::new(log_id, fields.membership()?)
+            last_log_id,
+            node_id_highest: match fields.version {
+                // What those before knew: who is a member now.
+                1 => highest_node_id(&membership),
+                _ => fields.u64()?,
             },
+            membership,
             cluster_id: fields.u128()?,
             row_count: fields.u64()?,
             digest: fields.u128()?,
@@ -143,8 +151,12 @@ fn open_sealed(bytes: &[u8]) -> Result<Fields<'_>, FormatError> {
     if xxh3_64(body) != u64::from_be_bytes(*checksum) {
         return Err(FormatError::Checksum);
     }
-    let mut fields = Fields { rest: body };
+    let mut fields = Fields {
+        version: 0,
+        rest: body,
+    };
     let version = u16::from_be_bytes(fields.array()?);
+    fields.version = version;
     if version > STANDING_VERSION {
         return Err(FormatError::Newer(version));
     }
@@ -186,6 +198,7 @@ fn put_membership(out: &mut Vec<u8>, membership: &Membership<NodeId, BasicNode>)
 
 /// Reads field after field; running out is damage, never a panic.
 struct Fields<'a> {
+    version: u16,
     rest: &'a [u8],
 }
 
@@ -257,6 +270,11 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The highest id in a membership; zero when it has no members.
+pub fn highest_node_id(membership: &StoredMembership) -> NodeId {
+    membership.nodes().map(|(node_id, _)| *node_id).max().unwrap_or(0)
+}
+
 /// A log id from its parts.
 pub fn log_id(term: u64, node_id: NodeId, index: u64) -> LogId {
     type Leader = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
@@ -290,6 +308,7 @@ mod tests {
                 Some(log_id(2, 1, 5)),
                 Membership::new(configs, nodes).expect("valid membership"),
             ),
+            node_id_highest: 17,
             cluster_id: 0xfeed,
             row_count: 12,
             digest: u128::MAX - 3,
@@ -308,6 +327,25 @@ mod tests {
             );
         }
         assert_eq!(decode_writing(&encode_writing(7)), Ok(7));
+    }
+
+    #[test]
+    fn a_standing_of_version_1_has_the_highest_id_of_its_members() {
+        let standing = standing();
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&1u16.to_be_bytes());
+        put_log_id(&mut bytes, &standing.last_log_id);
+        put_log_id(&mut bytes, standing.membership.log_id());
+        put_membership(&mut bytes, standing.membership.membership());
+        bytes.extend_from_slice(&standing.cluster_id.to_be_bytes());
+        bytes.extend_from_slice(&standing.row_count.to_be_bytes());
+        bytes.extend_from_slice(&standing.digest.to_be_bytes());
+        seal(&mut bytes, 0);
+        let expected = Standing {
+            node_id_highest: 9,
+            ..standing
+        };
+        assert_eq!(Standing::decode(&bytes), Ok(expected));
     }
 
     #[test]

@@ -139,7 +139,13 @@ pub async fn start(
         .unwrap();
     let heard = LeaderHeard::default();
     let clock = Arc::new(Echo::default());
-    let membership = Membership::new(raft.clone(), peers.clone(), MembershipOptions::new(&options));
+    let state = disk.state.clone();
+    let membership = Membership::new(
+        raft.clone(),
+        peers.clone(),
+        MembershipOptions::new(&options),
+        Arc::new(move || state.node_id_highest()),
+    );
     let raft_service = RaftService::new(
         raft.clone(),
         identity.clone(),

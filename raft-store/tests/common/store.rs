@@ -18,7 +18,7 @@ use openraft::{
 use raft_store::{
     network::snapshot::{SnapshotIntake, SnapshotSink, SnapshotSource},
     storage::snapshot::SnapshotError,
-    types::{Entry, EntryReply, LogId, SnapshotMeta, StoredMembership, TypeConfig, Vote},
+    types::{Entry, EntryReply, LogId, NodeId, SnapshotMeta, StoredMembership, TypeConfig, Vote},
 };
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -110,6 +110,7 @@ impl RaftLogStorage<TypeConfig> for MemLog {
 struct StateInner {
     applied: Option<LogId>,
     membership: StoredMembership,
+    node_id_highest: NodeId,
     batches: Vec<Bytes>,
     snapshot: Option<(SnapshotMeta, MemSnapshot)>,
     snapshots_installed: u32,
@@ -123,6 +124,10 @@ impl MemState {
     /// Batches applied, in order.
     pub fn batches(&self) -> Vec<Bytes> {
         self.0.lock().unwrap().batches.clone()
+    }
+    /// The highest id that any member had, as far as applied entry by entry.
+    pub fn node_id_highest(&self) -> NodeId {
+        self.0.lock().unwrap().node_id_highest
     }
     /// How many snapshots were installed from a leader.
     pub fn snapshots_installed(&self) -> u32 {
@@ -151,6 +156,8 @@ impl RaftStateMachine<TypeConfig> for MemState {
                     EntryPayload::Blank => {}
                     EntryPayload::Normal(batch) => state.batches.push(batch.0),
                     EntryPayload::Membership(membership) => {
+                        let highest = membership.nodes().map(|(node_id, _)| *node_id).max();
+                        state.node_id_highest = state.node_id_highest.max(highest.unwrap_or(0));
                         state.membership = StoredMembership::new(Some(entry.log_id), membership);
                     }
                 }

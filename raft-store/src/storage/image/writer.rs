@@ -236,7 +236,7 @@ mod tests {
     use inventory_machine::Machine;
 
     use super::*;
-    use crate::{storage::rows::log_id, types::StoredMembership};
+    use crate::storage::rows::log_id;
 
     /// Tells which index was written, and can fail.
     struct Told {
@@ -264,12 +264,11 @@ mod tests {
     fn state(applied: u64) -> SharedState {
         let mut machine = Machine::default();
         (1..=applied).for_each(|index| machine.skip(index));
-        SharedState::new(
-            machine,
-            Some(log_id(1, 1, applied)),
-            StoredMembership::default(),
-            true,
-        )
+        let standing = Standing {
+            last_log_id: Some(log_id(1, 1, applied)),
+            ..Standing::default()
+        };
+        SharedState::new(machine, standing, true)
     }
 
     fn begin(

@@ -180,7 +180,7 @@ fn apply_entry(
         }
         EntryPayload::Blank => skip(held, index),
         EntryPayload::Membership(membership) => {
-            held.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+            held.set_membership(StoredMembership::new(Some(entry.log_id), membership.clone()));
             skip(held, index);
         }
     }
@@ -279,7 +279,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 ),
             ));
         }
-        let snapshots = self.snapshots.clone();
+        let (snapshots, standing) = (self.snapshots.clone(), snapshot.standing().clone());
         let loaded = blocking(self.workers, move || {
             let machine = snapshot.load()?;
             // On disk first: a crash from here on finds the new state, before it an older one.
@@ -292,7 +292,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             self.identity.learn(found.cluster_id).await?;
         }
         let index = machine.applied_index();
-        let before = self.shared.replace(machine, meta)?;
+        let before = self.shared.replace(machine, standing)?;
         if !planted!("feed-goes-on-after-install") {
             self.feed.restart(index);
         }

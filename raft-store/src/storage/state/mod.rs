@@ -26,8 +26,8 @@ use std::{
 use inventory_machine::{Frozen, Machine, RowKey};
 use tokio::sync::watch;
 
-use super::rows::Standing;
-use crate::types::{LogId, SnapshotMeta, StoredMembership};
+use super::rows::{Standing, highest_node_id};
+use crate::types::{LogId, NodeId, StoredMembership};
 
 pub use self::apply::{APPLY_BYTES_MAX, APPLY_ENTRIES_MAX, SnapshotBuilder, StateMachine};
 
@@ -65,6 +65,8 @@ struct Held {
     machine: Machine,
     last_log_id: Option<LogId>,
     membership: StoredMembership,
+    /// The highest id that any member ever had.
+    node_id_highest: NodeId,
     /// Contiguous, the newest last.
     digests: VecDeque<(u64, u128)>,
     /// Whether the image must be written whole, since the state did not come from it.
@@ -78,10 +80,16 @@ impl Held {
         Standing {
             last_log_id: self.last_log_id,
             membership: self.membership.clone(),
+            node_id_highest: self.node_id_highest,
             cluster_id: self.machine.founding().map_or(0, |found| found.cluster_id),
             row_count: frozen.row_count(),
             digest: frozen.digest(),
         }
+    }
+
+    fn set_membership(&mut self, membership: StoredMembership) {
+        self.node_id_highest = self.node_id_highest.max(highest_node_id(&membership));
+        self.membership = membership;
     }
 
     fn applied_index(&self) -> u64 {
@@ -117,17 +125,13 @@ pub(crate) struct Cut {
 
 impl SharedState {
     /// A state that was loaded, and what it stands for.
-    pub(crate) fn new(
-        machine: Machine,
-        last_log_id: Option<LogId>,
-        membership: StoredMembership,
-        image_stale: bool,
-    ) -> SharedState {
+    pub(crate) fn new(machine: Machine, standing: Standing, image_stale: bool) -> SharedState {
         let digests = VecDeque::new();
         let mut held = Held {
             machine,
-            last_log_id,
-            membership,
+            last_log_id: standing.last_log_id,
+            membership: standing.membership,
+            node_id_highest: standing.node_id_highest,
             digests,
             image_stale,
             broken: false,
@@ -168,6 +172,14 @@ impl SharedState {
     /// As [`SharedState::read`].
     pub fn membership(&self) -> StoredMembership {
         self.held().membership.clone()
+    }
+
+    /// The highest id that any member of this cluster ever had, as far as applied.
+    ///
+    /// # Panics
+    /// As [`SharedState::read`].
+    pub fn node_id_highest(&self) -> NodeId {
+        self.held().node_id_highest
     }
 
     /// Changes whenever entries were applied: the applied index (zero: none, or raft's first).
@@ -266,11 +278,12 @@ impl SharedState {
 
     /// Puts another state in place of this one. What was there is returned, to be dropped where it
     /// delays nobody.
-    fn replace(&self, machine: Machine, meta: &SnapshotMeta) -> io::Result<Machine> {
+    fn replace(&self, machine: Machine, standing: Standing) -> io::Result<Machine> {
         let mut held = self.held_mut()?;
         let before = std::mem::replace(&mut held.machine, machine);
-        held.last_log_id = meta.last_log_id;
-        held.membership = meta.last_membership.clone();
+        held.last_log_id = standing.last_log_id;
+        held.node_id_highest = held.node_id_highest.max(standing.node_id_highest);
+        held.set_membership(standing.membership);
         held.image_stale = true;
         held.digests.clear();
         held.remember_digest();
