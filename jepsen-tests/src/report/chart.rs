@@ -13,7 +13,7 @@ use maud::{Markup, html};
 pub const SIZE: f64 = 1_000.0;
 
 /// Words along an axis at most: more run into each other on a phone.
-const TICKS_MAX: usize = 5;
+const TICKS_MAX: usize = 6;
 
 /// A value's way onto an axis.
 #[derive(Clone, Copy, Debug)]

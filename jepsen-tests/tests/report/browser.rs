@@ -284,7 +284,7 @@ fn a_report_is_drawn() {
         let whole = chromium.picture(
             &file,
             &format!("report-{name}-whole"),
-            (1_280, 3_600),
+            (1_280, 4_800),
             Scheme::Light,
         );
         assert_eq!(missing(&whole, &light(tone)), Vec::<String>::new(), "{name}");
@@ -292,13 +292,13 @@ fn a_report_is_drawn() {
     let dark = chromium.picture(
         &PathBuf::from(PICTURES).join("report-valid.html"),
         "report-valid-dark",
-        (1_280, 3_600),
+        (1_280, 4_800),
         Scheme::Dark,
     );
     assert_eq!(missing(&dark, DARK), Vec::<String>::new());
 
     let empty = page("report-empty", "<!DOCTYPE html><title>empty</title>");
-    let empty = chromium.picture(&empty, "report-empty", (1_280, 3_600), Scheme::Light);
+    let empty = chromium.picture(&empty, "report-empty", (1_280, 4_800), Scheme::Light);
     let parts = light("#17694a").len();
     assert_eq!(
         missing(&empty, &light("#17694a")).len(),

@@ -1,5 +1,7 @@
 //! What a report says, without a browser.
 
+use std::path::Path;
+
 use jepsen_tests::{
     properties::{Finding, Observations, Run, Verdict},
     report::{self, Overall},
@@ -154,20 +156,21 @@ fn a_run_is_read_back_from_its_directory() {
         ..Sample::default()
     }
     .judged();
-    let dir = tempfile::tempdir().unwrap();
-    let Err(error) = report::read(dir.path()) else {
+    // It stays, to try the command on.
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report-run");
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    let Err(error) = report::read(&dir) else {
         panic!("an empty directory is no run");
     };
     assert!(error.to_string().contains("history.jsonl.zst"), "{error}");
-    run.history
-        .write_file(&dir.path().join("history.jsonl.zst"))
-        .unwrap();
-    let Err(error) = report::read(dir.path()) else {
+    run.history.write_file(&dir.join("history.jsonl.zst")).unwrap();
+    let Err(error) = report::read(&dir) else {
         panic!("a run without verdicts is none");
     };
     assert!(error.to_string().contains("verdicts.json"), "{error}");
-    let page = report::write(dir.path(), &run, &verdicts).unwrap();
-    let (run, verdicts) = report::read(dir.path()).unwrap();
+    let page = report::write(&dir, &run, &verdicts).unwrap();
+    let (run, verdicts) = report::read(&dir).unwrap();
     assert!(
         report::html(&run, &verdicts) == std::fs::read_to_string(page).unwrap(),
         "the report of what was read differs from the one of what was written"
