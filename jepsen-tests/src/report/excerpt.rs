@@ -115,21 +115,33 @@ fn place(operation: &Operation, run: &Run) -> (u64, u64, u64) {
     (newest.unwrap_or(0), u64::MAX, operation.invoked_ns)
 }
 
-/// From when to when bars are drawn, in ns: what the finding names, with as much before and after.
+/// From when to when bars are drawn, in ns: what the finding names, and the nearest three of four others.
 ///
-/// Operations that only share a name may be minutes away; they are told in words, or every bar would be a dot.
+/// One that only shares a name may be minutes away; it is told in words, or every other bar would be a dot.
 fn window(run: &Run, rows: &[(usize, bool)]) -> (u64, u64) {
-    let named = || rows.iter().filter(|row| row.1).map(|row| &run.operations[row.0]);
-    let ended = |operation: &&Operation| operation.returned_ns != u64::MAX;
-    let from = named().map(|operation| operation.invoked_ns).min().unwrap_or(0);
-    let last = named()
-        .map(|operation| operation.invoked_ns)
-        .max()
-        .unwrap_or(from);
-    let until = named().filter(ended).map(|operation| operation.returned_ns).max();
-    let until = until.unwrap_or(last).max(last);
-    let length = (until - from).max(1_000_000);
-    (from.saturating_sub(length), until + length)
+    let span = |at: usize| {
+        let operation = &run.operations[at];
+        let is_open = operation.returned_ns == u64::MAX;
+        let end = if is_open {
+            operation.invoked_ns
+        } else {
+            operation.returned_ns
+        };
+        (operation.invoked_ns, end)
+    };
+    let named = || rows.iter().filter(|row| row.1).map(|row| span(row.0));
+    let from = named().map(|(start, _)| start).min().unwrap_or(0);
+    let until = named().map(|(_, end)| end).max().unwrap_or(0);
+    let mut reaches: Vec<u64> = rows
+        .iter()
+        .filter(|row| !row.1)
+        .map(|row| span(row.0))
+        .map(|(start, end)| from.saturating_sub(start).max(end.saturating_sub(until)))
+        .collect();
+    reaches.sort_unstable();
+    let reach = reaches.get((reaches.len() * 3 / 4).saturating_sub(1)).copied();
+    let reach = reach.unwrap_or(0).max(until - from).max(1);
+    (from.saturating_sub(reach), until + reach)
 }
 
 /// The finding's operations, and those around them.
@@ -329,6 +341,23 @@ mod tests {
         // The confirm shares its hold, however far away; the others are the nearest, thirteen on each side.
         assert_eq!(indexes.last(), Some(&5_000));
         assert_eq!((indexes[0], indexes[ROWS_MAX - 2]), (967, 993));
+    }
+
+    #[test]
+    fn bars_cover_the_near_ones_and_not_the_far() {
+        let clock = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let now = std::sync::Arc::clone(&clock);
+        let now = move || now.load(std::sync::atomic::Ordering::Relaxed);
+        let recorder = Recorder::new(Header::one(100, [("s0", 9)]), now);
+        for begun_ns in [900, 1_000, 1_100, 1_200, 99_000] {
+            clock.store(begun_ns, std::sync::atomic::Ordering::Relaxed);
+            let id = recorder.invoke(recorder.process(), "s0", Call::Read);
+            clock.fetch_add(50, std::sync::atomic::Ordering::Relaxed);
+            recorder.fail(id);
+        }
+        let run = Run::new(recorder.finish(), Observations::default());
+        let rows: Vec<(usize, bool)> = (0..5).map(|at| (at, at == 1)).collect();
+        assert_eq!(window(&run, &rows), (800, 1_250));
     }
 
     #[test]
