@@ -203,6 +203,7 @@ fn light(tone: &'static str) -> Vec<(&'static str, &'static str, u64)> {
         ("the verdict", tone, 1_500),
         ("the sold area", "#1d6f78", 3_000),
         ("the held area", "#e0a93b", 1_000),
+        ("the rate", "#2f7d5b", 3_000),
         ("faults", "#e4572e", 400),
         ("the latency line", "#35509e", 300),
         ("words", "#1d1c1a", 1_000),

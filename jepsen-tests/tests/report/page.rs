@@ -9,8 +9,8 @@ use jepsen_tests::{
 
 use crate::sample::Sample;
 
-/// Bytes of the report of a million operations, at most.
-const REPORT_BYTES_MAX: usize = 2_000_000;
+/// Bytes of a report, at most, however many operations: a browser on a phone opens it at once.
+const REPORT_BYTES_MAX: usize = 600_000;
 
 #[test]
 fn a_hostile_name_is_text() {
@@ -107,11 +107,12 @@ fn the_four_verdicts_differ_in_word_and_shape() {
 }
 
 #[test]
-fn a_million_operations_make_no_larger_report() {
+fn a_long_history_makes_no_larger_report() {
     let sample = Sample {
         operations: 200_000,
         length_ms: 300_000,
         units: 30_000,
+        read_percent: 70,
         oversells: 2,
         ..Sample::default()
     };
@@ -128,6 +129,7 @@ fn a_million_operations_make_no_larger_report() {
         operations: (0..200_000).collect(),
     });
     let bytes = report::html(&run, &verdicts).len();
+    println!("{bytes} bytes");
     assert!(bytes < REPORT_BYTES_MAX, "{bytes} bytes");
 }
 
