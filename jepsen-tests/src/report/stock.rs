@@ -287,16 +287,14 @@ impl Count {
 
     fn take(&mut self, call: &Call, outcome: &Outcome) {
         match (*call, *outcome) {
-            (Call::Claim { quantity, .. }, Outcome::Granted { hold, deadline }) => {
-                if !self.holds.contains_key(&hold) {
-                    self.begin(hold, quantity, deadline, Life::Held);
-                    self.deadlines.push(Reverse((deadline, hold)));
-                }
+            (Call::Claim { quantity, .. }, Outcome::Granted { hold, deadline })
+                if !self.holds.contains_key(&hold) =>
+            {
+                self.begin(hold, quantity, deadline, Life::Held);
+                self.deadlines.push(Reverse((deadline, hold)));
             }
-            (Call::Decrement { key, quantity, .. }, Outcome::Sold { hold }) => {
-                if self.done.insert(key) {
-                    self.begin(hold.unwrap_or(key), quantity, u64::MAX, Life::Sold);
-                }
+            (Call::Decrement { key, quantity, .. }, Outcome::Sold { hold }) if self.done.insert(key) => {
+                self.begin(hold.unwrap_or(key), quantity, u64::MAX, Life::Sold);
             }
             (Call::Confirm { hold, .. }, Outcome::Confirmed) => self.end(hold, Life::Held, Life::Sold),
             (Call::Release { hold, .. }, Outcome::Released) => self.end(hold, Life::Held, Life::Over),

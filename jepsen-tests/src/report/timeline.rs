@@ -42,6 +42,9 @@ pub struct Bin {
     pub max_ns: Option<u64>,
 }
 
+/// A count of a bin.
+type OfBin = fn(&Bin) -> u64;
+
 /// One fault, from its start to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -218,7 +221,7 @@ impl Timeline {
 
     /// How many operations ended, and how.
     pub fn rate(&self) -> maud::Markup {
-        let parts: [(&'static str, &'static str, fn(&Bin) -> u64); 4] = [
+        let parts: [(&'static str, &'static str, OfBin); 4] = [
             ("area unknown", "unknown", |bin| bin.unknown),
             ("area failed", "failed", |bin| bin.failed),
             ("area effects", "changed something", |bin| bin.effects),
