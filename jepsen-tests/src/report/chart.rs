@@ -13,7 +13,7 @@ use maud::{Markup, html};
 pub const SIZE: f64 = 1_000.0;
 
 /// Words along an axis at most: more run into each other on a phone.
-const TICKS_MAX: usize = 5;
+const TICKS_MAX: usize = 6;
 
 /// A value's way onto an axis.
 #[derive(Clone, Copy, Debug)]
@@ -137,8 +137,8 @@ impl Path {
         let mut bin = 0;
         while bin < bins {
             let end = (bin..bins).find(|&at| high[at] <= low[at]).unwrap_or(bins);
-            for at in bin..end {
-                path.step(at, bins, high[at], at == bin);
+            for (at, &share) in high.iter().enumerate().take(end).skip(bin) {
+                path.step(at, bins, share, at == bin);
             }
             for at in (bin..end).rev() {
                 let _ = write!(path.0, "V{}H{}", y(low[at]), x(at as f64 / bins as f64));

@@ -8,17 +8,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use maud::{Markup, html};
 
-use super::words::{counted, grouped, span};
+use super::{
+    timeline::Timeline,
+    words::{counted, grouped, span},
+};
 use crate::{
     history::{Call, Name, Outcome, What},
     properties::{End, Finding, Operation, Run},
 };
 
 /// Rows of one excerpt: what a person reads.
-pub const ROWS_MAX: usize = 40;
+pub const ROWS_MAX: usize = 28;
 
 /// Rows of operations that the finding names; a finding that names more is cut.
-const NAMED_MAX: usize = 24;
+const NAMED_MAX: usize = 20;
 
 /// Why unknowns are unknown, by operation: looked up once, only for operations that are shown.
 pub struct Reasons<'a>(HashMap<u64, &'a str>);
@@ -55,7 +58,7 @@ pub fn rows(run: &Run, finding: &Finding) -> Vec<(usize, bool)> {
         .filter(|(at, operation)| sales.contains(&operation.sale) && !rows.contains_key(at))
         .map(|(at, operation)| {
             let is_kin = self::names(operation).iter().any(|name| names.contains(name));
-            let apart = named.iter().map(|&at| apart(operation, &operations[at])).min();
+            let apart = named.iter().map(|&named| apart(operations, at, named)).min();
             (!is_kin, apart.unwrap_or(u64::MAX), at)
         })
         .collect();
@@ -86,11 +89,12 @@ fn names(operation: &Operation) -> Vec<Name> {
     names
 }
 
-/// How far two operations are apart: in the log if both have a place in it, else in time.
-fn apart(one: &Operation, other: &Operation) -> u64 {
-    match (index(one), index(other)) {
+/// How far two operations are apart: in the log if both have a place in it, else in the order in which they
+/// began. Either counts about one for an operation, so the unknown that raced is as near as its rivals.
+fn apart(operations: &[Operation], one: usize, other: usize) -> u64 {
+    match (index(&operations[one]), index(&operations[other])) {
         (Some(one), Some(other)) => one.abs_diff(other),
-        _ => one.invoked_ns.abs_diff(other.invoked_ns),
+        _ => one.abs_diff(other) as u64,
     }
 }
 
@@ -111,28 +115,50 @@ fn place(operation: &Operation, run: &Run) -> (u64, u64, u64) {
     (newest.unwrap_or(0), u64::MAX, operation.invoked_ns)
 }
 
+/// From when to when bars are drawn, in ns: what the finding names, and the nearest three of four others.
+///
+/// One that only shares a name may be minutes away; it is told in words, or every other bar would be a dot.
+fn window(run: &Run, rows: &[(usize, bool)]) -> (u64, u64) {
+    let span = |at: usize| {
+        let operation = &run.operations[at];
+        let is_open = operation.returned_ns == u64::MAX;
+        let end = if is_open {
+            operation.invoked_ns
+        } else {
+            operation.returned_ns
+        };
+        (operation.invoked_ns, end)
+    };
+    let named = || rows.iter().filter(|row| row.1).map(|row| span(row.0));
+    let from = named().map(|(start, _)| start).min().unwrap_or(0);
+    let until = named().map(|(_, end)| end).max().unwrap_or(0);
+    let mut reaches: Vec<u64> = rows
+        .iter()
+        .filter(|row| !row.1)
+        .map(|row| span(row.0))
+        .map(|(start, end)| from.saturating_sub(start).max(end.saturating_sub(until)))
+        .collect();
+    reaches.sort_unstable();
+    let reach = reaches.get((reaches.len() * 3 / 4).saturating_sub(1)).copied();
+    let reach = reach.unwrap_or(0).max(until - from).max(1);
+    (from.saturating_sub(reach), until + reach)
+}
+
 /// The finding's operations, and those around them.
-pub fn markup(run: &Run, finding: &Finding, reasons: &Reasons<'_>) -> Markup {
+pub fn markup(run: &Run, finding: &Finding, timeline: &Timeline, reasons: &Reasons<'_>) -> Markup {
     let rows = rows(run, finding);
     if rows.is_empty() {
         return html! { p.note { "This finding is about no single operation of the history." } };
     }
-    let operations: Vec<&Operation> = rows.iter().map(|&(at, _)| &run.operations[at]).collect();
-    let from = operations.iter().map(|o| o.invoked_ns).min().unwrap_or(0);
-    let ended = |o: &&Operation| (o.returned_ns != u64::MAX).then_some(o.returned_ns);
-    let until = operations
-        .iter()
-        .filter_map(ended)
-        .max()
-        .unwrap_or(from)
-        .max(from + 1);
-    let start = run.history.events.first().map_or(0, |event| event.t);
+    let (from, until) = window(run, &rows);
     let named = rows.iter().filter(|(_, named)| *named).count() as u64;
+    let faults = timeline.faults_within(from, until);
+    let since_start = |ns: u64| span(ns.saturating_sub(timeline.start_ns) as f64);
     html! {
+        @if !faults.is_empty() { p { "Faults meanwhile: " strong { (faults.join("; ")) } "." } }
         p.note {
-            (counted(named, "operation")) " of this finding, marked, among " (rows.len() as u64 - named)
-            " around, in log order; bars from " (span((from - start) as f64)) " to "
-            (span((until - start) as f64)) " of the run."
+            (counted(named, "operation")) " of this finding, marked ▶, among " (rows.len() as u64 - named)
+            " around, in log order. Bars run from " (since_start(from)) " to " (since_start(until)) " of the run."
             @if finding.operations.len() > named as usize {
                 " The finding names " (counted(finding.operations.len() as u64, "operation")) "."
             }
@@ -140,7 +166,7 @@ pub fn markup(run: &Run, finding: &Finding, reasons: &Reasons<'_>) -> Markup {
         div.scroll tabindex="0" role="region" aria-label="Operations around the violation" {
             table.excerpt {
                 thead { tr {
-                    th { "log" } th { "operation" } th { "asked" } th { "heard" } th.when { "when" }
+                    th { "log" } th { "operation" } th { "asked" } th { "heard" } th { "when" } th {}
                 } }
                 tbody {
                     @for &(at, named) in &rows {
@@ -159,14 +185,9 @@ fn row(
     (from, until): (u64, u64),
     reasons: &Reasons<'_>,
 ) -> Markup {
-    let length = (until - from) as f64;
-    let left = (operation.invoked_ns - from) as f64 / length * 100.0;
+    let percent = |ns: u64| ns.clamp(from, until).abs_diff(from) as f64 / (until - from) as f64 * 100.0;
+    let (left, right) = (percent(operation.invoked_ns), percent(operation.returned_ns));
     let is_open = operation.returned_ns == u64::MAX;
-    let right = if is_open {
-        100.0
-    } else {
-        (operation.returned_ns - from) as f64 / length * 100.0
-    };
     let answer = operation.answer();
     html! {
         tr.named[named] {
@@ -182,11 +203,17 @@ fn row(
             td { (asked(run, operation)) }
             td { (heard(run, operation, reasons)) }
             td.when {
-                div.bar.open[is_open] style=(format!("left:{left:.2}%;width:{:.2}%", (right - left).max(0.0))) {}
-                span.took {
-                    @if is_open { "never returned" }
-                    @else { (span((operation.returned_ns - operation.invoked_ns) as f64)) }
+                @if operation.invoked_ns > until {
+                    span.away { (span((operation.invoked_ns - until) as f64)) " later →" }
+                } @else if operation.returned_ns < from {
+                    span.away { "← " (span((from - operation.returned_ns) as f64)) " earlier" }
+                } @else {
+                    span.bar.open[is_open] style=(format!("left:{left:.2}%;width:{:.2}%", right - left)) {}
                 }
+            }
+            td.took.number {
+                @if is_open { "never returned" }
+                @else { (span((operation.returned_ns - operation.invoked_ns) as f64)) }
             }
         }
     }
@@ -211,7 +238,7 @@ fn asked(run: &Run, operation: &Operation) -> Markup {
         }
         @if let Some(&hold) = call.hold() { (code("hold", hold)) }
         @if let Some(&key) = call.key() { (code("key", key)) }
-        (code("sale", operation.sale))
+        @if run.history.header.sales.len() > 1 { (code("sale", operation.sale)) }
     }
 }
 
@@ -242,5 +269,130 @@ fn heard(run: &Run, operation: &Operation, reasons: &Reasons<'_>) -> Markup {
             End::Abandoned => { strong { "unknown, learned later: " } "never happened" }
         }
         @if let Some(why) = why { span.dim { " (" (why) ")" } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        history::{Answer, Header, Index, Recorder},
+        properties::{Observations, Verdict},
+    };
+
+    /// A hundred claims, one an entry, and the confirm of the first at the end; the checker's order is the log's.
+    fn run() -> Run {
+        let recorder = Recorder::new(Header::one(100, [("s0", 1_000), ("s1", 5)]), || 0);
+        let tell = |sale: &str, log_index, call: Call<&str>, outcome: Outcome<&str>| {
+            let id = recorder.invoke(recorder.process(), sale, call);
+            let idx = Some(Index {
+                log_index,
+                position: 0,
+            });
+            recorder.ok(id, Answer { idx, lt: 1, outcome });
+            id
+        };
+        for number in 0..100 {
+            let name = format!("h{number}");
+            let name = name.as_str();
+            let outcome = Outcome::Granted {
+                hold: name,
+                deadline: 9,
+            };
+            let sale = if number == 50 { "s1" } else { "s0" };
+            // The log has them the other way round.
+            tell(sale, 1_000 - number, Call::claim(name, name), outcome);
+        }
+        let lost = recorder.invoke(recorder.process(), "s0", Call::claim("lost", "lost"));
+        recorder.info(lost, "a <reason>");
+        let confirm = Call::Confirm {
+            hold: "h20",
+            key: "c",
+        };
+        tell("s0", 5_000, confirm, Outcome::Confirmed);
+        Run::new(recorder.finish(), Observations::default())
+    }
+
+    fn finding(operations: Vec<u64>) -> Finding {
+        Finding {
+            property: "no-oversell".into(),
+            verdict: Verdict::Invalid,
+            summary: String::new(),
+            operations,
+        }
+    }
+
+    #[test]
+    fn rows_are_what_is_named_its_kin_and_the_nearest_in_log_order() {
+        let run = run();
+        let rows = rows(&run, &finding(vec![20]));
+        assert_eq!(rows.len(), ROWS_MAX);
+        let named: Vec<u64> = rows
+            .iter()
+            .filter(|row| row.1)
+            .map(|row| run.operations[row.0].id)
+            .collect();
+        assert_eq!(named, [20]);
+        let indexes: Vec<u64> = rows
+            .iter()
+            .map(|row| index(&run.operations[row.0]).unwrap())
+            .collect();
+        assert!(indexes.is_sorted(), "{indexes:?}");
+        // The confirm shares its hold, however far away; the others are the nearest, thirteen on each side.
+        assert_eq!(indexes.last(), Some(&5_000));
+        assert_eq!((indexes[0], indexes[ROWS_MAX - 2]), (967, 993));
+    }
+
+    #[test]
+    fn bars_cover_the_near_ones_and_not_the_far() {
+        let clock = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let now = std::sync::Arc::clone(&clock);
+        let now = move || now.load(std::sync::atomic::Ordering::Relaxed);
+        let recorder = Recorder::new(Header::one(100, [("s0", 9)]), now);
+        for begun_ns in [900, 1_000, 1_100, 1_200, 99_000] {
+            clock.store(begun_ns, std::sync::atomic::Ordering::Relaxed);
+            let id = recorder.invoke(recorder.process(), "s0", Call::Read);
+            clock.fetch_add(50, std::sync::atomic::Ordering::Relaxed);
+            recorder.fail(id);
+        }
+        let run = Run::new(recorder.finish(), Observations::default());
+        let rows: Vec<(usize, bool)> = (0..5).map(|at| (at, at == 1)).collect();
+        assert_eq!(window(&run, &rows), (800, 1_250));
+    }
+
+    #[test]
+    fn rows_are_of_the_same_sale() {
+        let run = run();
+        assert_eq!(rows(&run, &finding(vec![50])).len(), 1);
+    }
+
+    #[test]
+    fn a_finding_that_names_everything_is_cut() {
+        let run = run();
+        let rows = rows(&run, &finding((0..102).collect()));
+        assert_eq!(rows.iter().filter(|row| row.1).count(), NAMED_MAX);
+        assert!(rows.len() <= ROWS_MAX);
+    }
+
+    #[test]
+    fn an_unknown_is_told_with_its_reason() {
+        let run = run();
+        let finding = finding(vec![100]);
+        let timeline = Timeline::new(&run);
+        let html = markup(&run, &finding, &timeline, &Reasons::new(&run)).into_string();
+        assert!(
+            html.contains("a &lt;reason&gt;") && html.contains("never returned"),
+            "{html}"
+        );
+    }
+
+    #[test]
+    fn a_finding_about_nothing_says_so() {
+        let run = run();
+        for operations in [vec![], vec![999_999]] {
+            let finding = finding(operations);
+            let html = markup(&run, &finding, &Timeline::new(&run), &Reasons::new(&run)).into_string();
+            assert!(html.contains("no single operation"), "{html}");
+        }
     }
 }

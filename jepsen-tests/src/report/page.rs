@@ -45,7 +45,7 @@ pub(super) fn page(run: &Run, verdicts: &Verdicts) -> Markup {
             body {
                 header class=(overall.word()) { (banner(run, verdicts, overall, &timeline)) }
                 main {
-                    (violations(run, verdicts))
+                    (violations(run, verdicts, &timeline))
                     (findings(verdicts))
                     section #time {
                         h2 { "While it ran" }
@@ -148,7 +148,7 @@ fn order(run: &Run, violations: &mut [&Finding]) {
     });
 }
 
-fn violations(run: &Run, verdicts: &Verdicts) -> Markup {
+fn violations(run: &Run, verdicts: &Verdicts, timeline: &Timeline) -> Markup {
     let mut violations: Vec<&Finding> = invalid(&verdicts.findings).collect();
     if violations.is_empty() {
         return html! {};
@@ -166,7 +166,7 @@ fn violations(run: &Run, verdicts: &Verdicts) -> Markup {
                     }
                     @if let Some(promise) = promise(&finding.property) { p { "Promised: " (promise) "." } }
                     p.found { "Found: " (finding.summary) }
-                    (excerpt::markup(run, finding, &reasons))
+                    (excerpt::markup(run, finding, timeline, &reasons))
                 }
             }
             @if violations.len() > VIOLATIONS_MAX {
@@ -206,27 +206,36 @@ fn findings(verdicts: &Verdicts) -> Markup {
     }
 }
 
-/// A line for each kind of fault, above the plots and as wide as they are.
+/// A line for each kind of fault, above the plots and as wide as they are; in words for those who cannot see it.
 fn lanes(timeline: &Timeline) -> Markup {
+    if timeline.lanes.is_empty() {
+        return html! { p.note { "No fault was injected." } };
+    }
+    let since_start = |ns: u64| span((ns - timeline.start_ns) as f64);
     html! {
-        @if timeline.lanes.is_empty() { p.note { "No fault was injected." } }
-        @else {
-            figure.lanes {
-                figcaption { h3 { "Faults" } }
-                @for (name, spans) in &timeline.lanes {
-                    div.lane {
-                        span.name { (name) span.dim { " " (spans.len()) "×" } }
-                        div.track role="img" aria-label={ (name) ", " (counted(spans.len() as u64, "time")) } {
-                            @for fault in spans.iter().take(LANE_SPANS_MAX) {
-                                @let (from, to) = timeline.width(fault);
-                                span style=(format!("left:{:.2}%;width:{:.2}%", from * 100.0, (to - from) * 100.0))
-                                    title={
-                                        (name) " " (fault.node) ", "
-                                        (span((fault.from_ns - timeline.start_ns) as f64)) " to "
-                                        (span((fault.to_ns - timeline.start_ns) as f64))
-                                    } {}
-                            }
+        figure.lanes {
+            figcaption { h3 { "Faults" } }
+            @for (name, faults) in &timeline.lanes {
+                div.lane {
+                    span.name { (name) span.dim { " " (faults.len()) "×" } }
+                    div.track role="img" aria-label={ (name) ", " (counted(faults.len() as u64, "time")) } {
+                        @for fault in faults.iter().take(LANE_FAULTS_MAX) {
+                            @let (from, to) = timeline.width(fault);
+                            span style=(format!("left:{:.2}%;width:{:.2}%", from * 100.0, (to - from) * 100.0)) {}
                         }
+                    }
+                }
+            }
+            details {
+                summary { "In words" }
+                @for (name, faults) in &timeline.lanes {
+                    p.note {
+                        strong { (name) } ": "
+                        @for (number, fault) in faults.iter().take(WORDS_FAULTS_MAX).enumerate() {
+                            @if number > 0 { "; " }
+                            (fault.node) " from " (since_start(fault.from_ns)) " to " (since_start(fault.to_ns))
+                        }
+                        @if faults.len() > WORDS_FAULTS_MAX { "; and " (faults.len() - WORDS_FAULTS_MAX) " more" }
                     }
                 }
             }
@@ -235,7 +244,10 @@ fn lanes(timeline: &Timeline) -> Markup {
 }
 
 /// Bars in one lane; a storm of more would be one bar to the eye.
-const LANE_SPANS_MAX: usize = 400;
+const LANE_FAULTS_MAX: usize = 400;
+
+/// Faults of one kind told in words.
+const WORDS_FAULTS_MAX: usize = 50;
 
 fn sales(run: &Run) -> Markup {
     let mut counts: HashMap<Name, u64> = HashMap::new();
@@ -278,7 +290,7 @@ fn coverage(verdicts: &Verdicts) -> Markup {
     html! {
         section #coverage {
             h2 { "Faults that happened" }
-            div.scroll tabindex="0" role="region" aria-label="Faults that happened" {
+            div.scroll.card tabindex="0" role="region" aria-label="Faults that happened" {
                 table.coverage {
                     thead { tr { th { "fault" } th.number { "times" } th.number { "hit the leader" } } }
                     tbody {

@@ -2,7 +2,8 @@
 //! acknowledged effects add up to, in log order; dots are what reads were told.
 //!
 //! This is a picture, not a check: an effect that nobody heard of is missing in the areas, so after an unknown
-//! that was never resolved dots may lie beside them. The verdicts come from elsewhere.
+//! that was never resolved dots may lie beside them. What is marked as oversold is so whatever became of the
+//! unknowns. The verdicts come from elsewhere.
 
 use std::{
     cmp::Reverse,
@@ -23,8 +24,8 @@ use crate::{
 /// Bins along the log: about the pixels of a plot on a desktop.
 pub const BINS: usize = 500;
 
-/// Heights that dots are told apart by: as many as pixels.
-const LEVELS: f64 = 200.0;
+/// Places along and heights up a plot that dots are told apart by: so few that a dot stays a dot on a phone.
+const DOTS: (f64, f64) = (100.0, 100.0);
 
 /// A sale's units at one point of the log, as the effects heard of add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +70,12 @@ struct Hold {
 /// Adds up effects, each once.
 struct Count {
     units: Units,
+    /// Units taken that no unknown can have given back.
+    taken_least: u64,
+    /// Units for sale if every unknown restock happened.
+    total_most: u64,
+    /// Holds that an unknown may have ended.
+    doubtful: HashSet<Name>,
     holds: HashMap<Name, Hold>,
     deadlines: BinaryHeap<Reverse<(u64, Name)>>,
     /// Keys whose effect is no hold's, and is counted.
@@ -102,10 +109,16 @@ impl Stock {
                 total: units_total,
                 ..Units::default()
             },
+            taken_least: 0,
+            total_most: units_total,
+            doubtful: HashSet::new(),
             holds: HashMap::new(),
             deadlines: BinaryHeap::new(),
             done: HashSet::new(),
         };
+        for operation in run.operations.iter().filter(|operation| operation.sale == sale) {
+            count.doubt(operation);
+        }
         let mut filled = 0;
         for (operation, answer, index) in answers {
             let bin = stock.bin(index);
@@ -113,7 +126,7 @@ impl Stock {
             filled = bin;
             count.expire(answer.lt);
             count.take(&operation.call, &answer.outcome);
-            if count.units.sold + count.units.held > count.units.total {
+            if count.taken_least > count.total_most {
                 stock.oversold.get_or_insert(index);
             }
             if let Outcome::Counters {
@@ -207,17 +220,17 @@ impl Stock {
         .markup()
     }
 
-    /// Reads, each point of the picture once however many there are.
+    /// Reads, one of those that would cover each other. One that differs is far from them, so it is seen.
     fn dots(&self, axis: Axis) -> Layer {
         let mut seen = BTreeSet::new();
-        for &(index, sold, taken) in &self.reads {
-            for level in [sold, taken] {
-                seen.insert((self.bin(index), (axis.share(level as f64) * LEVELS) as u32));
-            }
-        }
         let mut path = Path::default();
-        for (bin, level) in seen {
-            path.dot((bin as f64 + 0.5) / BINS as f64, f64::from(level) / LEVELS);
+        for &(index, sold, taken) in &self.reads {
+            let across = self.share(index);
+            for up in [sold, taken].map(|level| axis.share(level as f64)) {
+                if seen.insert(((across * DOTS.0) as u32, (up * DOTS.1) as u32)) {
+                    path.dot(across, up);
+                }
+            }
         }
         Layer {
             class: "dots read",
@@ -249,6 +262,17 @@ impl Stock {
 }
 
 impl Count {
+    /// Takes note of what an unknown may have done.
+    fn doubt(&mut self, operation: &Operation) {
+        match operation.call {
+            Call::Release { hold, .. } | Call::Cancel { hold, .. } if operation.is_unknown() => {
+                self.doubtful.insert(hold);
+            }
+            Call::Restock { units, .. } if operation.is_unknown() => self.total_most += units,
+            _ => {}
+        }
+    }
+
     fn expire(&mut self, lt: u64) {
         while let Some(&Reverse((deadline, name))) = self.deadlines.peek()
             && deadline <= lt
@@ -263,16 +287,14 @@ impl Count {
 
     fn take(&mut self, call: &Call, outcome: &Outcome) {
         match (*call, *outcome) {
-            (Call::Claim { quantity, .. }, Outcome::Granted { hold, deadline }) => {
-                if !self.holds.contains_key(&hold) {
-                    self.begin(hold, quantity, deadline, Life::Held);
-                    self.deadlines.push(Reverse((deadline, hold)));
-                }
+            (Call::Claim { quantity, .. }, Outcome::Granted { hold, deadline })
+                if !self.holds.contains_key(&hold) =>
+            {
+                self.begin(hold, quantity, deadline, Life::Held);
+                self.deadlines.push(Reverse((deadline, hold)));
             }
-            (Call::Decrement { key, quantity, .. }, Outcome::Sold { hold }) => {
-                if self.done.insert(key) {
-                    self.begin(hold.unwrap_or(key), quantity, u64::MAX, Life::Sold);
-                }
+            (Call::Decrement { key, quantity, .. }, Outcome::Sold { hold }) if self.done.insert(key) => {
+                self.begin(hold.unwrap_or(key), quantity, u64::MAX, Life::Sold);
             }
             (Call::Confirm { hold, .. }, Outcome::Confirmed) => self.end(hold, Life::Held, Life::Sold),
             (Call::Release { hold, .. }, Outcome::Released) => self.end(hold, Life::Held, Life::Over),
@@ -285,16 +307,18 @@ impl Count {
             }
             (Call::Restock { units, key }, Outcome::Done) if self.done.insert(key) => {
                 self.units.total += units;
+                self.total_most += units;
             }
             (Call::Withdraw { units, key }, Outcome::Done) if self.done.insert(key) => {
                 self.units.total = self.units.total.saturating_sub(units);
+                self.total_most = self.total_most.saturating_sub(units);
             }
             _ => {}
         }
     }
 
     fn begin(&mut self, name: Name, quantity: u64, deadline: u64, life: Life) {
-        self.add(life, quantity);
+        self.add(name, life, quantity);
         let hold = Hold {
             quantity,
             deadline,
@@ -315,14 +339,146 @@ impl Count {
             Life::Sold => self.units.sold -= quantity,
             Life::Over => {}
         }
-        self.add(to, quantity);
+        if from != Life::Over && !self.doubtful.contains(&name) {
+            self.taken_least -= quantity;
+        }
+        self.add(name, to, quantity);
     }
 
-    fn add(&mut self, life: Life, quantity: u64) {
+    fn add(&mut self, name: Name, life: Life, quantity: u64) {
         match life {
             Life::Held => self.units.held += quantity,
             Life::Sold => self.units.sold += quantity,
             Life::Over => {}
         }
+        if life != Life::Over && !self.doubtful.contains(&name) {
+            self.taken_least += quantity;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        history::{Header, Index, Recorder},
+        properties::Observations,
+    };
+
+    /// A sale of two units, and what its clients did.
+    struct Story {
+        recorder: Recorder,
+        index: u64,
+    }
+
+    impl Story {
+        fn new() -> Story {
+            Story {
+                recorder: Recorder::new(Header::one(100, [("s0", 2)]), || 0),
+                index: 10,
+            }
+        }
+
+        fn tell(&mut self, lt: u64, call: Call<&str>, outcome: Outcome<&str>) -> &mut Story {
+            let id = self.recorder.invoke(self.recorder.process(), "s0", call);
+            self.index += 10;
+            let idx = Some(Index {
+                log_index: self.index,
+                position: 0,
+            });
+            self.recorder.ok(id, Answer { idx, lt, outcome });
+            self
+        }
+
+        fn claim(&mut self, lt: u64, hold: &str) -> &mut Story {
+            let deadline = lt + 100;
+            self.tell(lt, Call::claim(hold, hold), Outcome::Granted { hold, deadline })
+        }
+
+        fn unknown(&mut self, call: Call<&str>) -> &mut Story {
+            let id = self.recorder.invoke(self.recorder.process(), "s0", call);
+            self.recorder.info(id, "lost");
+            self
+        }
+
+        fn stock(&self) -> Stock {
+            let run = Run::new(self.recorder.finish(), Observations::default());
+            let sale = run.history.names.find("s0").unwrap();
+            Stock::new(&run, sale, 2).unwrap()
+        }
+
+        /// Sold and held at the end.
+        fn end(&self) -> (u64, u64) {
+            let units = self.stock().bins[BINS - 1];
+            (units.sold, units.held)
+        }
+    }
+
+    #[test]
+    fn effects_add_up_once() {
+        let mut story = Story::new();
+        story.claim(1, "h1").claim(2, "h1").claim(3, "h2");
+        assert_eq!(story.end(), (0, 2));
+        let confirm = Call::Confirm {
+            hold: "h1",
+            key: "c1",
+        };
+        story
+            .tell(4, confirm, Outcome::Confirmed)
+            .tell(5, confirm, Outcome::Confirmed);
+        assert_eq!(story.end(), (1, 1));
+        let release = Call::Release {
+            hold: "h2",
+            key: "r1",
+        };
+        story.tell(6, release, Outcome::Released);
+        assert_eq!(story.end(), (1, 0));
+        story
+            .tell(7, Call::decrement("d1"), Outcome::Sold { hold: None })
+            .tell(8, Call::decrement("d1"), Outcome::Sold { hold: None });
+        assert_eq!(story.end(), (2, 0));
+        assert_eq!(story.stock().oversold, None);
+    }
+
+    #[test]
+    fn a_hold_ends_at_its_deadline() {
+        let mut story = Story::new();
+        let counters = Outcome::Counters {
+            available: 0,
+            held: 1,
+            sold: 0,
+            total: 2,
+        };
+        story.claim(1, "h1").tell(100, Call::Read, counters);
+        assert_eq!(story.end(), (0, 1));
+        assert_eq!(story.stock().wrong, [(30, 2)]);
+        story.tell(101, Call::Read, counters);
+        assert_eq!(story.end(), (0, 0));
+    }
+
+    #[test]
+    fn oversold_is_said_only_where_no_unknown_explains_it() {
+        let mut story = Story::new();
+        story.claim(1, "h1").claim(2, "h2").claim(3, "h3");
+        assert_eq!(story.stock().oversold, Some(40));
+        story.unknown(Call::Release {
+            hold: "h1",
+            key: "r1",
+        });
+        assert_eq!(story.stock().oversold, None);
+        story.claim(4, "h4");
+        assert_eq!(story.stock().oversold, Some(50));
+    }
+
+    #[test]
+    fn bins_follow_the_log_index() {
+        let mut story = Story::new();
+        story.claim(1, "h1").claim(2, "h2");
+        story.index = 1_000;
+        story.claim(101, "h3");
+        let stock = story.stock();
+        assert_eq!(stock.indexes, (20, 1_010));
+        let held = |share: f64| stock.bins[(share * BINS as f64) as usize].held;
+        assert_eq!((held(0.0), held(0.02), held(0.5), held(0.999)), (1, 2, 2, 2));
     }
 }

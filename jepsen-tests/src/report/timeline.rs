@@ -42,6 +42,9 @@ pub struct Bin {
     pub max_ns: Option<u64>,
 }
 
+/// A count of a bin.
+type OfBin = fn(&Bin) -> u64;
+
 /// One fault, from its start to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -161,6 +164,16 @@ impl Timeline {
         }
     }
 
+    /// Faults that were on at some time between two moments, in words.
+    pub fn faults_within(&self, from_ns: u64, to_ns: u64) -> Vec<String> {
+        self.lanes
+            .iter()
+            .flat_map(|(name, spans)| spans.iter().map(move |span| (name, span)))
+            .filter(|(_, span)| span.from_ns <= to_ns && span.to_ns >= from_ns)
+            .map(|(name, span)| format!("{name} {}", span.node))
+            .collect()
+    }
+
     /// From where to where a fault is drawn; a short one is still seen.
     pub fn width(&self, span: &Span) -> (f64, f64) {
         let (from, to) = (self.share(span.from_ns), self.share(span.to_ns));
@@ -208,7 +221,7 @@ impl Timeline {
 
     /// How many operations ended, and how.
     pub fn rate(&self) -> maud::Markup {
-        let parts: [(&'static str, &'static str, fn(&Bin) -> u64); 4] = [
+        let parts: [(&'static str, &'static str, OfBin); 4] = [
             ("area unknown", "unknown", |bin| bin.unknown),
             ("area failed", "failed", |bin| bin.failed),
             ("area effects", "changed something", |bin| bin.effects),
@@ -298,4 +311,126 @@ fn lanes(run: &Run) -> Vec<(String, Vec<Span>)> {
         }
     }
     lanes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use super::*;
+    use crate::{
+        history::{Answer, Call, Header, Outcome, Recorder},
+        properties::Observations,
+    };
+
+    /// A recorder whose clock the test sets.
+    fn recorder() -> (Recorder, Arc<AtomicU64>) {
+        let clock = Arc::new(AtomicU64::new(1_000));
+        let now = Arc::clone(&clock);
+        let header = Header::one(100, [("s0", 1_000)]);
+        (Recorder::new(header, move || now.load(Ordering::Relaxed)), clock)
+    }
+
+    fn timeline(recorder: &Recorder) -> Timeline {
+        Timeline::new(&Run::new(recorder.finish(), Observations::default()))
+    }
+
+    #[test]
+    fn what_ended_is_counted_where_it_ended() {
+        let (recorder, clock) = recorder();
+        let invoke = |key: &str| recorder.invoke(recorder.process(), "s0", Call::claim(key, key));
+        let ok = |id, outcome| {
+            recorder.ok(
+                id,
+                Answer {
+                    idx: None,
+                    lt: 0,
+                    outcome,
+                },
+            )
+        };
+        // A run of 240 bins of 1,000 ns.
+        let slow = invoke("slow");
+        for number in 0..99 {
+            let id = invoke(&format!("k{number}"));
+            clock.fetch_add(10, Ordering::Relaxed);
+            ok(id, Outcome::SoldOut);
+        }
+        let (failed, lost) = (invoke("failed"), invoke("lost"));
+        clock.store(1_999, Ordering::Relaxed);
+        ok(
+            slow,
+            Outcome::Granted {
+                hold: "h",
+                deadline: 9,
+            },
+        );
+        clock.store(101_000, Ordering::Relaxed);
+        recorder.fail(failed);
+        recorder.info(lost, "reset");
+        clock.store(241_000, Ordering::Relaxed);
+        recorder.resolve(lost, None);
+        let timeline = timeline(&recorder);
+        assert_eq!((timeline.start_ns, timeline.length_ns), (1_000, 240_000));
+        let first = Bin {
+            effects: 1,
+            answers: 99,
+            failed: 0,
+            unknown: 0,
+            p50_ns: Some(10),
+            p99_ns: Some(10),
+            max_ns: Some(999),
+        };
+        assert_eq!(timeline.bins[0], first);
+        let hundredth = Bin {
+            failed: 1,
+            unknown: 1,
+            ..Bin::default()
+        };
+        assert_eq!(timeline.bins[100], hundredth);
+        let ended: u64 = timeline
+            .bins
+            .iter()
+            .map(|bin| bin.effects + bin.answers + bin.failed + bin.unknown)
+            .sum();
+        assert_eq!(ended, 102, "every operation once");
+    }
+
+    #[test]
+    fn faults_last_from_start_to_end() {
+        let (recorder, clock) = recorder();
+        let at = |t, name, node, phase| {
+            clock.store(t, Ordering::Relaxed);
+            recorder.fault(name, node, phase);
+        };
+        at(1_000, "kill", "1", Phase::Start);
+        at(2_000, "kill", "2", Phase::Start);
+        at(3_000, "kill", "1", Phase::End);
+        at(4_000, "pause", "3", Phase::Start);
+        at(5_000, "heal", "3", Phase::End);
+        let timeline = timeline(&recorder);
+        let span = |from_ns, to_ns, node: &str| Span {
+            from_ns,
+            to_ns,
+            node: node.into(),
+        };
+        assert_eq!(
+            timeline.lanes,
+            [
+                (
+                    "kill".to_owned(),
+                    vec![span(1_000, 3_000, "1"), span(2_000, 5_000, "2")]
+                ),
+                ("pause".to_owned(), vec![span(4_000, 5_000, "3")]),
+                ("heal".to_owned(), vec![span(5_000, 5_000, "3")]),
+            ]
+        );
+        assert_eq!(timeline.faults_within(3_500, 3_600), ["kill 2"]);
+        // All of them touch, so there is one band; its end is where the moment of the last is seen.
+        assert_eq!(timeline.bands().path.d().matches('M').count(), 1);
+        assert_eq!(timeline.width(&timeline.lanes[2].1[0]).1, 1.0);
+    }
 }

@@ -30,6 +30,9 @@ pub fn short(count: f64) -> String {
 
 /// A span of time, given in ns.
 pub fn span(ns: f64) -> String {
+    if ns == 0.0 {
+        return "0 s".to_owned();
+    }
     for (unit, name) in [(1e9, "s"), (1e6, "ms"), (1e3, "µs")] {
         if ns >= unit {
             return format!("{} {name}", trimmed(ns / unit));
@@ -73,7 +76,8 @@ mod tests {
             assert_eq!(short(value), text);
         }
         for (ns, text) in [
-            (0.0, "0 ns"),
+            (0.0, "0 s"),
+            (900.0, "900 ns"),
             (1_500.0, "1.5 µs"),
             (2e6, "2 ms"),
             (1.234e9, "1.23 s"),

@@ -203,6 +203,7 @@ fn light(tone: &'static str) -> Vec<(&'static str, &'static str, u64)> {
         ("the verdict", tone, 1_500),
         ("the sold area", "#1d6f78", 3_000),
         ("the held area", "#e0a93b", 1_000),
+        ("the rate", "#2f7d5b", 3_000),
         ("faults", "#e4572e", 400),
         ("the latency line", "#35509e", 300),
         ("words", "#1d1c1a", 1_000),
@@ -284,7 +285,7 @@ fn a_report_is_drawn() {
         let whole = chromium.picture(
             &file,
             &format!("report-{name}-whole"),
-            (1_280, 3_600),
+            (1_280, 4_800),
             Scheme::Light,
         );
         assert_eq!(missing(&whole, &light(tone)), Vec::<String>::new(), "{name}");
@@ -292,13 +293,13 @@ fn a_report_is_drawn() {
     let dark = chromium.picture(
         &PathBuf::from(PICTURES).join("report-valid.html"),
         "report-valid-dark",
-        (1_280, 3_600),
+        (1_280, 4_800),
         Scheme::Dark,
     );
     assert_eq!(missing(&dark, DARK), Vec::<String>::new());
 
     let empty = page("report-empty", "<!DOCTYPE html><title>empty</title>");
-    let empty = chromium.picture(&empty, "report-empty", (1_280, 3_600), Scheme::Light);
+    let empty = chromium.picture(&empty, "report-empty", (1_280, 4_800), Scheme::Light);
     let parts = light("#17694a").len();
     assert_eq!(
         missing(&empty, &light("#17694a")).len(),

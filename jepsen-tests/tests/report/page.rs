@@ -1,5 +1,7 @@
 //! What a report says, without a browser.
 
+use std::path::Path;
+
 use jepsen_tests::{
     properties::{Finding, Observations, Run, Verdict},
     report::{self, Overall},
@@ -7,8 +9,8 @@ use jepsen_tests::{
 
 use crate::sample::Sample;
 
-/// Bytes of the report of a million operations, at most.
-const REPORT_BYTES_MAX: usize = 2_000_000;
+/// Bytes of a report, at most, however many operations: a browser on a phone opens it at once.
+const REPORT_BYTES_MAX: usize = 600_000;
 
 #[test]
 fn a_hostile_name_is_text() {
@@ -105,11 +107,12 @@ fn the_four_verdicts_differ_in_word_and_shape() {
 }
 
 #[test]
-fn a_million_operations_make_no_larger_report() {
+fn a_long_history_makes_no_larger_report() {
     let sample = Sample {
         operations: 200_000,
         length_ms: 300_000,
         units: 30_000,
+        read_percent: 70,
         oversells: 2,
         ..Sample::default()
     };
@@ -126,6 +129,7 @@ fn a_million_operations_make_no_larger_report() {
         operations: (0..200_000).collect(),
     });
     let bytes = report::html(&run, &verdicts).len();
+    println!("{bytes} bytes");
     assert!(bytes < REPORT_BYTES_MAX, "{bytes} bytes");
 }
 
@@ -154,20 +158,21 @@ fn a_run_is_read_back_from_its_directory() {
         ..Sample::default()
     }
     .judged();
-    let dir = tempfile::tempdir().unwrap();
-    let Err(error) = report::read(dir.path()) else {
+    // It stays, to try the command on.
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report-run");
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    let Err(error) = report::read(&dir) else {
         panic!("an empty directory is no run");
     };
     assert!(error.to_string().contains("history.jsonl.zst"), "{error}");
-    run.history
-        .write_file(&dir.path().join("history.jsonl.zst"))
-        .unwrap();
-    let Err(error) = report::read(dir.path()) else {
+    run.history.write_file(&dir.join("history.jsonl.zst")).unwrap();
+    let Err(error) = report::read(&dir) else {
         panic!("a run without verdicts is none");
     };
     assert!(error.to_string().contains("verdicts.json"), "{error}");
-    let page = report::write(dir.path(), &run, &verdicts).unwrap();
-    let (run, verdicts) = report::read(dir.path()).unwrap();
+    let page = report::write(&dir, &run, &verdicts).unwrap();
+    let (run, verdicts) = report::read(&dir).unwrap();
     assert!(
         report::html(&run, &verdicts) == std::fs::read_to_string(page).unwrap(),
         "the report of what was read differs from the one of what was written"

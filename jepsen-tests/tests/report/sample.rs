@@ -25,6 +25,7 @@ pub struct Sample {
     /// What every user and key begins with.
     pub prefix: String,
     pub faults: bool,
+    pub read_percent: u32,
 }
 
 impl Default for Sample {
@@ -36,6 +37,7 @@ impl Default for Sample {
             oversells: 0,
             prefix: "u".into(),
             faults: true,
+            read_percent: 4,
         }
     }
 }
@@ -105,8 +107,8 @@ impl Sample {
             let key = names.intern(&format!("{}-k{id}", self.prefix));
             let user = names.intern(&format!("{}{id}", self.prefix));
             let call = match rng.random_range(0..100) {
-                0..4 => Call::Read,
-                4..40 if !open.is_empty() => {
+                percent if percent < self.read_percent => Call::Read,
+                0..40 if !open.is_empty() => {
                     let hold = open.swap_remove(rng.random_range(0..open.len()));
                     if rng.random_range(0..4) == 0 {
                         Call::Release { hold, key }
