@@ -10,7 +10,7 @@ fn recorder(header: Header) -> Recorder {
     Recorder::new(header, move || clock.fetch_add(10, Ordering::Relaxed))
 }
 
-fn answer<'a>(log_index: u64, position: u64, lt: u64, outcome: Outcome<&'a str>) -> Answer<&'a str> {
+fn answer(log_index: u64, position: u64, lt: u64, outcome: Outcome<&str>) -> Answer<&str> {
     let idx = Some(Index { log_index, position });
     Answer { idx, lt, outcome }
 }

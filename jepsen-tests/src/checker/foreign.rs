@@ -12,12 +12,12 @@ use crate::{
 
 /// A try to make a contradiction smaller that needs more than this shows nothing.
 const SHRINK_LIMITS: Limits = Limits {
-    states_max: 20_000,
-    tries_max: 200_000,
+    states_max: 2_000,
+    tries_max: 20_000,
 };
 
 /// Operations tried, over all tries, to make one contradiction smaller: a few seconds.
-const SHRINK_OPERATIONS_MAX: usize = 2_000_000;
+const SHRINK_OPERATIONS_MAX: usize = 500_000;
 
 /// Operations shown at most, where the set could not be made small.
 const SHOWN_MAX: usize = 20;
