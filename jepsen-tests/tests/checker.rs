@@ -118,8 +118,20 @@ fn is_yes(answer: &Answer) -> Option<bool> {
     }
 }
 
+/// The same cases every time, so that a red run can be run again; others with HOLDFAST_SEED.
+fn cases(cases: u32) -> ProptestConfig {
+    let seed =
+        std::env::var("HOLDFAST_SEED").map_or(1, |seed| seed.parse().expect("HOLDFAST_SEED is a number"));
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(seed),
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(1_500))]
 
     #[test]
     fn witness_and_search_say_what_trying_everything_says(seed: u64) {
@@ -143,7 +155,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn what_follows_the_specification_is_valid(seed: u64) {

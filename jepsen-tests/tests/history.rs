@@ -238,6 +238,10 @@ fn what_is_no_history_is_refused_with_its_line() {
             &[r#"{"t":9,"ty":"invoke","id":3,"p":1,"f":"restock","sale":"s0","units":1,"key":2}"#],
             "needs schema inventory-history/2",
         ),
+        (
+            &[r#"{"t":9,"ty":"invoke","id":3,"p":1,"f":"claim","sale":"s0","user":1,"key":2,"quantity":0}"#],
+            "line 4: 0 units",
+        ),
         (&[r#"{"ty":"fail","id":1}"#], "line 4: fail without `t`"),
         (
             &[r#"{"t":9,"ty":"ok","id":1,"p":2,"f":"claim","idx":[3,0],"lt":1,"res":"sold_out"}"#],
