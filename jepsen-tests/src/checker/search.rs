@@ -41,8 +41,8 @@ impl Default for Limits {
         Limits {
             // About half a gigabyte.
             states_max: 12_000_000,
-            // About half a minute.
-            tries_max: 100_000_000,
+            // Some ten seconds.
+            tries_max: 30_000_000,
         }
     }
 }
