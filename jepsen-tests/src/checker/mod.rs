@@ -28,6 +28,12 @@ use unheard::{Offer, Unheard};
 /// More would double the time of big histories for a second opinion.
 pub const CROSS_CHECK_OPERATIONS_MAX: usize = 50_000;
 
+/// Once the witness has spoken, the search is a second opinion, or only says what is at fault: some seconds.
+const OPINION_LIMITS: Limits = Limits {
+    states_max: 1_000_000,
+    tries_max: 2_000_000,
+};
+
 /// What the checker says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -92,7 +98,7 @@ pub fn check(history: &History, options: Options) -> Verdict {
         match along(partition, order, options.limits) {
             Answer::Yes if known > options.cross_check_operations_max => {}
             Answer::Yes => {
-                if let Answer::No(_) = searched(partition, options.limits) {
+                if let Answer::No(_) = searched(partition, options.limits.at_most(OPINION_LIMITS)) {
                     return Verdict::Disagreement(format!(
                         "the witness explains sale {}, and the search finds no order for it",
                         history.names.text(partition.name)
@@ -100,7 +106,7 @@ pub fn check(history: &History, options: Options) -> Verdict {
                 }
             }
             Answer::No(operation) => {
-                let lies = match searched(partition, options.limits) {
+                let lies = match searched(partition, options.limits.at_most(OPINION_LIMITS)) {
                     Answer::Yes => Lies::Order,
                     Answer::No(_) => Lies::Values,
                     Answer::GaveUp => Lies::Either,

@@ -26,13 +26,23 @@ pub struct Limits {
     pub tries_max: u64,
 }
 
+impl Limits {
+    /// The lower ones.
+    pub fn at_most(self, other: Limits) -> Limits {
+        Limits {
+            states_max: self.states_max.min(other.states_max),
+            tries_max: self.tries_max.min(other.tries_max),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             // About half a gigabyte.
             states_max: 12_000_000,
-            // About half a minute.
-            tries_max: 100_000_000,
+            // Some ten seconds.
+            tries_max: 30_000_000,
         }
     }
 }
