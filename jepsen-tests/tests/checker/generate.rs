@@ -94,7 +94,7 @@ pub fn run(plan: Plan, seed: u64) -> Vec<PlainOperation> {
             (log_index, position) = (log_index + 1, 0);
         }
         if fate < plan.unheard_percent {
-            operation.resolved = chance.random::<bool>().then(|| Some((idx, lt, outcome)));
+            operation.resolved = chance.random::<bool>().then_some(Some((idx, lt, outcome)));
         } else {
             operation.answer = Some((happened + after, idx, lt, outcome));
         }
@@ -205,10 +205,7 @@ impl Lie {
 
     /// Tells it somewhere in a run, if there is a place for it.
     pub fn tell(self, operations: &mut [PlainOperation], chance: &mut SmallRng) -> bool {
-        let holds: Vec<String> = operations
-            .iter()
-            .filter_map(|operation| granted(operation))
-            .collect();
+        let holds: Vec<String> = operations.iter().filter_map(granted).collect();
         let indices: Vec<(u64, u64)> = operations
             .iter()
             .filter_map(|operation| operation.answer.as_ref())

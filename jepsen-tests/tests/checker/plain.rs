@@ -7,6 +7,10 @@ use jepsen_tests::history::{Call, Outcome};
 pub type PlainCall = Call<String>;
 /// Names are strings here, as in the file.
 pub type PlainOutcome = Outcome<String>;
+/// When it was heard, index, log time, answer.
+pub type Heard = (u64, (u64, u64), u64, PlainOutcome);
+/// Index, log time, answer.
+pub type Learned = ((u64, u64), u64, PlainOutcome);
 
 #[derive(Clone, Debug, PartialEq)]
 enum State {
@@ -119,11 +123,11 @@ pub struct PlainOperation {
     pub call: PlainCall,
     pub began: u64,
     /// Its answer came then; none: nobody heard.
-    pub answer: Option<(u64, (u64, u64), u64, PlainOutcome)>,
+    pub answer: Option<Heard>,
     /// It definitely did not happen.
     pub failed: bool,
     /// For an unheard one, what is learned of it in the end.
-    pub resolved: Option<Option<((u64, u64), u64, PlainOutcome)>>,
+    pub resolved: Option<Option<Learned>>,
 }
 
 impl PlainOperation {
