@@ -3,7 +3,8 @@
 //!
 //! A run that cannot be judged is broken, never valid: a node that did not start, a harness that failed, a cluster
 //! that did not come back, too few operations. What a campaign finds lies in its directory, a directory for each
-//! run: the history, `verdicts.json`, the faults as they came, and the nodes' logs.
+//! run: the history, `verdicts.json`, the report, the faults as they came, the nodes' logs, and, unless it is valid, the
+//! nodes' files.
 
 pub mod run;
 
@@ -19,7 +20,7 @@ use crate::{
         deck::{Count, Coverage, Deck},
         preload,
     },
-    properties::{self, Finding, Verdict},
+    properties::{self, End, Finding, Verdict},
     report::{self, Overall, Verdicts},
     workloads::Workload,
 };
@@ -90,6 +91,7 @@ pub async fn campaign(options: &Options, say: impl Fn(&str)) -> io::Result<Overa
             binary: options.binary.clone(),
             library: library.clone(),
             dir: dir.join("nodes"),
+            faults: dir.join("faults.txt"),
             nodes: options.nodes,
             load: options.load,
             workload,
@@ -101,7 +103,10 @@ pub async fn campaign(options: &Options, say: impl Fn(&str)) -> io::Result<Overa
         progress.finish_and_clear();
         let verdicts = judge(&name, &run, options, record, &coverage, &dir)?;
         run::keep_logs(&run.dir, &dir)?;
-        std::fs::remove_dir_all(&run.dir)?;
+        // Whatever went wrong, the nodes' files may say more of it.
+        if verdicts.overall() == Overall::Valid {
+            std::fs::remove_dir_all(&run.dir)?;
+        }
         tell(&verdicts, &dir, &say);
         worst = std::cmp::max_by_key(worst, verdicts.overall(), |overall| badness(*overall));
     }
@@ -141,12 +146,15 @@ fn judge(
             verdicts.write(dir)?;
         }
         Ok(record) => {
-            std::fs::write(dir.join("faults.txt"), record.faults.join("\n") + "\n")?;
             record.run.history.write_file(&dir.join("history.jsonl.zst"))?;
             verdicts.findings = vec![properties::linearizable(&record.run.history)];
             verdicts.findings.extend(properties::check(&record.run));
             let mut broken = record.oddities;
-            let operations = record.run.operations.len();
+            // One that never left its caller tested nothing.
+            let operations = record.run.operations.iter();
+            let operations = operations
+                .filter(|operation| operation.end != End::Failed)
+                .count();
             let needed = (run.load.as_secs_f64() * OPERATIONS_PER_S_MIN) as usize;
             if operations < needed {
                 broken.push(format!(

@@ -1,9 +1,13 @@
 //! One run: a fresh cluster, one workload, faults one after the other, and the final phase.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,7 +27,7 @@ use crate::{
         self, Fired, RECOVERY_MAX,
         deck::{Coverage, Deck},
     },
-    properties::{Run, SeenFeed, SeenHash},
+    properties::{Observations, Run, SeenFeed, SeenHash},
     workloads::{
         Workload, caller,
         finale::{Bounds, Finale},
@@ -33,9 +37,9 @@ use crate::{
     },
 };
 
-/// How long a client goes on with one call, in ms: over most failovers, and short enough that a stuck caller
-/// comes back while the fault lasts.
-const CALL_MS_MAX: u64 = 4_000;
+/// How long a client goes on with one call, in ms, each in turn. The patient ones outlast most failovers inside
+/// one call; the others give up in the middle, and leave unknowns.
+const CALL_MS_MAX: [u64; 4] = [4_000, 300, 4_000, 1_000];
 
 /// Peace before the first fault, and the longest between two, in ms.
 const PEACE_MS: std::ops::Range<u64> = 200..1_000;
@@ -61,8 +65,10 @@ pub struct Options {
     pub binary: PathBuf,
     /// The fault library.
     pub library: PathBuf,
-    /// Where its files go; empty or not there yet.
+    /// Where its nodes' files go; empty.
     pub dir: PathBuf,
+    /// Where the faults are written down.
+    pub faults: PathBuf,
     /// Nodes at the beginning.
     pub nodes: u64,
     /// How long there is load.
@@ -79,8 +85,6 @@ pub struct Record {
     pub run: Run,
     /// Answers that no caller deserved, and other things that break a run.
     pub oddities: Vec<String>,
-    /// Faults that came about, in order: which, to whom, with what evidence.
-    pub faults: Vec<String>,
 }
 
 /// A running run's shared parts.
@@ -106,11 +110,12 @@ impl Clients {
         }
     }
 
-    fn client(&self) -> Result<Client, Error> {
+    fn client(&self, number: usize) -> Result<Client, Error> {
+        let call_ms_max = CALL_MS_MAX[number % CALL_MS_MAX.len()];
         Client::builder()
             .endpoints(self.endpoints.clone())
             .connector(self.connector.clone())
-            .timeout(Duration::from_millis(CALL_MS_MAX))
+            .timeout(Duration::from_millis(call_ms_max))
             .principal(PRINCIPAL)
             .build()
     }
@@ -160,10 +165,17 @@ pub async fn run(
     let watchers = watchers(&stage, &last).map_err(io::Error::other)?;
     let (stop, stopped) = watch::channel(false);
     let load = start_load(&stage, options.seed, stopped);
-    let faults = torment(&mut stage, options, deck, coverage, progress).await?;
+    let tormented = torment(&mut stage, options, deck, coverage, progress).await;
     stop.send_replace(true);
     progress.set_message("callers finish");
     load.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+    if let Err(error) = tormented {
+        // What was heard until then still counts, and helps to see what happened.
+        return Ok(Record {
+            run: Run::new(stage.shop.recorder.finish(), Observations::default()),
+            oddities: vec![error.to_string()],
+        });
+    }
 
     progress.set_message("healing, resolving, comparing");
     stage.fleet.links.heal();
@@ -182,11 +194,7 @@ pub async fn run(
     };
     let run = finale.play().await;
     let oddities = std::mem::take(&mut stage.shop.notes().oddities);
-    Ok(Record {
-        run,
-        oddities,
-        faults,
-    })
+    Ok(Record { run, oddities })
 }
 
 /// Watches everything from the first entry on, and parts of it from elsewhere if the plan asks for more.
@@ -204,7 +212,7 @@ fn watchers(stage: &Stage, last: &watch::Receiver<LastChanges>) -> Result<Vec<Jo
         let client = if number == 0 {
             stage.fleet.operator.clone()
         } else {
-            Clients::of(&stage.fleet).client()?
+            Clients::of(&stage.fleet).client(0)?
         };
         let follow = follow(name, client, stage.shop.clone(), watched, 1, last.clone());
         watchers.push(tokio::spawn(follow));
@@ -215,20 +223,25 @@ fn watchers(stage: &Stage, last: &watch::Receiver<LastChanges>) -> Result<Vec<Jo
 fn start_load(stage: &Stage, seed: u64, stopped: watch::Receiver<bool>) -> JoinHandle<Result<(), Error>> {
     let (plan, shop) = (stage.plan.clone(), stage.shop.clone());
     let clients = Clients::of(&stage.fleet);
-    tokio::spawn(async move { caller::run(&plan, &shop, seed, || clients.client(), stopped).await })
+    tokio::spawn(async move {
+        let made = AtomicUsize::new(0);
+        let client = || clients.client(made.fetch_add(1, Ordering::Relaxed));
+        caller::run(&plan, &shop, seed, client, stopped).await
+    })
 }
 
-/// Faults until the load's time is over. Gives what came about.
+/// Faults until the load's time is over. What came about is written down as it comes: which, to whom, with what
+/// evidence.
 async fn torment(
     stage: &mut Stage,
     options: &Options,
     deck: &mut Deck,
     coverage: &mut Coverage,
     progress: &ProgressBar,
-) -> io::Result<Vec<String>> {
+) -> io::Result<()> {
+    let mut faults = File::create(&options.faults)?;
     let mut chance = SmallRng::seed_from_u64(options.seed);
     let begun = Instant::now();
-    let mut faults = Vec::new();
     let mut restocks = 0;
     while begun.elapsed() < options.load {
         sleep(Duration::from_millis(chance.random_range(PEACE_MS))).await;
@@ -264,19 +277,20 @@ async fn torment(
         } else {
             ""
         };
-        faults.push(format!(
+        writeln!(
+            faults,
             "{:7.2} s  {:5.2} s  {} {whom}{leading}: {missed}{evidence}",
             at.as_secs_f64(),
             took.as_secs_f64(),
             kind.name()
-        ));
+        )?;
     }
-    Ok(faults)
+    Ok(())
 }
 
 /// Adds units to every sale that has a next wave, beside everything else.
 fn restock(stage: &Stage, wave: u32) {
-    let Ok(client) = Clients::of(&stage.fleet).client() else {
+    let Ok(client) = Clients::of(&stage.fleet).client(0) else {
         return;
     };
     let (shop, plan) = (stage.shop.clone(), stage.plan.clone());
