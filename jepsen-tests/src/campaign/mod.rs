@@ -1,8 +1,8 @@
 //! Campaigns: runs of the shipped binary under faults, one after the other, each judged by every property, and
 //! all of them together by which faults came about.
 //!
-//! A run that cannot be judged is broken, never valid: a node that did not start, a harness that failed, a cluster
-//! that did not come back, too few operations. What a campaign finds lies in its directory, a directory for each
+//! A run that cannot be judged is broken, never valid: a cluster that was never founded, a harness that failed, too
+//! few operations. What a campaign finds lies in its directory, a directory for each
 //! run: the history, `verdicts.json`, the report, the faults as they came, the nodes' logs, and, unless it is valid, the
 //! nodes' files.
 
@@ -149,7 +149,8 @@ fn judge(
             record.run.history.write_file(&dir.join("history.jsonl.zst"))?;
             verdicts.findings = vec![properties::linearizable(&record.run.history)];
             verdicts.findings.extend(properties::check(&record.run));
-            let mut broken = record.oddities;
+            verdicts.findings.push(nodes_stay_up(record.trouble));
+            let mut broken = record.broken;
             // One that never left its caller tested nothing.
             let operations = record.run.operations.iter();
             let operations = operations
@@ -167,6 +168,17 @@ fn judge(
         }
     }
     Ok(verdicts)
+}
+
+/// Whether every node served until it was stopped, started when it was told to, and the cluster came back from
+/// every fault.
+fn nodes_stay_up(trouble: Option<String>) -> Finding {
+    Finding {
+        property: "nodes-stay-up".to_owned(),
+        verdict: trouble.as_ref().map_or(Verdict::Valid, |_| Verdict::Invalid),
+        summary: trouble.unwrap_or_else(|| "every node came back from every fault".to_owned()),
+        operations: Vec::new(),
+    }
 }
 
 fn counted(count: Count) -> report::Coverage {

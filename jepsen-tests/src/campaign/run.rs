@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    fleet::Fleet,
+    fleet::{Fleet, Trouble},
     history::{Call, Phase, Recorder},
     nemeses::{
         self, Fired, RECOVERY_MAX,
@@ -83,8 +83,10 @@ pub struct Options {
 pub struct Record {
     /// History and observations.
     pub run: Run,
-    /// Answers that no caller deserved, and other things that break a run.
-    pub oddities: Vec<String>,
+    /// What the store did that it must not, beside what the properties say.
+    pub trouble: Option<String>,
+    /// What breaks the run: answers that no caller deserved, or a harness that failed.
+    pub broken: Vec<String>,
 }
 
 /// A running run's shared parts.
@@ -124,7 +126,7 @@ impl Clients {
 /// Runs it.
 ///
 /// # Errors
-/// The harness failed, or the cluster did not come back from a fault: a broken run.
+/// There was no cluster to run on.
 pub async fn run(
     options: &Options,
     deck: &mut Deck,
@@ -147,7 +149,8 @@ pub async fn run(
                 .send()
                 .await
         };
-        fleet.patiently("creating a sale", create).await?;
+        let created = fleet.patiently("creating a sale", create).await;
+        created.map_err(io::Error::other)?;
     }
     let begun = Instant::now();
     let now_ns: Arc<dyn Fn() -> u64 + Send + Sync> = Arc::new(move || begun.elapsed().as_nanos() as u64);
@@ -169,12 +172,14 @@ pub async fn run(
     stop.send_replace(true);
     progress.set_message("callers finish");
     load.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
-    if let Err(error) = tormented {
+    if let Err(trouble) = tormented {
         // What was heard until then still counts, and helps to see what happened.
-        return Ok(Record {
-            run: Run::new(stage.shop.recorder.finish(), Observations::default()),
-            oddities: vec![error.to_string()],
-        });
+        let run = Run::new(stage.shop.recorder.finish(), Observations::default());
+        let (trouble, broken) = match trouble {
+            Trouble::Store(why) => (Some(why), Vec::new()),
+            Trouble::Harness(error) => (None, vec![error.to_string()]),
+        };
+        return Ok(Record { run, trouble, broken });
     }
 
     progress.set_message("healing, resolving, comparing");
@@ -193,8 +198,12 @@ pub async fn run(
         hashes: stage.hashes,
     };
     let run = finale.play().await;
-    let oddities = std::mem::take(&mut stage.shop.notes().oddities);
-    Ok(Record { run, oddities })
+    let broken = std::mem::take(&mut stage.shop.notes().oddities);
+    Ok(Record {
+        run,
+        trouble: None,
+        broken,
+    })
 }
 
 /// Watches everything from the first entry on, and parts of it from elsewhere if the plan asks for more.
@@ -238,7 +247,7 @@ async fn torment(
     deck: &mut Deck,
     coverage: &mut Coverage,
     progress: &ProgressBar,
-) -> io::Result<()> {
+) -> Result<(), Trouble> {
     let mut faults = File::create(&options.faults)?;
     let mut chance = SmallRng::seed_from_u64(options.seed);
     let begun = Instant::now();
@@ -249,6 +258,7 @@ async fn torment(
             restocks += 1;
             restock(stage, restocks);
         }
+        stage.fleet.check_running()?;
         let leader = stage.fleet.await_leader(RECOVERY_MAX).await?;
         sample_hash(stage, &mut chance).await;
         let kind = deck.deal(&mut chance);
@@ -265,7 +275,10 @@ async fn torment(
         let at = begun.elapsed();
         let fired = nemeses::strike(&mut stage.fleet, kind, victim, &mut chance)
             .await
-            .map_err(|error| io::Error::other(format!("{} to {whom}: {error}", kind.name())))?;
+            .map_err(|trouble| match trouble {
+                Trouble::Store(why) => Trouble::Store(format!("after {} to {whom}: {why}", kind.name())),
+                harness => harness,
+            })?;
         stage.shop.recorder.fault(&kind.name(), &whom, Phase::End);
         let hit_leader = kind.hits_all() || victim == leader;
         coverage.note(kind, hit_leader, &fired);
