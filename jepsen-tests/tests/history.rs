@@ -10,7 +10,7 @@ fn recorder(header: Header) -> Recorder {
     Recorder::new(header, move || clock.fetch_add(10, Ordering::Relaxed))
 }
 
-fn answer<'a>(log_index: u64, position: u64, lt: u64, outcome: Outcome<&'a str>) -> Answer<&'a str> {
+fn answer(log_index: u64, position: u64, lt: u64, outcome: Outcome<&str>) -> Answer<&str> {
     let idx = Some(Index { log_index, position });
     Answer { idx, lt, outcome }
 }
@@ -237,6 +237,10 @@ fn what_is_no_history_is_refused_with_its_line() {
         (
             &[r#"{"t":9,"ty":"invoke","id":3,"p":1,"f":"restock","sale":"s0","units":1,"key":2}"#],
             "needs schema inventory-history/2",
+        ),
+        (
+            &[r#"{"t":9,"ty":"invoke","id":3,"p":1,"f":"claim","sale":"s0","user":1,"key":2,"quantity":0}"#],
+            "line 4: 0 units",
         ),
         (&[r#"{"ty":"fail","id":1}"#], "line 4: fail without `t`"),
         (

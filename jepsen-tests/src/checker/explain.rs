@@ -19,16 +19,16 @@ use crate::{
     models::inventory::{Id, Wrong},
 };
 
-/// Operations checked, over all tries, to make one set smaller: a few seconds.
-const SHRINK_OPERATIONS_MAX: usize = 20_000_000;
+/// Operations replayed, over all tries, to make one set smaller: about a second.
+const SHRINK_OPERATIONS_MAX: usize = 5_000_000;
 
 /// Operations shown at most, where the set could not be made small.
 const SHOWN_MAX: usize = 20;
 
 /// A try that needs more than this is taken as one that shows nothing.
 const SHRINK_LIMITS: Limits = Limits {
-    states_max: 20_000,
-    tries_max: 100_000,
+    states_max: 200,
+    tries_max: 1_000,
 };
 
 /// What is at fault.

@@ -12,12 +12,12 @@ use crate::{
 
 /// A try to make a contradiction smaller that needs more than this shows nothing.
 const SHRINK_LIMITS: Limits = Limits {
-    states_max: 20_000,
-    tries_max: 200_000,
+    states_max: 1_000,
+    tries_max: 5_000,
 };
 
 /// Operations tried, over all tries, to make one contradiction smaller: a few seconds.
-const SHRINK_OPERATIONS_MAX: usize = 2_000_000;
+const SHRINK_OPERATIONS_MAX: usize = 300_000;
 
 /// Operations shown at most, where the set could not be made small.
 const SHOWN_MAX: usize = 20;
@@ -76,7 +76,15 @@ fn explain<A, M: Model>(part: &Part<A>, model: &M, longest: &[usize], stuck: &[u
         .filter(|&index| calls[index as usize].began <= until)
         .collect();
     let budget = SHRINK_OPERATIONS_MAX / calls.len().max(1);
-    let mut kept = shrink(vec![before, all.clone()], &all, budget, |kept| {
+    // The last few before it are most often enough.
+    let mut starts: Vec<Vec<u32>> = Vec::new();
+    let mut last = 1;
+    while last < before.len() {
+        starts.push(before[before.len() - last..].to_vec());
+        last *= 4;
+    }
+    starts.extend([before, all.clone()]);
+    let mut kept = shrink(starts, &all, budget, |kept| {
         let fewer = spans(calls, |index| kept.binary_search(&index).is_ok());
         matches!(search(model, &fewer, SHRINK_LIMITS), Found::Nothing { .. })
     });

@@ -28,6 +28,12 @@ use unheard::{Offer, Unheard};
 /// More would double the time of big histories for a second opinion.
 pub const CROSS_CHECK_OPERATIONS_MAX: usize = 50_000;
 
+/// Once the witness has failed, the search only says what is at fault; so far it goes, some seconds.
+const BLAME_LIMITS: Limits = Limits {
+    states_max: 3_000_000,
+    tries_max: 10_000_000,
+};
+
 /// What the checker says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -88,7 +94,7 @@ pub fn check(history: &History, options: Options) -> Verdict {
                 }
             }
             Answer::No(operation) => {
-                let lies = match searched(partition, options.limits) {
+                let lies = match searched(partition, options.limits.at_most(BLAME_LIMITS)) {
                     Answer::Yes => Lies::Order,
                     Answer::No(_) => Lies::Values,
                     Answer::GaveUp => Lies::Either,

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    history::{self, Answer, Call, Event, History, Name, Outcome, What},
+    history::{self, Answer, ById, Call, Event, History, Name, Outcome, What},
     models::inventory::Id,
 };
 
@@ -71,7 +71,8 @@ pub fn partitions(history: &History, resolves: Resolves) -> Vec<Partition> {
     let moment = |index: usize| u32::try_from(index).expect("fewer than four billion events");
     let mut partitions: Vec<Partition> = Vec::new();
     let mut by_sale: HashMap<Name, usize> = HashMap::new();
-    let mut places: HashMap<u64, (u32, u32)> = HashMap::with_capacity(history.events.len() / 2);
+    let mut places: ById<(u32, u32)> = ById::default();
+    places.reserve(history.events.len() / 2);
     let mut gone: Vec<(u32, u32)> = Vec::new();
     for (index, Event { what, .. }) in history.events.iter().enumerate() {
         match what {

@@ -26,6 +26,16 @@ pub struct Limits {
     pub tries_max: u64,
 }
 
+impl Limits {
+    /// The lower ones.
+    pub fn at_most(self, other: Limits) -> Limits {
+        Limits {
+            states_max: self.states_max.min(other.states_max),
+            tries_max: self.tries_max.min(other.tries_max),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {

@@ -20,6 +20,7 @@ mod write;
 
 use std::collections::BTreeMap;
 
+pub(crate) use names::ById;
 pub use names::{Name, Names};
 pub use read::{ReadError, Reader};
 pub use record::Recorder;

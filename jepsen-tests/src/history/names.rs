@@ -1,8 +1,30 @@
 //! Interned strings. Histories repeat their users, keys and holds; comparing four bytes is what makes a
 //! million operations cheap.
 
+use std::hash::{BuildHasherDefault, Hasher};
+
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
+
+/// A map by operation id: ids are counted by whoever recorded, not chosen to collide.
+pub(crate) type ById<V> = std::collections::HashMap<u64, V, BuildHasherDefault<IdHasher>>;
+
+/// Spreads consecutive numbers.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only ids are hashed")
+    }
+    fn write_u64(&mut self, id: u64) {
+        // 2^64 divided by the golden ratio; the high bits are the well mixed ones, and tables use both ends.
+        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
 
 /// An interned string. Only meaningful beside the [`Names`] that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +47,8 @@ impl Name {
 pub struct Names {
     text: String,
     ends: Vec<usize>,
-    table: HashTable<u32>,
+    /// Numbers by hash; the hash beside each saves a look at the text when the table grows or others collide.
+    table: HashTable<(u64, u32)>,
 }
 
 impl Names {
@@ -35,30 +58,26 @@ impl Names {
     /// After four billion different names.
     pub fn intern(&mut self, text: &str) -> Name {
         let hash = xxh3_64(text.as_bytes());
-        let found = self.table.find(hash, |&number| self.at(number) == text);
-        if let Some(&number) = found {
+        let found = self
+            .table
+            .find(hash, |&(own, number)| own == hash && self.at(number) == text);
+        if let Some(&(_, number)) = found {
             return Name(number);
         }
         let number = u32::try_from(self.ends.len()).expect("fewer than four billion names");
         self.text.push_str(text);
         self.ends.push(self.text.len());
-        let Names {
-            text: all,
-            ends,
-            table,
-        } = self;
-        table.insert_unique(hash, number, |&number| {
-            xxh3_64(slice(all, ends, number).as_bytes())
-        });
+        self.table.insert_unique(hash, (hash, number), |&(hash, _)| hash);
         Name(number)
     }
 
     /// The name of a string that was interned before.
     pub fn find(&self, text: &str) -> Option<Name> {
+        let hash = xxh3_64(text.as_bytes());
         let found = self
             .table
-            .find(xxh3_64(text.as_bytes()), |&number| self.at(number) == text);
-        found.map(|&number| Name(number))
+            .find(hash, |&(own, number)| own == hash && self.at(number) == text);
+        found.map(|&(_, number)| Name(number))
     }
 
     /// The string of a name.
@@ -80,14 +99,10 @@ impl Names {
     }
 
     fn at(&self, number: u32) -> &str {
-        slice(&self.text, &self.ends, number)
+        let number = number as usize;
+        let start = if number == 0 { 0 } else { self.ends[number - 1] };
+        &self.text[start..self.ends[number]]
     }
-}
-
-fn slice<'a>(text: &'a str, ends: &[usize], number: u32) -> &'a str {
-    let number = number as usize;
-    let start = if number == 0 { 0 } else { ends[number - 1] };
-    &text[start..ends[number]]
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! overlook is overlooked: fields that nobody knows, and who the process was.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, hash_map::Entry},
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::Path,
@@ -15,7 +15,8 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    Answer, Call, Event, Header, History, Index, Kind, Name, Names, Outcome, Sale, Schema, TIME_UNIT, What,
+    Answer, ById, Call, Event, Header, History, Index, Kind, Name, Names, Outcome, Sale, Schema, TIME_UNIT,
+    What,
     line::{Line, Res, Text, Ty},
 };
 
@@ -24,6 +25,9 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Longest line that is read, in bytes: a hundred times what an event needs; more is some other file.
 const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Most units of a sale, or of one operation: a million million, so that sums of billions of them still fit.
+const UNITS_MAX: u64 = 1_000_000_000_000;
 
 /// The file is not a history.
 #[derive(Debug, thiserror::Error)]
@@ -113,9 +117,9 @@ pub enum Problem {
     /// Some answers have an index and some have none.
     #[error("{0} `idx`, unlike the answers before it; either all have one or none has")]
     IndexMixed(&'static str),
-    /// A quantity of nothing.
-    #[error("a quantity of zero")]
-    QuantityZero,
+    /// A quantity of nothing, or of more than there can be.
+    #[error("{0} units; at least one and at most {UNITS_MAX} can be meant")]
+    Quantity(u64),
 }
 
 impl History {
@@ -197,7 +201,7 @@ pub fn plain(file: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
 /// Takes a history a line at a time and refuses the first bad one.
 pub struct Reader {
     history: History,
-    operations: HashMap<u64, Operation>,
+    operations: ById<Operation>,
     t_last: u64,
     indexed: Option<bool>,
 }
@@ -257,6 +261,12 @@ fn header(line: &[u8]) -> Result<Header, String> {
     if sales.is_empty() {
         return Err("no sales".into());
     }
+    let units = |sale: &SaleLine| match *sale {
+        SaleLine::Units(units) | SaleLine::Limits { units, .. } => units,
+    };
+    if let Some((id, _)) = sales.iter().find(|(_, sale)| units(sale) > UNITS_MAX) {
+        return Err(format!("sale {id:?} has more than {UNITS_MAX} units"));
+    }
     let sales = sales.into_iter().map(|(id, sale)| match sale {
         SaleLine::Units(units) => Ok((
             id,
@@ -304,7 +314,7 @@ impl Reader {
                 names: Names::default(),
                 events: Vec::new(),
             },
-            operations: HashMap::new(),
+            operations: ById::default(),
             t_last: 0,
             indexed: None,
         })
@@ -386,12 +396,14 @@ impl Reader {
         let one = self.history.header.schema == Schema::One;
         let quantity = match line.quantity {
             None | Some(1) => 1,
-            Some(0) => return Err(Problem::QuantityZero),
+            Some(quantity) if quantity == 0 || quantity > UNITS_MAX => {
+                return Err(Problem::Quantity(quantity));
+            }
             Some(_) if one => return Err(Problem::NeedsSchemaTwo("a quantity")),
             Some(quantity) => quantity,
         };
         let units = || match line.units {
-            Some(0) => Err(Problem::QuantityZero),
+            Some(units) if units == 0 || units > UNITS_MAX => Err(Problem::Quantity(units)),
             Some(units) => Ok(units),
             None => Err(missing("units")),
         };
