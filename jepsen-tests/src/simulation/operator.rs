@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use client::{Client, Error};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Trace, plan::Fault, stage::Stage};
 
@@ -15,7 +15,10 @@ use super::{Trace, plan::Fault, stage::Stage};
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How long one step of an order is tried.
-const STEP_MAX: Duration = Duration::from_secs(6);
+const STEP_MAX: Duration = Duration::from_secs(15);
+
+/// How long one try may take: a leader that has lost its power answers nobody.
+const TRY_MAX: Duration = Duration::from_secs(10);
 
 /// Pause between two tries.
 const AGAIN: Duration = Duration::from_millis(150);
@@ -115,15 +118,17 @@ impl Operator {
     async fn step<F: Future<Output = Result<(), Error>>>(&self, call: impl Fn() -> F) -> bool {
         let deadline = Instant::now() + STEP_MAX;
         loop {
-            match call().await {
-                Ok(()) => return true,
-                Err(error) if Instant::now() > deadline => {
-                    self.trace.note(format_args!("the operator gives up: {error}"));
-                    return false;
-                }
-                // All of these may be repeated: what is done already is done.
-                Err(_) => sleep(AGAIN).await,
+            let why = match timeout(TRY_MAX, call()).await {
+                Ok(Ok(())) => return true,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer".to_owned(),
+            };
+            if Instant::now() > deadline {
+                self.trace.note(format_args!("the operator gives up: {why}"));
+                return false;
             }
+            // All of these may be repeated: what is done already is done.
+            sleep(AGAIN).await;
         }
     }
 

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use client::EventKind;
 
-use super::shop::Effect;
+use super::shop::{BEYOND, Effect};
 use crate::{
     history::{Answer, Call, History, Index, Kind, Name, Outcome, What},
     properties::SeenFeed,
@@ -112,6 +112,21 @@ pub fn place(
             && answer.idx != Some(effect.idx)
         {
             places.moved.push((owner.id, effect.idx, effect.lt));
+        }
+        // A repetition may have been told by a resolve after an answer that was given before the effect. It is
+        // not told before there is something to repeat.
+        if let (Some(owner), Some(effect)) = (owner, &effect) {
+            for used in uses.iter().filter(|used| used.id != owner.id) {
+                if let End::Effect(answer) = used.end
+                    && answer.idx < Some(effect.idx)
+                {
+                    let behind = Index {
+                        log_index: effect.idx.log_index,
+                        position: BEYOND,
+                    };
+                    places.moved.push((used.id, behind, effect.lt));
+                }
+            }
         }
         for used in uses.iter().filter(unknown) {
             let owns = owner.is_some_and(|owner| owner.id == used.id);

@@ -5,6 +5,9 @@
 //! no leader for a while, or whose own log says it was removed, asks the members it knows. It believes one
 //! that has *committed* a membership at least as new as its own and without it: later configurations grow
 //! out of that one, and a leader of a configuration that took the node back would be heard.
+//!
+//! A newcomer has the log of a time before it was a member, and everybody it could ask may still be at that
+//! time as well. So only who has seen itself be a member can have been removed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -54,13 +57,16 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         loop {
             let metrics = receiver.borrow_watched().clone();
             let is_member = metrics.membership_config.get_node(&self.node_id()).is_some();
-            was_member |= is_member;
+            // A membership that was never committed may be undone, and was none.
+            let applied_index = metrics.last_applied.as_ref().map_or(0, |log_id| log_id.index);
+            was_member |= is_member && index_of(metrics.membership_config.log_id()) <= applied_index;
             let removed_by_own_log = was_member && !is_member;
-            let ask_at = match removed_by_own_log {
-                true => next_question,
-                false => next_question.max(heard.at() + silence),
-            };
             let now = Instant::now();
+            let ask_at = match (removed_by_own_log, is_member) {
+                (true, _) => next_question,
+                (false, true) => next_question.max(heard.at() + silence),
+                (false, false) => now + silence,
+            };
             // A leader hears no other, and one that removed itself leads on until that is committed and
             // handed over.
             let leads = metrics.state.is_leader();
