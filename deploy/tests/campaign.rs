@@ -20,6 +20,7 @@ async fn record(dir: &Path, workload: Workload, kinds: &[Kind]) -> (Record, Cove
         library: preload::compile(dir).unwrap(),
         dir: dir.join("nodes"),
         faults: dir.join("faults.txt"),
+        feeds: dir.join("feeds.txt"),
         nodes: 3,
         load: Duration::from_secs(8),
         workload,

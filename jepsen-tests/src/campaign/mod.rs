@@ -92,6 +92,7 @@ pub async fn campaign(options: &Options, say: impl Fn(&str)) -> io::Result<Overa
             library: library.clone(),
             dir: dir.join("nodes"),
             faults: dir.join("faults.txt"),
+            feeds: dir.join("feeds.txt"),
             nodes: options.nodes,
             load: options.load,
             workload,

@@ -69,6 +69,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Where the faults are written down.
     pub faults: PathBuf,
+    /// Where it is written down how far each watcher came.
+    pub feeds: PathBuf,
     /// Nodes at the beginning.
     pub nodes: u64,
     /// How long there is load.
@@ -198,6 +200,7 @@ pub async fn run(
         hashes: stage.hashes,
     };
     let run = finale.play().await;
+    std::fs::write(&options.feeds, words(&run.observations.feeds))?;
     let broken = std::mem::take(&mut stage.shop.notes().oddities);
     Ok(Record {
         run,
@@ -237,6 +240,21 @@ fn start_load(stage: &Stage, seed: u64, stopped: watch::Receiver<bool>) -> JoinH
         let client = || clients.client(made.fetch_add(1, Ordering::Relaxed));
         caller::run(&plan, &shop, seed, client, stopped).await
     })
+}
+
+/// How far each watcher came, and where history was gone.
+fn words(feeds: &[SeenFeed]) -> String {
+    let line = |feed: &SeenFeed| {
+        format!(
+            "{}: {} changes from log index {} to {}; went on at {:?} where history was gone\n",
+            feed.name,
+            feed.events.len(),
+            feed.from_index,
+            feed.reached,
+            feed.resumed
+        )
+    };
+    feeds.iter().map(line).collect()
 }
 
 /// Faults until the load's time is over. What came about is written down as it comes: which, to whom, with what
