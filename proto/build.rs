@@ -15,6 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
+        // Ours, so that a leader can write answers straight into the bytes of it.
+        .extern_path(".holdfast.v1.SubmitResponse", "crate::SubmitResponse")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -52,7 +52,7 @@ fn response(frame_id: u64, outcomes: Vec<Outcome>, log_time_ms: u64) -> SubmitRe
         frame_id,
         outcomes,
         position: Some(position),
-        runs: Vec::new(),
+        ..SubmitResponse::default()
     }
 }
 

@@ -1,10 +1,16 @@
-//! The wire: `.proto` files and the code generated from them, nothing clever.
+//! The wire: `.proto` files and the code generated from them, and one message that is written by hand.
 //!
 //! [`v1`] is what platforms and operators speak; [`internal`] is between nodes only.
+
+mod submit_response;
+
+pub use submit_response::SubmitResponse;
 
 /// `holdfast.v1`: inventory and cluster.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
+    pub use crate::SubmitResponse;
+
     tonic::include_proto!("holdfast.v1");
 }
 

@@ -24,6 +24,15 @@ pub const QUEUE_FRAMES_MAX: usize = 16_384;
 /// Commands waiting at the leader in each lane: half a second of work at the measured bulk rate.
 pub const QUEUE_COMMANDS_MAX: usize = 131_072;
 
+/// How many times the lane's free room one source may have waiting: alone, it gets 8/9 of the lane, so
+/// that a bulk load runs at full speed; smaller, and it would get less for nothing; larger, and less
+/// than a handful of frames would be left for who comes new.
+pub const QUEUE_SHARE_OF_FREE: usize = 8;
+
+/// Commands that a source may propose before it is another's turn: a full frame, so that taking turns
+/// cuts no frame in two.
+pub const TURN_COMMANDS: usize = FRAME_COMMANDS_MAX;
+
 /// Frames of one stream that are read and not yet answered; beyond it the stream is not read.
 pub const STREAM_FRAMES_MAX: usize = 64;
 

@@ -121,6 +121,8 @@ impl Bench<'_> {
         callers: Vec<C>,
         value: impl Fn(&Measured) -> f64,
     ) -> Result<Tally, Failure> {
+        // What the load before left to be written behind is not this load's to carry.
+        self.cluster.settled().await?;
         let (index, before) = (self.cluster.applied_index().await?, self.processor_times()?);
         let (measured, tally) = drive(self.window, callers).await?;
         let (after, entries) = (

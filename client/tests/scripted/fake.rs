@@ -95,7 +95,7 @@ impl Frame {
             frame_id: self.request.frame_id,
             outcomes,
             position,
-            runs: Vec::new(),
+            ..SubmitResponse::default()
         })));
     }
 

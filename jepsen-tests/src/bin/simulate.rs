@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jepsen_tests::simulation::{
     Trace,
+    corpus::corpus,
     coverage::Coverage,
     plan::Plan,
     run::{Outcome, run},
@@ -30,8 +31,8 @@ const SEEDS_FOR_COVERAGE: u64 = 300;
 /// A seed below makes too few operations to say much: nobody was served.
 const OPERATIONS_MIN: usize = 200;
 
-/// Simulated clusters under faults, a seed each. Exit code 0: every promise held. 1: one was broken. 3: the runs
-/// say too little, for instance because a fault never came about.
+/// Simulated clusters under faults, a seed each. Exit code 0: every promise held. 1: one was broken. 2: some run
+/// could not be decided. 3: the runs say too little, for instance because a fault never came about.
 #[derive(Parser)]
 #[command(name = "simulate")]
 struct Arguments {
@@ -47,6 +48,9 @@ struct Arguments {
     /// Seeds run at once
     #[arg(long, default_value_t = 1)]
     jobs: u64,
+    /// Run the seeds that once found something instead
+    #[arg(long)]
+    corpus: bool,
     /// Print the plan and what happens
     #[arg(long)]
     trace: bool,
@@ -82,6 +86,7 @@ struct Summary {
     seeds_per_core_hour: f64,
     simulated_seconds: f64,
     failed: Vec<Failed>,
+    undecided: Vec<Failed>,
     thin: Vec<u64>,
     coverage: Coverage,
     coverage_missing: Vec<&'static str>,
@@ -94,6 +99,7 @@ struct Totals {
     simulated: Duration,
     busy: Duration,
     failed: Vec<Failed>,
+    undecided: Vec<Failed>,
     thin: BTreeSet<u64>,
     coverage: Coverage,
 }
@@ -104,13 +110,17 @@ fn main() -> ExitCode {
     if !arguments.trace {
         std::panic::set_hook(Box::new(|_| {}));
     }
-    let bar = progress(arguments.seeds);
+    let seeds: Vec<u64> = if arguments.corpus {
+        corpus().iter().map(|found| found.seed).collect()
+    } else {
+        (arguments.first..arguments.first.saturating_add(arguments.seeds)).collect()
+    };
+    let bar = progress(seeds.len() as u64);
     let totals = Mutex::new(Totals {
         coverage: Coverage::new(),
         ..Totals::default()
     });
-    let next = AtomicU64::new(arguments.first);
-    let end = arguments.first + arguments.seeds;
+    let next = AtomicUsize::new(0);
     let deadline = arguments
         .minutes
         .map(|minutes| Instant::now() + Duration::from_secs_f64(minutes * 60.0));
@@ -118,11 +128,11 @@ fn main() -> ExitCode {
         for _ in 0..arguments.jobs.max(1) {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                        return;
+                    let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+                    match seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        Some(&seed) if !late => one(seed, &arguments, &totals, &bar),
+                        _ => return,
                     }
-                    one(seed, &arguments, &totals, &bar);
                 }
             });
         }
@@ -167,15 +177,19 @@ fn one(seed: u64, arguments: &Arguments, totals: &Mutex<Totals>, bar: &ProgressB
         });
         keep(seed, &outcome, arguments);
     }
+    let undecided = outcome.undecided();
     let mut totals = totals.lock().expect("no thread panicked while counting");
     totals.seeds += 1;
     totals.operations += outcome.operations as u64;
     totals.simulated += outcome.simulated;
     totals.busy += busy;
     totals.coverage.add(&outcome.coverage);
+    let replay = replay(seed);
     if !wrong.is_empty() {
-        let replay = replay(seed);
         totals.failed.push(Failed { seed, wrong, replay });
+    } else if !undecided.is_empty() {
+        let wrong = undecided;
+        totals.undecided.push(Failed { seed, wrong, replay });
     } else if outcome.operations < OPERATIONS_MIN {
         totals.thin.insert(seed);
     }
@@ -230,6 +244,7 @@ fn conclude(totals: Totals, output: Output) -> ExitCode {
         seeds_per_core_hour: seeds * 3_600.0 / seconds.max(1e-9),
         simulated_seconds: totals.simulated.as_secs_f64(),
         failed: totals.failed,
+        undecided: totals.undecided,
         thin: totals.thin.into_iter().collect(),
         coverage: totals.coverage,
         coverage_missing,
@@ -244,6 +259,8 @@ fn conclude(totals: Totals, output: Output) -> ExitCode {
     }
     if !summary.failed.is_empty() {
         ExitCode::from(1)
+    } else if !summary.undecided.is_empty() {
+        ExitCode::from(2)
     } else if summary.seeds == 0 || !summary.thin.is_empty() || !summary.coverage_missing.is_empty() {
         ExitCode::from(3)
     } else {
@@ -274,15 +291,20 @@ fn table(summary: &Summary) {
             summary.coverage_missing.join(", ")
         );
     }
+    for undecided in &summary.undecided {
+        println!(
+            "seed {} is undecided: {}",
+            undecided.seed,
+            undecided.wrong.join("; ")
+        );
+    }
     for failed in &summary.failed {
         println!("seed {} failed: {}", failed.seed, failed.wrong.join("; "));
     }
-    println!(
-        "{}",
-        if summary.failed.is_empty() {
-            "valid"
-        } else {
-            "INVALID"
-        }
-    );
+    let word = match (summary.failed.is_empty(), summary.undecided.is_empty()) {
+        (true, true) => "valid",
+        (true, false) => "unknown",
+        (false, _) => "INVALID",
+    };
+    println!("{word}");
 }

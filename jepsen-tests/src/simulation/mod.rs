@@ -1,18 +1,19 @@
 //! Whole clusters in one thread: the real node, batcher, log clock and client, on simulated disk, network
 //! and clocks. Everything that happens follows from one seed.
 //!
-//! A run starts three nodes, sells a small sale to many users from a client that retries by the rules, and
-//! meanwhile cuts the network and the power as the seed says. At the end everything is healed, every unknown
-//! is resolved, and the replicas are compared. What happened is a [`Trace`]: two runs of one seed give equal
-//! traces, to the byte.
+//! A [`plan`] is drawn from the seed before anything runs: cluster, workload, faults and their moments. A [`run`]
+//! founds the cluster, lets the workload's callers call through the real client while the nemesis cuts networks
+//! and power, jumps clocks, hands the lead over and changes the membership; then everything is healed, every
+//! unknown is resolved, and history and observations go to the checker and the properties. Two runs of one seed
+//! are equal to the byte.
 //!
 //! Left out: sled, which has threads of its own; a simulated node rebuilds its state from snapshot and log.
 
 pub mod cluster;
+pub mod corpus;
 pub mod coverage;
 #[cfg(feature = "fault-points")]
 pub mod crash_points;
-pub mod flash;
 mod load;
 mod nemesis;
 pub mod net;

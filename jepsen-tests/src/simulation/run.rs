@@ -47,14 +47,21 @@ pub struct Outcome {
 impl Outcome {
     /// What is wrong with it, if anything is.
     pub fn wrong(&self) -> Vec<String> {
-        let findings = self
-            .findings
-            .iter()
-            .filter(|finding| finding.verdict != Verdict::Valid);
-        findings
-            .map(|finding| format!("{}: {}", finding.property, finding.summary))
+        self.said(Verdict::Invalid)
             .chain(self.oddities.iter().map(|oddity| format!("odd answer: {oddity}")))
             .collect()
+    }
+
+    /// What could not be decided.
+    pub fn undecided(&self) -> Vec<String> {
+        self.said(Verdict::Unknown).collect()
+    }
+
+    fn said(&self, verdict: Verdict) -> impl Iterator<Item = String> + '_ {
+        let findings = self.findings.iter();
+        findings
+            .filter(move |finding| finding.verdict == verdict)
+            .map(|finding| format!("{}: {}", finding.property, finding.summary))
     }
 }
 
@@ -106,7 +113,11 @@ pub fn run(plan: &Plan, trace: Trace) -> Outcome {
     }));
     nemesis.settle();
     let run = stage.take_run();
-    let mut findings = run.as_ref().map(properties::check).unwrap_or_default();
+    let mut findings = Vec::new();
+    if let Some(run) = &run {
+        findings.push(properties::linearizable(&run.history));
+        findings.extend(properties::check(run));
+    }
     let ended = ended.unwrap_or_else(|panic| Err(format!("a panic: {}", words(&*panic))));
     findings.push(Finding {
         property: "nodes-stay-up".to_owned(),

@@ -130,7 +130,7 @@ impl Held {
         for slot in 0..arena.len() {
             let record = arena.get(slot);
             if record.status == ClaimStatus::Held {
-                held.insert(slot, record);
+                held.insert(slot, &record);
             }
         }
         held

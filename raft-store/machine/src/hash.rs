@@ -27,6 +27,9 @@ const CLAIM_ID_CHARS: usize = 39;
 /// What a claim id's text begins with, so that it is recognised in logs and mails.
 const CLAIM_ID_PREFIX: &str = "c_";
 
+/// Bytes of a claim id's text form.
+pub const CLAIM_ID_BYTES: usize = CLAIM_ID_PREFIX.len() + CLAIM_ID_CHARS;
+
 /// RFC 4648 base32, lower case.
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
@@ -135,17 +138,29 @@ impl ClaimId {
     }
 }
 
+impl ClaimId {
+    /// The text form: ASCII, for those who write many.
+    pub fn text(&self) -> [u8; CLAIM_ID_BYTES] {
+        let mut text = [0; CLAIM_ID_BYTES];
+        let (prefix, digits) = text.split_at_mut(CLAIM_ID_PREFIX.len());
+        prefix.copy_from_slice(CLAIM_ID_PREFIX.as_bytes());
+        // Five bytes are eight characters; the last five are padded with a zero byte, of which one bit shows.
+        for (place, digits) in digits.chunks_mut(8).enumerate() {
+            let mut bytes = [0; 8];
+            let end = self.0.len().min(place * 5 + 5);
+            bytes[3..3 + end - place * 5].copy_from_slice(&self.0[place * 5..end]);
+            let bits = u64::from_be_bytes(bytes);
+            for (place, digit) in digits.iter_mut().enumerate() {
+                *digit = BASE32[(bits >> (35 - place * 5)) as usize & 31];
+            }
+        }
+        text
+    }
+}
+
 impl core::fmt::Display for ClaimId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let mut text = [0; CLAIM_ID_CHARS];
-        for (place, character) in text.iter_mut().enumerate() {
-            let bit = place * 5;
-            let high = u16::from(self.0[bit / 8]) << 8;
-            let pair = high | u16::from(self.0.get(bit / 8 + 1).copied().unwrap_or(0));
-            *character = BASE32[usize::from(pair >> (11 - bit % 8) & 31)];
-        }
-        f.write_str(CLAIM_ID_PREFIX)?;
-        f.write_str(core::str::from_utf8(&text).unwrap_or_default())
+        f.write_str(core::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 

@@ -233,7 +233,7 @@ impl Loader {
 fn load_sale(number: u32, terms: Terms, counters: Counters, arena: Arena) -> Result<Sale, &'static str> {
     let mut sale = Sale::of(number, Arc::new(terms), counters, arena);
     for slot in 0..sale.arena.len() {
-        let record = *sale.arena.get(slot);
+        let record = sale.arena.get(slot);
         let latest = sale.index.user(&sale.arena, record.user);
         if record.previous != latest.unwrap_or(SLOT_NONE)
             || latest.is_some_and(|latest| !sale.arena.get(latest).is(FLAG_SUPERSEDED))

@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::{
     bytes::{Put, Reader, invalid},
-    claim::{BLOCK_RECORDS, Block, RECORD_BYTES, Record},
+    claim::{BLOCK_RECORDS, Block, Packed, RECORD_BYTES, Record},
     codec::{DecodeError, MACHINE_VERSION},
     command::{Found, Operation},
     document::Document,
@@ -150,11 +150,9 @@ pub(crate) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// A block's records.
-pub(crate) fn encode_block(records: &[Record], out: &mut Vec<u8>) {
+pub(crate) fn encode_block(records: &[Packed], out: &mut Vec<u8>) {
     out.push(records.len() as u8);
-    records
-        .iter()
-        .for_each(|record| out.extend_from_slice(&record.encode()));
+    out.extend_from_slice(records.as_flattened());
 }
 
 /// Reads a block, and how many records it has.
@@ -165,8 +163,8 @@ pub(crate) fn decode_block(body: &[u8]) -> Option<(Block, usize)> {
     if packed.len() != count || !rest.is_empty() || !(1..=BLOCK_RECORDS).contains(&count) {
         return None;
     }
-    let records = packed.iter().map(Record::decode).collect::<Option<Vec<_>>>()?;
-    Some((Block::of(&records), count))
+    let sound = packed.iter().all(|record| Record::unpack(record).is_some());
+    sound.then(|| (Block::of(packed), count))
 }
 
 /// A sale's terms and counters, and how many claims it has made.

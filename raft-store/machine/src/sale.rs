@@ -182,7 +182,7 @@ impl Sale {
     /// Grants a claim on available units, confirmed at once if it is a decrement; gives its slot.
     pub fn grant(&mut self, user: u128, key: u128, quantity: u16, decrement: bool, at: &Receipt) -> u32 {
         let (user_units, latest) = self.user(user);
-        let slot = self.arena.push(Record {
+        let slot = self.arena.push(&Record {
             key,
             user,
             settle_key: 0,
@@ -219,7 +219,7 @@ impl Sale {
         if decrement {
             self.counters.units_confirmed += quantity;
         } else {
-            self.held.insert(slot, self.arena.get(slot));
+            self.held.insert(slot, &self.arena.get(slot));
             self.counters.units_held += quantity;
         }
         slot
@@ -228,7 +228,7 @@ impl Sale {
     /// Confirms or releases a held claim by its key.
     pub fn settle(&mut self, slot: u32, key: u128, status: ClaimStatus) {
         if !planted!("both-return-the-unit") {
-            self.held.remove(slot, self.arena.get(slot));
+            self.held.remove(slot, &self.arena.get(slot));
         }
         self.move_to(slot, status, key);
         self.index.settle(&self.arena, slot);
@@ -244,26 +244,26 @@ impl Sale {
                 () if planted!("confirm-after-deadline") => deadline_ms + 2_000 <= now_ms,
                 () => deadline_ms <= now_ms,
             })?;
-        self.held.remove(slot, self.arena.get(slot));
+        self.held.remove(slot, &self.arena.get(slot));
         self.move_to(slot, ClaimStatus::Expired, 0);
         Some(slot)
     }
 
     /// Takes a confirmed claim back.
     pub fn cancel(&mut self, slot: u32) {
-        self.move_to(slot, ClaimStatus::Cancelled, self.arena.get(slot).settle_key);
+        self.move_to(slot, ClaimStatus::Cancelled, self.arena.settle_key(slot));
     }
 
     /// Extends a held claim for a checkout, under a new fencing token.
     pub fn extend(&mut self, slot: u32, fencing_token: u64) {
-        self.held.remove(slot, self.arena.get(slot));
+        self.held.remove(slot, &self.arena.get(slot));
         let more_ms = self.terms.checkout_max_ms;
         self.arena.edit(slot, |record| {
             record.deadline_ms += more_ms;
             record.fencing_token = fencing_token;
             record.flags |= FLAG_EXTENDED;
         });
-        self.held.insert(slot, self.arena.get(slot));
+        self.held.insert(slot, &self.arena.get(slot));
     }
 
     /// Moves a claim's units to where its new status has them.
@@ -274,7 +274,7 @@ impl Sale {
             flags,
             status: before,
             ..
-        } = *self.arena.get(slot);
+        } = self.arena.get(slot);
         let ends = status != ClaimStatus::Confirmed;
         let counts_itself = flags & FLAG_SUPERSEDED == 0;
         self.arena.edit(slot, |record| {

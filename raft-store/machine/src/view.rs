@@ -36,16 +36,29 @@ impl Machine {
             .collect()
     }
 
+    /// A sale's number.
+    pub fn sale_number(&self, namespace: Namespace, sale_id: &str) -> Option<u32> {
+        self.number_of(namespace, sale_id)
+    }
+
+    /// Fetches the memory that [`Machine::refusal`] or a claim will need: asked first for all claims of a
+    /// frame, they wait for memory together and not each by itself. Changes nothing.
+    pub fn prefetch(&self, sale_number: Option<u32>, user: u128, key: u128) {
+        if let Some(sale) = sale_number.and_then(|number| self.numbered(number)) {
+            sale.index.prefetch(user, key);
+        }
+    }
+
     /// What a claim of this quantity would hear if it came now and there is no need to ask the log:
     /// a refusal, or a claim that exists already. Cheap. `None`: it must be proposed, because it may
     /// be granted, or because log time has reached the sale's first deadline and units may come back.
     ///
     /// Right only on state that is as new as the question: applied up to a linearizable point, with
-    /// no claim of the same key or user still under way.
+    /// no claim of the same key or user still under way. The sale is named by its number, `None` when it has
+    /// none.
     pub fn refusal(
         &self,
-        namespace: Namespace,
-        sale_id: &str,
+        sale_number: Option<u32>,
         user: u128,
         key: u128,
         quantity: u32,
@@ -54,10 +67,7 @@ impl Machine {
         if self.founding.is_none() || self.fences.get(key).is_some() {
             return None;
         }
-        let Some(sale) = self
-            .number_of(namespace, sale_id)
-            .and_then(|number| self.numbered(number))
-        else {
+        let Some(sale) = sale_number.and_then(|number| self.numbered(number)) else {
             return Some(Reply::Rejected(Rejection::SaleUnknown));
         };
         if sale

@@ -358,7 +358,15 @@ fn refusals_wait_for_the_first_deadline() {
         at(4, take(7)),
     ];
     apply(&mut machine, 1, &bytes_of(&SALES, &commands, 0, 0));
-    let ask = |user, key, now_ms| machine.refusal(NAMESPACE_DEFAULT, "launch", user, key, 1, now_ms);
+    let ask = |user, key, now_ms| {
+        machine.refusal(
+            machine.sale_number(NAMESPACE_DEFAULT, "launch"),
+            user,
+            key,
+            1,
+            now_ms,
+        )
+    };
     let sold_out = Rejection::SoldOut {
         units_available: 0,
         maybe_more_until_ms: 1_000,

@@ -178,7 +178,13 @@ fn check_refusals(machine: &Machine, model: &Model, ready: &Ready, ids: &mut Ids
         let quantity = 1 + u32::from(number % 2);
         let user = script::user(number);
         let key = script::key(Operation::Claim, u32::from(place), ready.commands.len() as u8);
-        let refusal = machine.refusal(0, SALES[usize::from(place)], user, key, quantity, now_ms);
+        let refusal = machine.refusal(
+            machine.sale_number(0, SALES[usize::from(place)]),
+            user,
+            key,
+            quantity,
+            now_ms,
+        );
         let take = Take {
             sale: place,
             user,
@@ -216,7 +222,13 @@ fn check_refusals(machine: &Machine, model: &Model, ready: &Ready, ids: &mut Ids
             .and_then(|s| s.first_deadline_ms)
         {
             assert_eq!(
-                machine.refusal(0, SALES[usize::from(place)], user, key, quantity, deadline_ms),
+                machine.refusal(
+                    machine.sale_number(0, SALES[usize::from(place)]),
+                    user,
+                    key,
+                    quantity,
+                    deadline_ms
+                ),
                 None
             );
         }

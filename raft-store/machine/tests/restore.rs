@@ -162,7 +162,7 @@ fn small() -> Machine {
         at(5, Body::Resolve(resolve)),
     ];
     // More than one block of records.
-    for claim in 0..44u128 {
+    for claim in 0..49u128 {
         commands.push(at(
             100 + claim,
             Body::Claim(Take {

@@ -1,14 +1,20 @@
-//! The way into the batcher: bounded, and closed when nothing could come of entering.
+//! The way into the batcher: bounded, fair, and closed when nothing could come of entering.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::frame::{Frame, FrameAnswer, Unsubmitted};
-use crate::limits::{QUEUE_COMMANDS_MAX, QUEUE_FRAMES_MAX};
+use super::{
+    frame::{Frame, FrameAnswer, Unsubmitted},
+    shares::{Room, Source, SourceId},
+};
+use crate::limits::QUEUE_FRAMES_MAX;
 
 /// Which queue a frame waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +37,17 @@ impl Lane {
     }
 }
 
+/// Where a frame counts while it waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub lane: Lane,
+    pub source: SourceId,
+}
+
 /// A frame on its way in.
 pub(super) struct Submission {
     pub frame: Frame,
-    pub lane: Lane,
+    pub place: Place,
     pub reply: oneshot::Sender<FrameAnswer>,
 }
 
@@ -52,7 +65,7 @@ pub enum LeadState {
 
 struct Shared {
     inbox: mpsc::Sender<Submission>,
-    commands: [AtomicUsize; 2],
+    rooms: [Mutex<Room>; 2],
     lead: AtomicU8,
     stopping: AtomicBool,
     disk_reserve_reached: AtomicBool,
@@ -68,7 +81,7 @@ pub(super) fn open() -> (Door, mpsc::Receiver<Submission>) {
     let (inbox, receiver) = mpsc::channel(2 * QUEUE_FRAMES_MAX);
     let door = Door(Arc::new(Shared {
         inbox,
-        commands: [AtomicUsize::new(0), AtomicUsize::new(0)],
+        rooms: Default::default(),
         lead: AtomicU8::new(LeadState::Following as u8),
         stopping: AtomicBool::new(false),
         disk_reserve_reached: AtomicBool::new(false),
@@ -79,35 +92,47 @@ pub(super) fn open() -> (Door, mpsc::Receiver<Submission>) {
 }
 
 impl Door {
-    /// Lets a frame in; its answer comes through the receiver. A dropped receiver costs nothing.
+    /// Lets a frame of this peer in; its answer comes through the receiver. A dropped receiver costs nothing.
     ///
     /// # Errors
     /// Nothing of the frame was proposed.
     ///
     /// # Panics
     /// When the frame is empty: the services refuse those.
-    pub fn submit(&self, frame: Frame) -> Result<oneshot::Receiver<FrameAnswer>, Unsubmitted> {
+    pub fn submit(
+        &self,
+        frame: Frame,
+        peer: SocketAddr,
+    ) -> Result<oneshot::Receiver<FrameAnswer>, Unsubmitted> {
         assert!(!frame.commands.is_empty(), "an empty frame has no answer");
-        let lane = Lane::of(&frame);
         self.check(&frame)?;
-        let count = frame.commands.len();
-        let waiting = &self.0.commands[lane as usize];
-        if waiting.fetch_add(count, Ordering::Relaxed) + count > QUEUE_COMMANDS_MAX {
-            waiting.fetch_sub(count, Ordering::Relaxed);
-            return Err(Unsubmitted::Overloaded);
-        }
+        let (lane, count) = (Lane::of(&frame), frame.commands.len());
+        let source = self.room(lane).enter(Source::of(&frame, peer), count);
+        let source = source.ok_or(Unsubmitted::Overloaded)?;
+        let place = Place { lane, source };
         let (reply, answer) = oneshot::channel();
         self.0
             .inbox
-            .try_send(Submission { frame, lane, reply })
+            .try_send(Submission { frame, place, reply })
             .map_err(|error| {
-                waiting.fetch_sub(count, Ordering::Relaxed);
+                self.left(place, count);
                 match error {
                     mpsc::error::TrySendError::Full(_) => Unsubmitted::Overloaded,
                     mpsc::error::TrySendError::Closed(_) => Unsubmitted::Stopping,
                 }
             })?;
         Ok(answer)
+    }
+
+    fn room(&self, lane: Lane) -> MutexGuard<'_, Room> {
+        self.0.rooms[lane as usize]
+            .lock()
+            .expect("no code panics while holding it")
+    }
+
+    /// Commands that wait in each lane: claims, and all others.
+    pub fn waiting(&self) -> [usize; 2] {
+        Lane::ALL.map(|lane| self.room(lane).waiting())
     }
 
     fn check(&self, frame: &Frame) -> Result<(), Unsubmitted> {
@@ -162,9 +187,9 @@ impl Door {
             .fetch_add(commands as u64, Ordering::Relaxed);
     }
 
-    /// Commands left a queue.
-    pub(super) fn left(&self, lane: Lane, count: usize) {
-        self.0.commands[lane as usize].fetch_sub(count, Ordering::Relaxed);
+    /// Commands of a frame left its queue.
+    pub(super) fn left(&self, place: Place, count: usize) {
+        self.room(place.lane).leave(place.source, count);
     }
 }
 
@@ -176,7 +201,7 @@ mod tests {
         super::frame::{PreparedBody, PreparedCommand},
         *,
     };
-    use crate::limits::FRAME_COMMANDS_MAX;
+    use crate::limits::{FRAME_COMMANDS_MAX, QUEUE_COMMANDS_MAX};
 
     fn frame(body: Body<'static>, count: usize) -> Frame {
         let command = PreparedCommand {
@@ -218,32 +243,88 @@ mod tests {
         (door, inbox)
     }
 
+    fn peer(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// Fills the claims' lane as far as one peer may.
+    fn fill(door: &Door, by: SocketAddr) -> usize {
+        std::iter::from_fn(|| door.submit(claims(FRAME_COMMANDS_MAX), by).ok()).count()
+    }
+
     #[test]
     fn a_full_lane_refuses_at_the_door_and_leaves_the_other_open() {
         let (door, mut inbox) = leading();
-        for _ in 0..QUEUE_COMMANDS_MAX / FRAME_COMMANDS_MAX {
-            door.submit(claims(FRAME_COMMANDS_MAX)).expect("there is room");
-        }
-        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::Overloaded);
+        let frames = fill(&door, peer(1));
+        assert!(
+            frames > QUEUE_COMMANDS_MAX / FRAME_COMMANDS_MAX * 7 / 8,
+            "{frames}"
+        );
+        let full = door.submit(claims(FRAME_COMMANDS_MAX), peer(1));
+        assert_eq!(full.unwrap_err(), Unsubmitted::Overloaded);
         // Who holds units can still pay for them.
-        door.submit(confirm()).expect("confirms have a lane of their own");
+        door.submit(confirm(), peer(1))
+            .expect("confirms have a lane of their own");
         // What leaves makes room, and a refusal took none.
-        let Submission { frame, lane, .. } = inbox.try_recv().expect("the first frame");
-        door.left(lane, frame.commands.len());
-        door.submit(claims(FRAME_COMMANDS_MAX))
-            .expect("there is room again");
-        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::Overloaded);
+        let Submission { frame, place, .. } = inbox.try_recv().expect("the first frame");
+        door.left(place, frame.commands.len());
+        assert_eq!(
+            fill(&door, peer(1)),
+            1,
+            "there is room again, for as much as left"
+        );
+        assert_eq!(door.waiting(), [frames * FRAME_COMMANDS_MAX, 1]);
+    }
+
+    #[test]
+    fn one_who_fills_the_lane_keeps_no_one_else_out() {
+        let (door, _inbox) = leading();
+        fill(&door, peer(1));
+        for port in 2..100 {
+            door.submit(claims(1), peer(port)).expect("others get in");
+        }
+        assert!(
+            fill(&door, peer(100)) > 0,
+            "and so does another who asks for much"
+        );
+    }
+
+    #[test]
+    fn a_platform_has_one_share_through_whichever_connections() {
+        let (door, _inbox) = leading();
+        let platform = || {
+            let mut frame = claims(FRAME_COMMANDS_MAX);
+            frame
+                .commands
+                .iter_mut()
+                .for_each(|command| command.principal = 9);
+            frame
+        };
+        while door.submit(platform(), peer(1)).is_ok() {}
+        let again = door.submit(platform(), peer(2));
+        assert_eq!(again.unwrap_err(), Unsubmitted::Overloaded);
+        // Users who ask for themselves are not the platform, not even on its connection.
+        door.submit(claims(1), peer(1)).expect("a shopper gets in");
     }
 
     #[test]
     fn nothing_enters_where_nothing_could_come_of_it() {
         let (door, mut inbox) = open();
-        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::NotLeader);
+        assert_eq!(
+            door.submit(claims(1), peer(1)).unwrap_err(),
+            Unsubmitted::NotLeader
+        );
         door.set_lead(LeadState::Starting);
-        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::Starting);
+        assert_eq!(
+            door.submit(claims(1), peer(1)).unwrap_err(),
+            Unsubmitted::Starting
+        );
         door.set_lead(LeadState::Leading);
         door.stop();
-        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::Stopping);
+        assert_eq!(
+            door.submit(claims(1), peer(1)).unwrap_err(),
+            Unsubmitted::Stopping
+        );
         assert!(inbox.try_recv().is_err(), "a refused frame is not inside");
     }
 
@@ -251,9 +332,13 @@ mod tests {
     fn a_full_disk_refuses_claims_and_lets_holders_pay() {
         let (door, _inbox) = leading();
         door.set_disk_reserve_reached(true);
-        assert_eq!(door.submit(claims(1)).unwrap_err(), Unsubmitted::DiskReserve);
-        door.submit(confirm()).expect("a confirm needs no reserve");
+        assert_eq!(
+            door.submit(claims(1), peer(1)).unwrap_err(),
+            Unsubmitted::DiskReserve
+        );
+        door.submit(confirm(), peer(1))
+            .expect("a confirm needs no reserve");
         door.set_disk_reserve_reached(false);
-        door.submit(claims(1)).expect("there is space again");
+        door.submit(claims(1), peer(1)).expect("there is space again");
     }
 }

@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use inventory_machine::{
+    Machine,
     codec::BatchEncoder,
-    command::{Body, Command, CreateSale, NAMESPACE_DEFAULT, PutDocument},
+    command::{Body, Command, CreateSale, NAMESPACE_DEFAULT, PutDocument, Take},
     reply::Reply,
 };
 use tokio::sync::oneshot;
 
+use super::door::Place;
 use crate::log_clock::Stamp;
 
 /// One command, checked and hashed: ready to be encoded. Sales are named by their place in the frame's list.
@@ -150,6 +152,37 @@ impl Frame {
     }
 }
 
+/// The machine's numbers for a frame's sales, looked up by name once for all its commands.
+pub(super) struct SaleNumbers(Vec<Option<u32>>);
+
+impl SaleNumbers {
+    pub fn of(frame: &Frame, machine: &Machine) -> SaleNumbers {
+        let number = |sale_id: &String| machine.sale_number(NAMESPACE_DEFAULT, sale_id);
+        SaleNumbers(frame.sales.iter().map(number).collect())
+    }
+
+    /// Fetches what judging the frame's claims will need, for all of them at once.
+    pub fn prefetch(&self, frame: &Frame, machine: &Machine) {
+        for command in &frame.commands {
+            if let PreparedBody::Plain(Body::Claim(take)) = &command.body {
+                machine.prefetch(self.0[usize::from(take.sale)], take.user, command.key);
+            }
+        }
+    }
+
+    /// What a claim of the frame would hear without the log, if that is known.
+    pub fn refusal(
+        &self,
+        command: &PreparedCommand,
+        take: &Take,
+        log_now_ms: u64,
+        machine: &Machine,
+    ) -> Option<Reply> {
+        let sale_number = self.0[usize::from(take.sale)];
+        machine.refusal(sale_number, take.user, command.key, take.quantity, log_now_ms)
+    }
+}
+
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -176,6 +209,9 @@ pub enum Unsubmitted {
     /// No identity yet, or a new term whose log is not applied yet.
     #[error("the cluster is starting")]
     Starting,
+    /// It leads, but no quorum has confirmed that lately: right after an election, or cut off.
+    #[error("no quorum has confirmed this leader lately")]
+    NoQuorum,
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -225,6 +261,8 @@ pub struct FrameAnswer {
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub frame: Frame,
+    /// Where it counts while commands of it wait.
+    pub place: Place,
     pub reply: oneshot::Sender<FrameAnswer>,
     /// Answers so far, in order: commands are proposed and applied in order.
     pub answers: Vec<Answer>,

@@ -4,10 +4,12 @@
 //! only a few entries are in flight; it never lingers, so one lonely claim commits at raft's own latency.
 //! Commands stay in order within their frame; frames are unordered.
 //!
-//! - Full queues, a missing lead and a full disk refuse at the door ([`Door`]), before anything is proposed.
+//! - Full queues, a missing lead and a full disk refuse at the door ([`Door`]), before anything is proposed;
+//!   a full queue refuses first those who fill it, and those who wait are served in turns (`shares`).
 //! - A frame whose every claim would be refused by the applied state is answered without a log entry: after
 //!   a ReadIndex round shared by all that wait, and only while no claim of the same user or key is in flight.
-//! - Entries are proposed under the term they were stamped in. Once proposed, every failure is unknown.
+//! - Entries are proposed under the term they were stamped in. Once appended, every failure is unknown; what
+//!   raft refuses to append, as before a quorum has confirmed a new leader, was never submitted.
 //! - Deadlines and sale hours that come due are proposed as entries without commands.
 //!
 //! Left out on purpose: retries. The caller has the key; he knows when to stop.
@@ -15,17 +17,18 @@
 mod door;
 mod flight;
 pub mod frame;
+mod shares;
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use fault_points::{crash_point, planted};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use inventory_machine::{
-    codec::BatchEncoder,
-    command::{Body, NAMESPACE_DEFAULT},
-    reply::Reply,
+use inventory_machine::{codec::BatchEncoder, command::Body, reply::Reply};
+use openraft::{
+    Instant as _, ReadPolicy,
+    errors::{ClientWriteError, ForwardReason},
+    impls::OneshotResponder,
 };
-use openraft::{Instant as _, ReadPolicy, impls::OneshotResponder};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -36,7 +39,8 @@ pub use self::door::{Door, LeadState};
 use self::{
     door::{Lane, Submission},
     flight::InFlight,
-    frame::{Answer, FrameAnswer, Position, PreparedBody, Run, Unsubmitted, Waiting},
+    frame::{Answer, FrameAnswer, Position, PreparedBody, Run, SaleNumbers, Unsubmitted, Waiting},
+    shares::Turns,
 };
 use crate::{
     HoldfastRaft,
@@ -77,7 +81,7 @@ pub fn start(parts: Parts) -> (Door, JoinHandle<()>) {
         door: door.clone(),
         parts,
         frames: slab::Slab::new(),
-        lanes: [VecDeque::new(), VecDeque::new()],
+        lanes: Default::default(),
         flying: FuturesOrdered::new(),
         in_flight: InFlight::default(),
         encoder: BatchEncoder::new(),
@@ -109,15 +113,23 @@ struct Landed {
     spans: Vec<Span>,
     /// What it was stamped with.
     stamp: Stamp,
-    /// `None`: it is not known what became of the entry.
-    applied: Option<(LogId, Vec<Reply>)>,
+    fate: Fate,
+}
+
+/// What became of an entry.
+enum Fate {
+    Applied(LogId, Vec<Reply>),
+    /// Raft did not append it, here or anywhere.
+    Refused(Unsubmitted),
+    /// It may yet apply.
+    Unknown,
 }
 
 struct Batcher {
     door: Door,
     parts: Parts,
     frames: slab::Slab<Waiting>,
-    lanes: [VecDeque<FrameId>; 2],
+    lanes: [Turns; 2],
     flying: FuturesOrdered<BoxFuture<'static, Landed>>,
     in_flight: InFlight,
     encoder: BatchEncoder,
@@ -176,7 +188,7 @@ impl Batcher {
             wall_time_ms: 0,
         };
         for lane in Lane::ALL {
-            while let Some(frame) = self.lanes[lane as usize].pop_front() {
+            while let Some(frame) = self.lanes[lane as usize].pop() {
                 self.give_up(frame, Unsubmitted::NotLeader);
             }
         }
@@ -194,22 +206,15 @@ impl Batcher {
         let shared = self.parts.shared.clone();
         // One look at the state for all of them.
         shared.read(|machine| {
-            for Submission { frame, lane, reply } in arrived.drain(..) {
+            for Submission { frame, place, reply } in arrived.drain(..) {
                 let refusable = log_now_ms.is_some_and(|log_now_ms| {
+                    let sales = SaleNumbers::of(&frame, machine);
+                    sales.prefetch(&frame, machine);
                     frame.commands.iter().all(|command| match &command.body {
                         PreparedBody::Plain(Body::Claim(take)) => {
                             (planted!("refused-behind-own-claim")
-                                || !self.in_flight.knows(take.user, command.key))
-                                && machine
-                                    .refusal(
-                                        NAMESPACE_DEFAULT,
-                                        &frame.sales[usize::from(take.sale)],
-                                        take.user,
-                                        command.key,
-                                        take.quantity,
-                                        log_now_ms,
-                                    )
-                                    .is_some()
+                                || !self.in_flight.may_know(take.user, command.key))
+                                && sales.refusal(command, take, log_now_ms, machine).is_some()
                         }
                         _ => false,
                     })
@@ -217,6 +222,7 @@ impl Batcher {
                 let answers = Vec::with_capacity(frame.commands.len());
                 let frame = self.frames.insert(Waiting {
                     frame,
+                    place,
                     reply,
                     answers,
                     runs: Vec::new(),
@@ -229,7 +235,7 @@ impl Batcher {
                 } else if refusable {
                     self.unread_frames.push(frame);
                 } else {
-                    self.lanes[lane as usize].push_back(frame);
+                    self.lanes[place.lane as usize].push(place.source, frame);
                 }
             }
         });
@@ -274,31 +280,30 @@ impl Batcher {
                 wall_time_ms: machine.wall_time_ms(),
             };
             for id in waiting.drain(..) {
-                let Waiting { frame, answers, .. } = &mut self.frames[id];
+                let Waiting {
+                    frame,
+                    place,
+                    answers,
+                    ..
+                } = &mut self.frames[id];
+                let sales = SaleNumbers::of(frame, machine);
+                sales.prefetch(frame, machine);
                 let refused = frame.commands.iter().all(|command| {
                     let PreparedBody::Plain(Body::Claim(take)) = &command.body else {
                         return false;
                     };
-                    let sale_id = &frame.sales[usize::from(take.sale)];
-                    machine
-                        .refusal(
-                            NAMESPACE_DEFAULT,
-                            sale_id,
-                            take.user,
-                            command.key,
-                            take.quantity,
-                            log_now_ms,
-                        )
+                    sales
+                        .refusal(command, take, log_now_ms, machine)
                         .map(|reply| answers.push(Answer::Reply(reply)))
                         .is_some()
                 });
                 if refused {
                     let waiting = self.frames.remove(id);
-                    self.door.left(Lane::Claims, waiting.frame.commands.len());
+                    self.door.left(waiting.place, waiting.frame.commands.len());
                     send(waiting, position);
                 } else {
                     answers.clear();
-                    self.lanes[Lane::Claims as usize].push_back(id);
+                    self.lanes[place.lane as usize].push(place.source, id);
                 }
             }
         });
@@ -322,13 +327,19 @@ impl Batcher {
         }
     }
 
-    /// Moves commands from a lane into the entry until the entry has `commands_max` of them.
+    /// Moves commands from a lane into the entry, in turns of their sources, until the entry has
+    /// `commands_max` of them.
     fn pack(&mut self, lane: Lane, commands_max: usize, spans: &mut Vec<Span>) {
-        let mut moved = 0;
-        while let Some(&id) = self.lanes[lane as usize].front() {
-            let Waiting { frame, proposed, .. } = &mut self.frames[id];
+        while let Some((id, turn)) = self.lanes[lane as usize].next() {
+            let Waiting {
+                frame,
+                place,
+                proposed,
+                ..
+            } = &mut self.frames[id];
             let first = *proposed;
-            while *proposed < frame.commands.len()
+            let end = frame.commands.len().min(first.saturating_add(turn));
+            while *proposed < end
                 && self.encoder.count() < commands_max
                 && self.encoder.bytes() < ENTRY_BYTES_MAX
             {
@@ -338,20 +349,18 @@ impl Batcher {
                 *proposed += 1;
             }
             let count = *proposed - first;
-            if count > 0 {
-                spans.push(Span {
-                    frame: id,
-                    first,
-                    count,
-                });
-                moved += count;
+            if count == 0 {
+                return;
             }
-            if *proposed < frame.commands.len() {
-                break;
-            }
-            self.lanes[lane as usize].pop_front();
+            spans.push(Span {
+                frame: id,
+                first,
+                count,
+            });
+            self.door.left(*place, count);
+            let was_last = *proposed == frame.commands.len();
+            self.lanes[lane as usize].served(count, was_last);
         }
-        self.door.left(lane, moved);
     }
 
     /// Proposes what the encoder holds, under the term it is stamped in.
@@ -374,32 +383,34 @@ impl Batcher {
             .await;
         crash_point!("batch-proposed");
         let landed = receiver.map(move |result| {
-            let applied = match result {
-                Ok(Ok(response)) => Some((response.log_id, response.data.replies)),
-                // Whatever raft says after it took the entry, the entry may yet commit.
-                Ok(Err(_)) | Err(_) => None,
+            let fate = match result {
+                Ok(Ok(response)) => Fate::Applied(response.log_id, response.data.replies),
+                // "Rejected before its entry was appended": the responder of an appended entry is only
+                // ever answered by applying, or with `LogEntryDiscarded`.
+                Ok(Err(ClientWriteError::ForwardToLeader(forward))) => Fate::Refused(match forward.reason {
+                    ForwardReason::LeaseExpired => Unsubmitted::NoQuorum,
+                    ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => Unsubmitted::NotLeader,
+                }),
+                // Whatever else raft says, the entry may yet commit.
+                Ok(Err(_)) | Err(_) => Fate::Unknown,
             };
-            Landed {
-                spans,
-                stamp,
-                applied,
-            }
+            Landed { spans, stamp, fate }
         });
         self.flying.push_back(landed.boxed());
     }
 
     /// An entry came home: its replies go to the frames they belong to.
     fn land(&mut self, landed: Landed) {
-        let (log_id, mut replies) = match landed.applied {
-            Some((log_id, mut replies)) => {
+        let (applied_index, mut replies, refused) = match landed.fate {
+            Fate::Applied(log_id, mut replies) => {
                 if planted!("replies-to-wrong-callers") {
                     replies.reverse();
                 }
-                (Some(log_id), replies.into_iter())
+                (log_id.index, replies.into_iter(), None)
             }
-            None => (None, Vec::new().into_iter()),
+            Fate::Refused(why) => (0, Vec::new().into_iter(), Some(why)),
+            Fate::Unknown => (0, Vec::new().into_iter(), None),
         };
-        let applied_index = log_id.as_ref().map_or(0, |log_id| log_id.index);
         let mut position = 0;
         for span in landed.spans {
             let waiting = &mut self.frames[span.frame];
@@ -413,12 +424,13 @@ impl Batcher {
             position += span.count as u32;
             for command in &waiting.frame.commands[span.first..span.first + span.count] {
                 self.in_flight.remove(command);
-                waiting.answers.push(match replies.next() {
-                    Some(reply) => Answer::Reply(reply),
-                    None if planted!("unknown-told-as-refused") => {
+                waiting.answers.push(match (replies.next(), refused) {
+                    (Some(reply), _) => Answer::Reply(reply),
+                    (None, Some(why)) => Answer::Unsubmitted(why),
+                    (None, None) if planted!("unknown-told-as-refused") => {
                         Answer::Unsubmitted(Unsubmitted::NotLeader)
                     }
-                    None => Answer::Unknown {
+                    (None, None) => Answer::Unknown {
                         not_after_ms: command.not_after_ms,
                     },
                 });
@@ -444,9 +456,8 @@ impl Batcher {
         waiting
             .answers
             .extend(std::iter::repeat_n(Answer::Unsubmitted(why), missing));
-        let lane = Lane::of(&waiting.frame);
         let waiting = self.frames.remove(id);
-        self.door.left(lane, missing);
+        self.door.left(waiting.place, missing);
         let position = self.position(&waiting, 0);
         send(waiting, position);
     }

@@ -269,6 +269,11 @@ impl Node {
         &self.shared
     }
 
+    /// The way to the log.
+    pub fn door(&self) -> &Door {
+        &self.door
+    }
+
     /// Consensus.
     pub fn raft(&self) -> &HoldfastRaft {
         &self.raft

@@ -1,7 +1,8 @@
 //! `holdfast.v1.Inventory`: platforms' commands and reads.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::{
     FutureExt, Stream, StreamExt,
     future::{BoxFuture, ready},
@@ -17,7 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     invalid, not_leader,
-    outcome::{self, LeaderHint},
+    outcome::{self, LeaderHint, OutcomesWriter},
     prepare::{Malformed, Preparer, check_sale_id, parse_claim_id, sale_number},
     refusal, watch,
 };
@@ -60,13 +61,23 @@ impl InventoryService {
     }
 
     /// Runs one frame to its answer. Never fails as a whole: every command has its own outcome.
-    fn run(&self, request: v1::SubmitRequest) -> BoxFuture<'static, v1::SubmitResponse> {
+    fn run(&self, request: v1::SubmitRequest, peer: SocketAddr) -> BoxFuture<'static, v1::SubmitResponse> {
         let v1::SubmitRequest { frame_id, commands } = request;
         let count = commands.len();
         if count == 0 || count > FRAME_COMMANDS_MAX {
             let why = format!("the frame has {count} commands; 1 to {FRAME_COMMANDS_MAX} are possible");
-            let outcomes = vec![outcome::malformed(why); count.min(FRAME_COMMANDS_MAX)];
-            return ready(self.respond(frame_id, outcomes, self.position_now(), 0, Vec::new())).boxed();
+            let hint = LeaderHint::default();
+            let mut outcomes = OutcomesWriter::new(0, &hint);
+            let malformed = outcome::malformed(why);
+            (0..count.min(FRAME_COMMANDS_MAX)).for_each(|_| outcomes.push_message(&malformed));
+            return ready(respond(
+                frame_id,
+                outcomes.finish(),
+                self.position_now(),
+                0,
+                Vec::new(),
+            ))
+            .boxed();
         }
         let Some(founding) = self.founding() else {
             return ready(self.all_unsubmitted(frame_id, count, Unsubmitted::Starting)).boxed();
@@ -87,7 +98,7 @@ impl InventoryService {
         let answer = if frame.commands.is_empty() {
             None
         } else {
-            Some(self.0.door.submit(frame))
+            Some(self.0.door.submit(frame, peer))
         };
         let answer = match answer {
             None => None,
@@ -150,45 +161,35 @@ impl InventoryService {
         } else {
             LeaderHint::default()
         };
-        let mut outcomes: Vec<v1::Outcome> = answer
-            .answers
-            .into_iter()
-            .map(|answer| outcome::outcome(answer, &hint))
-            .collect();
         // Runs count the commands that entered: with malformed ones between, they would name wrong places.
         let runs = if malformed.is_empty() {
             answer.runs
         } else {
             Vec::new()
         };
-        for (place, Malformed(why)) in malformed {
-            outcomes.insert(place, outcome::malformed(why));
+        let count = answer.answers.len() + malformed.len();
+        let mut outcomes = OutcomesWriter::new(count, &hint);
+        let (mut answers, mut malformed) = (answer.answers.into_iter(), malformed.into_iter().peekable());
+        for place in 0..count {
+            match malformed.next_if(|(at, _)| *at == place) {
+                Some((_, Malformed(why))) => outcomes.push_message(&outcome::malformed(why)),
+                None => outcomes.push(answers.next().expect("an answer for every well-formed command")),
+            }
         }
-        self.respond(frame_id, outcomes, answer.position, founding.incarnation, runs)
+        respond(
+            frame_id,
+            outcomes.finish(),
+            answer.position,
+            founding.incarnation,
+            runs,
+        )
     }
 
     fn all_unsubmitted(&self, frame_id: u64, count: usize, why: Unsubmitted) -> v1::SubmitResponse {
         let hint = self.hint();
-        let outcomes = (0..count)
-            .map(|_| outcome::outcome(Answer::Unsubmitted(why), &hint))
-            .collect();
-        self.respond(frame_id, outcomes, self.position_now(), 0, Vec::new())
-    }
-
-    fn respond(
-        &self,
-        frame_id: u64,
-        outcomes: Vec<v1::Outcome>,
-        position: Position,
-        incarnation: u32,
-        runs: Vec<Run>,
-    ) -> v1::SubmitResponse {
-        v1::SubmitResponse {
-            frame_id,
-            outcomes,
-            position: Some(outcome::position(position, incarnation)),
-            runs: runs.into_iter().map(outcome::run).collect(),
-        }
+        let mut outcomes = OutcomesWriter::new(0, &hint);
+        (0..count).for_each(|_| outcomes.push(Answer::Unsubmitted(why)));
+        respond(frame_id, outcomes.finish(), self.position_now(), 0, Vec::new())
     }
 
     fn founding(&self) -> Option<Found> {
@@ -269,6 +270,7 @@ impl Inventory for InventoryService {
     ) -> Result<Response<Self::SubmitStream>, Status> {
         let stream = Submitting {
             service: self.clone(),
+            peer: peer_of(&request),
             requests: Some(request.into_inner()),
             running: FuturesUnordered::new(),
         };
@@ -283,13 +285,14 @@ impl Inventory for InventoryService {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let peer = peer_of(&request);
         let request = request.into_inner();
         let count = request.commands.len();
         if count == 0 || count > FRAME_COMMANDS_MAX {
             let why = format!("the frame has {count} commands; 1 to {FRAME_COMMANDS_MAX} are possible");
             return Err(invalid(why));
         }
-        Ok(Response::new(self.run(request).await))
+        Ok(Response::new(self.run(request, peer).await))
     }
 
     async fn get_sale(
@@ -426,6 +429,7 @@ impl Inventory for InventoryService {
     }
 
     async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Result<Response<v1::Outcome>, Status> {
+        let peer = peer_of(&request);
         let request = request.into_inner();
         let Some(founding) = self.founding() else {
             let outcome = outcome::outcome(Answer::Unsubmitted(Unsubmitted::Starting), &self.hint());
@@ -446,7 +450,7 @@ impl Inventory for InventoryService {
         let unknown = Answer::Unknown {
             not_after_ms: frame.commands[0].not_after_ms,
         };
-        let answer = match self.0.door.submit(frame) {
+        let answer = match self.0.door.submit(frame, peer) {
             Err(why) => Answer::Unsubmitted(why),
             Ok(answer) => match answer.await {
                 Ok(answer) => answer.answers.into_iter().next().unwrap_or(unknown),
@@ -467,6 +471,7 @@ impl Inventory for InventoryService {
 /// One Submit stream: frames are read while few enough are running; answers leave as they come.
 struct Submitting {
     service: InventoryService,
+    peer: SocketAddr,
     /// `None` once the caller has said all.
     requests: Option<Streaming<v1::SubmitRequest>>,
     running: FuturesUnordered<BoxFuture<'static, v1::SubmitResponse>>,
@@ -482,7 +487,7 @@ impl Submitting {
                 Some(answer) = self.running.next() => return Some(Ok(answer)),
                 request = async { self.requests.as_mut().expect("guarded").message().await }, if reads => {
                     match request {
-                        Ok(Some(request)) => self.running.push(self.service.run(request)),
+                        Ok(Some(request)) => self.running.push(self.service.run(request, self.peer)),
                         Ok(None) => self.requests = None,
                         // The caller is gone, or sent what is no frame: what runs, runs on without him.
                         Err(status) => {
@@ -498,6 +503,12 @@ impl Submitting {
     }
 }
 
+/// Whose connection a call came over: what waits counts for it.
+fn peer_of<T>(request: &Request<T>) -> SocketAddr {
+    let peer = request.extensions().get::<SocketAddr>();
+    *peer.expect("every connection of ours says where it comes from")
+}
+
 /// Rows to list, from what was asked for.
 fn list_limit(limit: u32) -> Result<usize, Status> {
     match limit {
@@ -506,6 +517,23 @@ fn list_limit(limit: u32) -> Result<usize, Status> {
         _ => Err(invalid(format!(
             "limit {limit} is more than {LIST_MAX}; list in parts"
         ))),
+    }
+}
+
+/// The answer to a frame.
+fn respond(
+    frame_id: u64,
+    outcomes_encoded: Bytes,
+    position: Position,
+    incarnation: u32,
+    runs: Vec<Run>,
+) -> v1::SubmitResponse {
+    v1::SubmitResponse {
+        frame_id,
+        outcomes: Vec::new(),
+        outcomes_encoded,
+        position: Some(outcome::position(position, incarnation)),
+        runs: runs.into_iter().map(outcome::run).collect(),
     }
 }
 

@@ -1,10 +1,14 @@
 //! From the machine's words to the wire's.
 
 use bytes::Bytes;
-use inventory_machine::reply::{
-    ClaimStatus, ClaimView, Event, EventKind, Field, Grant, Receipt, Rejection, Reply, Resolution,
-    SaleStatus, SaleView,
+use inventory_machine::{
+    hash::CLAIM_ID_BYTES,
+    reply::{
+        ClaimStatus, ClaimView, Event, EventKind, Field, Grant, Receipt, Rejection, Reply, Resolution,
+        SaleStatus, SaleView,
+    },
 };
+use prost::encoding::{encode_varint, encoded_len_varint};
 use proto::v1::{self, outcome::Kind};
 
 use crate::batcher::frame::{Answer, Position, Run, Unsubmitted};
@@ -21,6 +25,125 @@ const RETRY_AFTER_MS: u64 = 100;
 
 /// When a full disk may have been seen to, in ms.
 const RETRY_AFTER_DISK_MS: u64 = 5_000;
+
+/// Writes outcomes as the wire has them: see [`v1::SubmitResponse::outcomes_encoded`].
+pub struct OutcomesWriter<'a> {
+    bytes: Vec<u8>,
+    hint: &'a LeaderHint,
+}
+
+/// Bytes that a granted claim's outcome takes, about: with claims granted, one allocation does.
+const OUTCOME_BYTES: usize = 96;
+
+/// Field numbers of `inventory.proto`, where outcomes are written by hand.
+mod field {
+    pub const RESPONSE_OUTCOMES: u8 = 2;
+    pub const OUTCOME_CLAIM: u8 = 1;
+    pub const GRANTED_GRANT: u8 = 1;
+    pub const GRANTED_CLAIM: u8 = 2;
+    pub const CLAIM_ID: u8 = 1;
+    pub const CLAIM_STATUS: u8 = 2;
+    pub const CLAIM_QUANTITY: u8 = 3;
+    pub const CLAIM_RANK: u8 = 4;
+    pub const CLAIM_DEADLINE_MS: u8 = 5;
+    pub const CLAIM_FENCING_TOKEN: u8 = 6;
+    pub const CLAIM_RECEIPT: u8 = 7;
+    pub const RECEIPT_LOG_INDEX: u8 = 1;
+    pub const RECEIPT_POSITION: u8 = 2;
+    pub const RECEIPT_TERM: u8 = 3;
+    pub const RECEIPT_LOG_TIME_MS: u8 = 4;
+}
+
+impl<'a> OutcomesWriter<'a> {
+    /// A writer for so many outcomes.
+    pub fn new(count: usize, hint: &'a LeaderHint) -> Self {
+        OutcomesWriter {
+            bytes: Vec::with_capacity(count * OUTCOME_BYTES),
+            hint,
+        }
+    }
+
+    /// Writes what became of the next command.
+    pub fn push(&mut self, answer: Answer) {
+        match answer {
+            Answer::Reply(Reply::Claim { grant: how, claim }) => self.push_claim(grant(how), &claim),
+            answer => self.push_message(&outcome(answer, self.hint)),
+        }
+    }
+
+    /// Writes an outcome that exists as a message.
+    pub fn push_message(&mut self, outcome: &v1::Outcome) {
+        prost::encoding::message::encode(field::RESPONSE_OUTCOMES.into(), outcome, &mut self.bytes);
+    }
+
+    /// The outcomes.
+    pub fn finish(self) -> Bytes {
+        self.bytes.into()
+    }
+
+    /// Writes a claim's outcome. Lengths go before what they measure: they are added up from the inside, each
+    /// once.
+    fn push_claim(&mut self, grant: v1::Grant, claim: &ClaimView) {
+        let Receipt {
+            log_index,
+            position,
+            term,
+            log_time_ms,
+        } = claim.receipt;
+        let receipt = [
+            (field::RECEIPT_LOG_INDEX, log_index),
+            (field::RECEIPT_POSITION, position.into()),
+            (field::RECEIPT_TERM, term),
+            (field::RECEIPT_LOG_TIME_MS, log_time_ms),
+        ];
+        let numbers = [
+            (field::CLAIM_STATUS, claim_status(claim.status) as u64),
+            (field::CLAIM_QUANTITY, claim.quantity.into()),
+            (field::CLAIM_RANK, claim.rank.into()),
+            (field::CLAIM_DEADLINE_MS, claim.deadline_ms),
+            (field::CLAIM_FENCING_TOKEN, claim.fencing_token),
+        ];
+        let grant = [(field::GRANTED_GRANT, grant as u64)];
+        let receipt_len = numbers_len(&receipt);
+        let claim_len = field_len(CLAIM_ID_BYTES) + numbers_len(&numbers) + field_len(receipt_len);
+        let granted_len = numbers_len(&grant) + field_len(claim_len);
+        let out = &mut self.bytes;
+        put_message(out, field::RESPONSE_OUTCOMES, field_len(granted_len));
+        put_message(out, field::OUTCOME_CLAIM, granted_len);
+        put_numbers(out, &grant);
+        put_message(out, field::GRANTED_CLAIM, claim_len);
+        put_message(out, field::CLAIM_ID, CLAIM_ID_BYTES);
+        out.extend_from_slice(&claim.claim_id.text());
+        put_numbers(out, &numbers);
+        put_message(out, field::CLAIM_RECEIPT, receipt_len);
+        put_numbers(out, &receipt);
+    }
+}
+
+/// Begins a field that has a length: a message or a text.
+fn put_message(out: &mut Vec<u8>, field: u8, len: usize) {
+    const LENGTH_DELIMITED: u8 = 2;
+    out.push(field << 3 | LENGTH_DELIMITED);
+    encode_varint(len as u64, out);
+}
+
+/// Bytes of a field of so many, with its tag and its length.
+fn field_len(len: usize) -> usize {
+    1 + encoded_len_varint(len as u64) + len
+}
+
+/// Bytes of varint fields. A zero is the default and is left out.
+fn numbers_len<const N: usize>(numbers: &[(u8, u64); N]) -> usize {
+    let set = numbers.iter().filter(|(_, value)| *value != 0);
+    set.map(|(_, value)| 1 + encoded_len_varint(*value)).sum()
+}
+
+fn put_numbers<const N: usize>(out: &mut Vec<u8>, numbers: &[(u8, u64); N]) {
+    for (field, value) in numbers.iter().filter(|(_, value)| *value != 0) {
+        out.push(field << 3);
+        encode_varint(*value, out);
+    }
+}
 
 /// One command's outcome.
 pub fn outcome(answer: Answer, hint: &LeaderHint) -> v1::Outcome {
@@ -56,7 +179,7 @@ pub fn unsubmitted(why: Unsubmitted, hint: &LeaderHint) -> v1::Unsubmitted {
         Unsubmitted::NotLeader if hint.endpoint.is_empty() => (Cause::NotLeader, RETRY_AFTER_MS),
         Unsubmitted::NotLeader => (Cause::NotLeader, 0),
         Unsubmitted::Overloaded => (Cause::Overloaded, RETRY_AFTER_MS),
-        Unsubmitted::Starting => (Cause::Starting, RETRY_AFTER_MS),
+        Unsubmitted::Starting | Unsubmitted::NoQuorum => (Cause::Starting, RETRY_AFTER_MS),
         Unsubmitted::Stopping => (Cause::Stopping, 0),
         Unsubmitted::DiskReserve => (Cause::DiskReserve, RETRY_AFTER_DISK_MS),
     };
@@ -361,5 +484,58 @@ fn sale_status(status: SaleStatus) -> v1::SaleStatus {
         SaleStatus::Open => v1::SaleStatus::Open,
         SaleStatus::Paused => v1::SaleStatus::Paused,
         SaleStatus::Closed => v1::SaleStatus::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use inventory_machine::command::ClaimId;
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn claims_written_by_hand_are_what_the_messages_would_be() {
+        let hint = LeaderHint::default();
+        let mut writer = OutcomesWriter::new(0, &hint);
+        let mut wanted = Vec::new();
+        for shift in 0..64 {
+            // Numbers of every length; zeros, which are left out, among them.
+            let number = (1u64 << shift) - 1;
+            let claim = ClaimView {
+                claim_id: ClaimId::parse("c_aeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcai").expect("an id"),
+                status: [ClaimStatus::Held, ClaimStatus::Confirmed, ClaimStatus::Expired][shift % 3],
+                user: 7,
+                quantity: number as u32,
+                rank: (number >> 3) as u32,
+                deadline_ms: number,
+                fencing_token: number >> 7,
+                receipt: Receipt {
+                    log_index: number,
+                    position: number as u32,
+                    term: number >> 9,
+                    log_time_ms: number,
+                },
+            };
+            let how = [Grant::Granted, Grant::Repeated, Grant::Already][shift % 3];
+            let answers = [
+                Answer::Reply(Reply::Claim { grant: how, claim }),
+                Answer::Reply(Reply::Settled(claim)),
+                Answer::Unsubmitted(Unsubmitted::Overloaded),
+            ];
+            for answer in answers {
+                wanted.push(outcome(answer.clone(), &hint));
+                writer.push(answer);
+            }
+        }
+        let message = |outcomes, outcomes_encoded| v1::SubmitResponse {
+            frame_id: 1,
+            outcomes,
+            outcomes_encoded,
+            position: None,
+            runs: Vec::new(),
+        };
+        let written = message(Vec::new(), writer.finish()).encode_to_vec();
+        assert_eq!(written, message(wanted, Bytes::new()).encode_to_vec());
     }
 }

@@ -182,7 +182,7 @@ impl Entry<'_> {
 
     /// The slot and record of a claim that is in the status that a step needs and named with its
     /// current token.
-    fn current(&self, settle: &Settle, needed: ClaimStatus) -> Result<(u32, &Record), Rejection> {
+    fn current(&self, settle: &Settle, needed: ClaimStatus) -> Result<(u32, Record), Rejection> {
         let sale = self
             .machine
             .numbered(settle.claim.sale_number())

@@ -35,13 +35,48 @@ impl Machine {
     ///
     /// # Errors
     /// The bytes are not a batch: the node must stop. The state is unchanged: all commands are read
-    /// once before the first is applied.
+    /// before the first is applied.
     ///
     /// # Panics
     /// When an invariant does not hold: contiguous indexes, time that never falls, conservation.
     pub fn apply(&mut self, log_index: u64, term: u64, batch: &Batch<'_>) -> Result<Applied, DecodeError> {
-        for command in batch.commands() {
-            command?;
+        let mut replies = Vec::with_capacity(batch.count as usize);
+        let events = self.run(log_index, term, batch, |reply| replies.push(reply))?;
+        Ok(Applied { replies, events })
+    }
+
+    /// Like [`Machine::apply`], where nobody waits for the replies: gives the events alone.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn follow(
+        &mut self,
+        log_index: u64,
+        term: u64,
+        batch: &Batch<'_>,
+    ) -> Result<Vec<Event>, DecodeError> {
+        self.run(log_index, term, batch, |_| ())
+    }
+
+    fn run(
+        &mut self,
+        log_index: u64,
+        term: u64,
+        batch: &Batch<'_>,
+        mut hear: impl FnMut(Reply),
+    ) -> Result<Vec<Event>, DecodeError> {
+        let places = batch.sales().map(|(namespace, sale_id)| Place {
+            namespace,
+            sale_id,
+            number: self.number_of(namespace, sale_id),
+        });
+        let places: Vec<Place<'_>> = places.collect();
+        let commands = batch.commands().collect::<Result<Vec<_>, _>>()?;
+        for command in &commands {
+            self.prefetch_for(command, &places);
         }
         let clock = &self.clock;
         assert!(
@@ -62,12 +97,6 @@ impl Machine {
             self.clock.wall_time_ms = fault_points::host_wall_ms();
         }
 
-        let places = batch.sales().map(|(namespace, sale_id)| Place {
-            namespace,
-            sale_id,
-            number: self.number_of(namespace, sale_id),
-        });
-        let places = places.collect();
         let at = Receipt {
             log_index,
             position: 0,
@@ -83,25 +112,40 @@ impl Machine {
             events: Vec::new(),
         };
         entry.pass_time();
-        let mut replies = Vec::with_capacity(batch.count as usize);
-        for (position, command) in batch.commands().enumerate() {
+        let mut refused: Option<Reply> = None;
+        for (position, command) in commands.iter().enumerate() {
             entry.at.position = position as u32;
             entry.command = Some(position as u32);
             if planted!("hash-order-in-state") {
                 entry.at.position ^= fault_points::host_number();
             }
-            match replies.last() {
-                Some(refused @ Reply::Rejected(_)) if planted!("half-applied-batch") => {
-                    replies.push(refused.clone())
-                }
-                _ => replies.push(entry.command(&command?)),
+            let reply = refused.clone().unwrap_or_else(|| entry.command(command));
+            if planted!("half-applied-batch") && matches!(reply, Reply::Rejected(_)) {
+                refused = Some(reply.clone());
             }
+            hear(reply);
         }
         let events = entry.events;
         for sale_number in core::mem::take(&mut self.touched) {
             self.close_sale_books(sale_number);
         }
-        Ok(Applied { replies, events })
+        Ok(events)
+    }
+
+    /// Fetches the memory that a command will need, while those after it are still being read.
+    fn prefetch_for(&self, command: &Command<'_>, places: &[Place<'_>]) {
+        match &command.body {
+            Body::Claim(take) | Body::Decrement(take) => {
+                self.prefetch(places[usize::from(take.sale)].number, take.user, command.key);
+            }
+            Body::Confirm(settle) | Body::Release(settle) => {
+                if let Some(sale) = self.numbered(settle.claim.sale_number()) {
+                    sale.index.prefetch_key(command.key);
+                    sale.arena.prefetch(settle.claim.slot());
+                }
+            }
+            _ => {}
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub struct BatchEncoder {
     places: Vec<u32>,
     /// Sales by name: finds the place without walking the table.
     names: HashTable<u16>,
+    /// The place that was asked for last.
+    named_last: Option<u16>,
     commands: Vec<u8>,
     count: u32,
     /// `not_after` of the first command.
@@ -49,6 +51,7 @@ impl BatchEncoder {
         self.table.clear();
         self.places.clear();
         self.names.clear();
+        self.named_last = None;
         self.commands.clear();
         self.count = 0;
         self.base_ms = 0;
@@ -70,10 +73,14 @@ impl BatchEncoder {
                 &table[at + 3..at + 3 + bytes],
             )
         };
-        let known = self.names.find(hash(sale_id.as_bytes()), |&place| {
-            entry(place) == (namespace, sale_id.as_bytes())
-        });
+        let is = |place: u16| entry(place) == (namespace, sale_id.as_bytes());
+        // One sale is hot: most commands name the one that the last command named.
+        if let Some(place) = self.named_last.filter(|&place| is(place)) {
+            return place;
+        }
+        let known = self.names.find(hash(sale_id.as_bytes()), |&place| is(place));
         if let Some(&place) = known {
+            self.named_last = Some(place);
             return place;
         }
         assert!(
@@ -91,6 +98,7 @@ impl BatchEncoder {
         self.table.extend_from_slice(&namespace.to_le_bytes());
         self.table.push(sale_id.len() as u8);
         self.table.extend_from_slice(sale_id.as_bytes());
+        self.named_last = Some(place);
         place
     }
 

@@ -103,7 +103,7 @@ impl StateMachine {
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let mut held = self.shared.held_mut()?;
             for (entry, responder) in self.chunk.drain(..) {
-                let applied = apply_entry(&mut held, &entry);
+                let applied = apply_entry(&mut held, &entry, responder.is_some());
                 // Some of its commands may have taken effect.
                 held.broken |= applied.is_err();
                 let (reply, entry_events, commands) = applied?;
@@ -145,8 +145,13 @@ impl StateMachine {
     }
 }
 
-/// Applies one entry; gives its reply, its events, and how many commands it had if it had any.
-fn apply_entry(held: &mut Held, entry: &Entry) -> io::Result<(EntryReply, Vec<Event>, Option<u32>)> {
+/// Applies one entry; gives its reply (without the commands' own, unless somebody waits for them), its events,
+/// and how many commands it had if it had any.
+fn apply_entry(
+    held: &mut Held,
+    entry: &Entry,
+    answered: bool,
+) -> io::Result<(EntryReply, Vec<Event>, Option<u32>)> {
     let (index, term) = (entry.log_id.index(), entry.log_id.committed_leader_id().term);
     let expected = held.last_log_id.as_ref().map_or(0, |last| last.index() + 1);
     // A new cluster's log begins with raft's own first membership at index zero, which the machine
@@ -164,13 +169,14 @@ fn apply_entry(held: &mut Held, entry: &Entry) -> io::Result<(EntryReply, Vec<Ev
     match &entry.payload {
         EntryPayload::Normal(batch) => {
             let batch = Batch::parse(&batch.0).map_err(|error| undecodable(index, error))?;
-            let applied = held
-                .machine
-                .apply(index, term, &batch)
-                .map_err(|error| undecodable(index, error))?;
+            let undecodable = |error| undecodable(index, error);
+            if answered {
+                let applied = held.machine.apply(index, term, &batch).map_err(undecodable)?;
+                (reply.replies, events) = (applied.replies, applied.events);
+            } else {
+                events = held.machine.follow(index, term, &batch).map_err(undecodable)?;
+            }
             commands = Some(batch.count);
-            reply.replies = applied.replies;
-            events = applied.events;
         }
         EntryPayload::Blank => skip(held, index),
         EntryPayload::Membership(membership) => {
