@@ -34,6 +34,17 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a repeated call of an operator may take before the run is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Why a cluster is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The store does not do what it must: a violation.
+    #[error("{0}")]
+    Store(String),
+    /// The harness failed: nothing is known of the store.
+    #[error(transparent)]
+    Harness(#[from] io::Error),
+}
+
 /// One node and its faults.
 pub struct Node {
     /// Its process.
@@ -161,9 +172,26 @@ impl Fleet {
     /// Starts a node again on what it has.
     ///
     /// # Errors
-    /// It does not serve.
-    pub fn launch(&mut self, id: u64) -> io::Result<()> {
-        tokio::task::block_in_place(|| self.node(id).process.launch())
+    /// It refuses to serve.
+    pub fn launch(&mut self, id: u64) -> Result<(), Trouble> {
+        match tokio::task::block_in_place(|| self.node(id).process.try_launch())? {
+            None => Ok(()),
+            Some(log) => Err(Trouble::Store(format!("node {id} refuses to start: {log}"))),
+        }
+    }
+
+    /// Checks that every node runs: none of them may have ended by itself.
+    ///
+    /// # Errors
+    /// One has.
+    pub fn check_running(&mut self) -> Result<(), Trouble> {
+        for (id, node) in &mut self.nodes {
+            if !node.process.is_running()? {
+                let log = node.process.log_tail();
+                return Err(Trouble::Store(format!("node {id} ended by itself: {log}")));
+            }
+        }
+        Ok(())
     }
 
     /// Where the nodes are reached.
@@ -223,7 +251,7 @@ impl Fleet {
     ///
     /// # Errors
     /// Nobody does within `limit`.
-    pub async fn await_leader(&self, limit: Duration) -> io::Result<u64> {
+    pub async fn await_leader(&self, limit: Duration) -> Result<u64, Trouble> {
         self.until("somebody leads", limit, async || self.leader().await)
             .await
     }
@@ -232,7 +260,7 @@ impl Fleet {
     ///
     /// # Errors
     /// It has not within `limit`.
-    pub async fn await_caught_up(&self, id: u64, limit: Duration) -> io::Result<()> {
+    pub async fn await_caught_up(&self, id: u64, limit: Duration) -> Result<(), Trouble> {
         let leader = self.await_leader(limit).await?;
         let wanted = self
             .status(leader)
@@ -254,7 +282,7 @@ impl Fleet {
         what: &str,
         limit: Duration,
         look: impl AsyncFn() -> Option<T>,
-    ) -> io::Result<T> {
+    ) -> Result<T, Trouble> {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(found) = look().await {
@@ -275,7 +303,7 @@ impl Fleet {
                         None => format!("node {id} silent"),
                     });
                 }
-                return Err(io::Error::other(format!(
+                return Err(Trouble::Store(format!(
                     "not within {limit:?}: {what}; {}",
                     seen.join("; ")
                 )));
@@ -288,13 +316,17 @@ impl Fleet {
     ///
     /// # Errors
     /// It is not done within a minute.
-    pub async fn patiently<T>(&self, what: &str, call: impl AsyncFn() -> Result<T, Error>) -> io::Result<T> {
+    pub async fn patiently<T>(
+        &self,
+        what: &str,
+        call: impl AsyncFn() -> Result<T, Error>,
+    ) -> Result<T, Trouble> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match call().await {
                 Ok(done) => return Ok(done),
                 Err(error) if Instant::now() > deadline => {
-                    return Err(io::Error::other(format!("{what}: {error}")));
+                    return Err(Trouble::Store(format!("{what}: {error}")));
                 }
                 Err(_) => sleep(LOOK_AGAIN * 4).await,
             }
@@ -305,7 +337,7 @@ impl Fleet {
     ///
     /// # Errors
     /// The cluster does not take it within a minute.
-    pub async fn admit(&mut self, id: u64) -> io::Result<()> {
+    pub async fn admit(&mut self, id: u64) -> Result<(), Trouble> {
         let endpoint = self.node(id).process.endpoint.clone();
         // Members are found at whatever nodes are left of those first named.
         self.operator = operator(self.endpoints())?;
@@ -325,7 +357,7 @@ impl Fleet {
     ///
     /// # Errors
     /// The cluster does not let it go within a minute.
-    pub async fn expel(&mut self, id: u64) -> io::Result<()> {
+    pub async fn expel(&mut self, id: u64) -> Result<(), Trouble> {
         let cluster = self.operator.cluster();
         self.patiently(&format!("removing node {id}"), async || {
             cluster.remove(id, false).await
@@ -333,7 +365,7 @@ impl Fleet {
         .await?;
         self.discard(id)?;
         self.operator = operator(self.endpoints())?;
-        self.route().await
+        Ok(self.route().await?)
     }
 }
 

@@ -44,7 +44,7 @@ struct Arguments {
     #[arg(long, default_value = "target/release/holdfast")]
     binary: PathBuf,
     /// Where results go; must not exist.
-    #[arg(long, default_value = "campaign")]
+    #[arg(long, default_value = "target/campaign")]
     dir: PathBuf,
 }
 
@@ -95,12 +95,13 @@ fn options(arguments: &Arguments) -> Result<Options, String> {
         coverage_required: !arguments.quick,
         replay: format!(
             "cargo run --release -p jepsen-tests --bin campaign -- --nodes {} --minutes {minutes}{} --workload {} \
-             --nemesis {} --seed {}",
+             --nemesis {} --seed {} --binary {}",
             arguments.nodes,
             if arguments.quick { " --quick" } else { "" },
             arguments.workload.join(","),
             arguments.nemesis.join(","),
-            arguments.seed
+            arguments.seed,
+            arguments.binary.display()
         ),
     })
 }

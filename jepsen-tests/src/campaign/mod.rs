@@ -1,9 +1,10 @@
 //! Campaigns: runs of the shipped binary under faults, one after the other, each judged by every property, and
 //! all of them together by which faults came about.
 //!
-//! A run that cannot be judged is broken, never valid: a node that did not start, a harness that failed, a cluster
-//! that did not come back, too few operations. What a campaign finds lies in its directory, a directory for each
-//! run: the history, `verdicts.json`, the faults as they came, and the nodes' logs.
+//! A run that cannot be judged is broken, never valid: a cluster that was never founded, a harness that failed, too
+//! few operations. What a campaign finds lies in its directory, a directory for each
+//! run: the history, `verdicts.json`, the report, the faults as they came, the nodes' logs, and, unless it is valid, the
+//! nodes' files.
 
 pub mod run;
 
@@ -19,7 +20,7 @@ use crate::{
         deck::{Count, Coverage, Deck},
         preload,
     },
-    properties::{self, Finding, Verdict},
+    properties::{self, End, Finding, Verdict},
     report::{self, Overall, Verdicts},
     workloads::Workload,
 };
@@ -90,6 +91,8 @@ pub async fn campaign(options: &Options, say: impl Fn(&str)) -> io::Result<Overa
             binary: options.binary.clone(),
             library: library.clone(),
             dir: dir.join("nodes"),
+            faults: dir.join("faults.txt"),
+            feeds: dir.join("feeds.txt"),
             nodes: options.nodes,
             load: options.load,
             workload,
@@ -101,7 +104,10 @@ pub async fn campaign(options: &Options, say: impl Fn(&str)) -> io::Result<Overa
         progress.finish_and_clear();
         let verdicts = judge(&name, &run, options, record, &coverage, &dir)?;
         run::keep_logs(&run.dir, &dir)?;
-        std::fs::remove_dir_all(&run.dir)?;
+        // Whatever went wrong, the nodes' files may say more of it.
+        if verdicts.overall() == Overall::Valid {
+            std::fs::remove_dir_all(&run.dir)?;
+        }
         tell(&verdicts, &dir, &say);
         worst = std::cmp::max_by_key(worst, verdicts.overall(), |overall| badness(*overall));
     }
@@ -141,12 +147,16 @@ fn judge(
             verdicts.write(dir)?;
         }
         Ok(record) => {
-            std::fs::write(dir.join("faults.txt"), record.faults.join("\n") + "\n")?;
             record.run.history.write_file(&dir.join("history.jsonl.zst"))?;
             verdicts.findings = vec![properties::linearizable(&record.run.history)];
             verdicts.findings.extend(properties::check(&record.run));
-            let mut broken = record.oddities;
-            let operations = record.run.operations.len();
+            verdicts.findings.push(nodes_stay_up(record.trouble));
+            let mut broken = record.broken;
+            // One that never left its caller tested nothing.
+            let operations = record.run.operations.iter();
+            let operations = operations
+                .filter(|operation| operation.end != End::Failed)
+                .count();
             let needed = (run.load.as_secs_f64() * OPERATIONS_PER_S_MIN) as usize;
             if operations < needed {
                 broken.push(format!(
@@ -159,6 +169,17 @@ fn judge(
         }
     }
     Ok(verdicts)
+}
+
+/// Whether every node served until it was stopped, started when it was told to, and the cluster came back from
+/// every fault.
+fn nodes_stay_up(trouble: Option<String>) -> Finding {
+    Finding {
+        property: "nodes-stay-up".to_owned(),
+        verdict: trouble.as_ref().map_or(Verdict::Valid, |_| Verdict::Invalid),
+        summary: trouble.unwrap_or_else(|| "every node came back from every fault".to_owned()),
+        operations: Vec::new(),
+    }
 }
 
 fn counted(count: Count) -> report::Coverage {

@@ -1,9 +1,13 @@
 //! One run: a fresh cluster, one workload, faults one after the other, and the final phase.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,13 +21,13 @@ use tokio::{
 };
 
 use crate::{
-    fleet::Fleet,
+    fleet::{Fleet, Trouble},
     history::{Call, Phase, Recorder},
     nemeses::{
         self, Fired, RECOVERY_MAX,
         deck::{Coverage, Deck},
     },
-    properties::{Run, SeenFeed, SeenHash},
+    properties::{Observations, Run, SeenFeed, SeenHash},
     workloads::{
         Workload, caller,
         finale::{Bounds, Finale},
@@ -33,9 +37,9 @@ use crate::{
     },
 };
 
-/// How long a client goes on with one call, in ms: over most failovers, and short enough that a stuck caller
-/// comes back while the fault lasts.
-const CALL_MS_MAX: u64 = 4_000;
+/// How long a client goes on with one call, in ms, each in turn. The patient ones outlast most failovers inside
+/// one call; the others give up in the middle, and leave unknowns.
+const CALL_MS_MAX: [u64; 4] = [4_000, 300, 4_000, 1_000];
 
 /// Peace before the first fault, and the longest between two, in ms.
 const PEACE_MS: std::ops::Range<u64> = 200..1_000;
@@ -61,8 +65,12 @@ pub struct Options {
     pub binary: PathBuf,
     /// The fault library.
     pub library: PathBuf,
-    /// Where its files go; empty or not there yet.
+    /// Where its nodes' files go; empty.
     pub dir: PathBuf,
+    /// Where the faults are written down.
+    pub faults: PathBuf,
+    /// Where it is written down how far each watcher came.
+    pub feeds: PathBuf,
     /// Nodes at the beginning.
     pub nodes: u64,
     /// How long there is load.
@@ -77,10 +85,10 @@ pub struct Options {
 pub struct Record {
     /// History and observations.
     pub run: Run,
-    /// Answers that no caller deserved, and other things that break a run.
-    pub oddities: Vec<String>,
-    /// Faults that came about, in order: which, to whom, with what evidence.
-    pub faults: Vec<String>,
+    /// What the store did that it must not, beside what the properties say.
+    pub trouble: Option<String>,
+    /// What breaks the run: answers that no caller deserved, or a harness that failed.
+    pub broken: Vec<String>,
 }
 
 /// A running run's shared parts.
@@ -106,11 +114,12 @@ impl Clients {
         }
     }
 
-    fn client(&self) -> Result<Client, Error> {
+    fn client(&self, number: usize) -> Result<Client, Error> {
+        let call_ms_max = CALL_MS_MAX[number % CALL_MS_MAX.len()];
         Client::builder()
             .endpoints(self.endpoints.clone())
             .connector(self.connector.clone())
-            .timeout(Duration::from_millis(CALL_MS_MAX))
+            .timeout(Duration::from_millis(call_ms_max))
             .principal(PRINCIPAL)
             .build()
     }
@@ -119,7 +128,7 @@ impl Clients {
 /// Runs it.
 ///
 /// # Errors
-/// The harness failed, or the cluster did not come back from a fault: a broken run.
+/// There was no cluster to run on.
 pub async fn run(
     options: &Options,
     deck: &mut Deck,
@@ -142,7 +151,8 @@ pub async fn run(
                 .send()
                 .await
         };
-        fleet.patiently("creating a sale", create).await?;
+        let created = fleet.patiently("creating a sale", create).await;
+        created.map_err(io::Error::other)?;
     }
     let begun = Instant::now();
     let now_ns: Arc<dyn Fn() -> u64 + Send + Sync> = Arc::new(move || begun.elapsed().as_nanos() as u64);
@@ -160,10 +170,19 @@ pub async fn run(
     let watchers = watchers(&stage, &last).map_err(io::Error::other)?;
     let (stop, stopped) = watch::channel(false);
     let load = start_load(&stage, options.seed, stopped);
-    let faults = torment(&mut stage, options, deck, coverage, progress).await?;
+    let tormented = torment(&mut stage, options, deck, coverage, progress).await;
     stop.send_replace(true);
     progress.set_message("callers finish");
     load.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+    if let Err(trouble) = tormented {
+        // What was heard until then still counts, and helps to see what happened.
+        let run = Run::new(stage.shop.recorder.finish(), Observations::default());
+        let (trouble, broken) = match trouble {
+            Trouble::Store(why) => (Some(why), Vec::new()),
+            Trouble::Harness(error) => (None, vec![error.to_string()]),
+        };
+        return Ok(Record { run, trouble, broken });
+    }
 
     progress.set_message("healing, resolving, comparing");
     stage.fleet.links.heal();
@@ -181,11 +200,12 @@ pub async fn run(
         hashes: stage.hashes,
     };
     let run = finale.play().await;
-    let oddities = std::mem::take(&mut stage.shop.notes().oddities);
+    std::fs::write(&options.feeds, words(&run.observations.feeds))?;
+    let broken = std::mem::take(&mut stage.shop.notes().oddities);
     Ok(Record {
         run,
-        oddities,
-        faults,
+        trouble: None,
+        broken,
     })
 }
 
@@ -204,7 +224,7 @@ fn watchers(stage: &Stage, last: &watch::Receiver<LastChanges>) -> Result<Vec<Jo
         let client = if number == 0 {
             stage.fleet.operator.clone()
         } else {
-            Clients::of(&stage.fleet).client()?
+            Clients::of(&stage.fleet).client(0)?
         };
         let follow = follow(name, client, stage.shop.clone(), watched, 1, last.clone());
         watchers.push(tokio::spawn(follow));
@@ -215,20 +235,40 @@ fn watchers(stage: &Stage, last: &watch::Receiver<LastChanges>) -> Result<Vec<Jo
 fn start_load(stage: &Stage, seed: u64, stopped: watch::Receiver<bool>) -> JoinHandle<Result<(), Error>> {
     let (plan, shop) = (stage.plan.clone(), stage.shop.clone());
     let clients = Clients::of(&stage.fleet);
-    tokio::spawn(async move { caller::run(&plan, &shop, seed, || clients.client(), stopped).await })
+    tokio::spawn(async move {
+        let made = AtomicUsize::new(0);
+        let client = || clients.client(made.fetch_add(1, Ordering::Relaxed));
+        caller::run(&plan, &shop, seed, client, stopped).await
+    })
 }
 
-/// Faults until the load's time is over. Gives what came about.
+/// How far each watcher came, and where history was gone.
+fn words(feeds: &[SeenFeed]) -> String {
+    let line = |feed: &SeenFeed| {
+        format!(
+            "{}: {} changes from log index {} to {}; went on at {:?} where history was gone\n",
+            feed.name,
+            feed.events.len(),
+            feed.from_index,
+            feed.reached,
+            feed.resumed
+        )
+    };
+    feeds.iter().map(line).collect()
+}
+
+/// Faults until the load's time is over. What came about is written down as it comes: which, to whom, with what
+/// evidence.
 async fn torment(
     stage: &mut Stage,
     options: &Options,
     deck: &mut Deck,
     coverage: &mut Coverage,
     progress: &ProgressBar,
-) -> io::Result<Vec<String>> {
+) -> Result<(), Trouble> {
+    let mut faults = File::create(&options.faults)?;
     let mut chance = SmallRng::seed_from_u64(options.seed);
     let begun = Instant::now();
-    let mut faults = Vec::new();
     let mut restocks = 0;
     while begun.elapsed() < options.load {
         sleep(Duration::from_millis(chance.random_range(PEACE_MS))).await;
@@ -236,6 +276,7 @@ async fn torment(
             restocks += 1;
             restock(stage, restocks);
         }
+        stage.fleet.check_running()?;
         let leader = stage.fleet.await_leader(RECOVERY_MAX).await?;
         sample_hash(stage, &mut chance).await;
         let kind = deck.deal(&mut chance);
@@ -252,7 +293,10 @@ async fn torment(
         let at = begun.elapsed();
         let fired = nemeses::strike(&mut stage.fleet, kind, victim, &mut chance)
             .await
-            .map_err(|error| io::Error::other(format!("{} to {whom}: {error}", kind.name())))?;
+            .map_err(|trouble| match trouble {
+                Trouble::Store(why) => Trouble::Store(format!("after {} to {whom}: {why}", kind.name())),
+                harness => harness,
+            })?;
         stage.shop.recorder.fault(&kind.name(), &whom, Phase::End);
         let hit_leader = kind.hits_all() || victim == leader;
         coverage.note(kind, hit_leader, &fired);
@@ -264,19 +308,20 @@ async fn torment(
         } else {
             ""
         };
-        faults.push(format!(
+        writeln!(
+            faults,
             "{:7.2} s  {:5.2} s  {} {whom}{leading}: {missed}{evidence}",
             at.as_secs_f64(),
             took.as_secs_f64(),
             kind.name()
-        ));
+        )?;
     }
-    Ok(faults)
+    Ok(())
 }
 
 /// Adds units to every sale that has a next wave, beside everything else.
 fn restock(stage: &Stage, wave: u32) {
-    let Ok(client) = Clients::of(&stage.fleet).client() else {
+    let Ok(client) = Clients::of(&stage.fleet).client(0) else {
         return;
     };
     let (shop, plan) = (stage.shop.clone(), stage.plan.clone());

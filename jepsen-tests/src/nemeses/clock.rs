@@ -1,17 +1,15 @@
 //! Wall clocks that lie. Log time must not care, and the agreed wall time follows the median.
 
-use std::io;
-
 use rand::{RngExt, rngs::SmallRng};
 
 use super::{Fired, endure, yes};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Trouble};
 
 /// Farthest jump, in ms: an hour, as a wrong time zone gives.
 const JUMP_MS_MAX: i64 = 3_600_000;
 
 /// One wall clock jumps, and back when it is healed.
-pub(super) async fn jump(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn jump(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> Result<Fired, Trouble> {
     let offset_ms = chance.random_range(1_000..JUMP_MS_MAX) * if chance.random_bool(0.5) { 1 } else { -1 };
     fleet.node(victim).preload.set_wall_offset_ms(offset_ms)?;
     endure(chance, 1_000..3_500).await;
@@ -32,7 +30,7 @@ pub(super) async fn jump(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) 
 }
 
 /// One wall clock runs at twice its rate, or half.
-pub(super) async fn drift(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn drift(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> Result<Fired, Trouble> {
     let drift_ppm = if chance.random_bool(0.5) {
         1_000_000
     } else {

@@ -13,7 +13,7 @@ use std::{
 use rand::{RngExt, rngs::SmallRng};
 
 use super::{Fired, RECOVERY_MAX, membership, yes};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Trouble};
 
 /// What a disk writes whole or not at all, in bytes.
 const SECTOR_BYTES: u64 = 512;
@@ -22,7 +22,7 @@ const SECTOR_BYTES: u64 = 512;
 const TRIES_MAX: u32 = 200;
 
 /// Flips a few bits in one file.
-pub(super) async fn flip(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn flip(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> Result<Fired, Trouble> {
     damage(fleet, victim, chance, |sector, chance| {
         for _ in 0..chance.random_range(1..4) {
             let at = chance.random_range(0..sector.len());
@@ -33,7 +33,7 @@ pub(super) async fn flip(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) 
 }
 
 /// Zeroes part of one sector.
-pub(super) async fn tear(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn tear(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> Result<Fired, Trouble> {
     damage(fleet, victim, chance, |sector, chance| {
         let from = chance.random_range(0..sector.len());
         sector[from..].fill(0);
@@ -46,7 +46,7 @@ async fn damage(
     victim: u64,
     chance: &mut SmallRng,
     harm: impl Fn(&mut [u8], &mut SmallRng),
-) -> io::Result<Fired> {
+) -> Result<Fired, Trouble> {
     fleet.node(victim).process.kill()?;
     let data_dir = fleet.node(victim).preload.data_dir().to_path_buf();
     let harmed = harm_one(&data_dir, chance, harm)?;

@@ -6,7 +6,7 @@ use rand::{RngExt, rngs::SmallRng};
 use tokio::time::{Instant, sleep};
 
 use super::{Fired, RECOVERY_MAX, endure, power, yes};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Trouble};
 
 /// How often one looks whether a node has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -14,12 +14,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long a node may live on after an error that it must not survive.
 const END_MAX: Duration = Duration::from_secs(20);
 
+/// How long a node that stops in order may take: it answers what it has proposed first.
+const STOP_MAX: Duration = Duration::from_secs(4);
+
 /// Kills nodes and takes from their disks what they had not synced.
 pub(super) async fn power_cut(
     fleet: &mut Fleet,
     victims: &[u64],
     chance: &mut SmallRng,
-) -> io::Result<Fired> {
+) -> Result<Fired, Trouble> {
     for &id in victims {
         fleet.node(id).preload.begin_journal()?;
     }
@@ -59,7 +62,11 @@ fn lose_unsynced(fleet: &mut Fleet, id: u64, chance: &mut SmallRng) -> io::Resul
 }
 
 /// Every sync fails, and what was to be synced is lost: the node must stop at once, and come back right.
-pub(super) async fn sync_error(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn sync_error(
+    fleet: &mut Fleet,
+    victim: u64,
+    chance: &mut SmallRng,
+) -> Result<Fired, Trouble> {
     let preload = &fleet.node(victim).preload;
     preload.begin_journal()?;
     preload.set_sync_fails(true)?;
@@ -71,7 +78,7 @@ pub(super) async fn sync_error(fleet: &mut Fleet, victim: u64, chance: &mut Smal
             return if hits == 0 {
                 Ok(Fired::No("it synced nothing meanwhile".to_owned()))
             } else {
-                Err(io::Error::other(format!(
+                Err(Trouble::Store(format!(
                     "node {victim} lives on {END_MAX:?} after a sync that failed"
                 )))
             };
@@ -87,7 +94,7 @@ pub(super) async fn sync_error(fleet: &mut Fleet, victim: u64, chance: &mut Smal
 }
 
 /// Every sync takes much longer.
-pub(super) async fn slow(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn slow(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> Result<Fired, Trouble> {
     let hits = fleet.node(victim).preload.hits()?;
     let delay_ms = chance.random_range(50..800);
     fleet.node(victim).preload.set_sync_delay_ms(delay_ms)?;
@@ -101,7 +108,7 @@ pub(super) async fn slow(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) 
 }
 
 /// No file grows: the node lives on what it has, or stops; with space again it is right again.
-pub(super) async fn full(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn full(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> Result<Fired, Trouble> {
     let hits = fleet.node(victim).preload.hits()?;
     fleet.node(victim).preload.set_disk_full(true)?;
     let limit = Instant::now() + Duration::from_millis(chance.random_range(2_000..5_000));
@@ -111,6 +118,11 @@ pub(super) async fn full(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) 
     let preload = &fleet.node(victim).preload;
     preload.clear()?;
     let refused = preload.hits()? - hits;
+    // One that stops does so in order, which takes a while.
+    let limit = Instant::now() + if refused > 0 { STOP_MAX } else { Duration::ZERO };
+    while Instant::now() < limit && fleet.node(victim).process.is_running()? {
+        sleep(LOOK_AGAIN).await;
+    }
     let stopped = !fleet.node(victim).process.is_running()?;
     if stopped {
         fleet.node(victim).process.kill()?;

@@ -1,12 +1,12 @@
 //! Members that come, go, lead, and fall behind.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use tokio::time::{Instant, sleep};
 
 use super::{Fired, RECOVERY_MAX, yes};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Trouble};
 
 /// How long leadership is handed round.
 const STORM: Duration = Duration::from_secs(3);
@@ -15,7 +15,7 @@ const STORM: Duration = Duration::from_secs(3);
 const STORM_PAUSE: Duration = Duration::from_millis(100);
 
 /// Grows by one, then lets the victim go: it may lead.
-pub(super) async fn change(fleet: &mut Fleet, victim: u64) -> io::Result<Fired> {
+pub(super) async fn change(fleet: &mut Fleet, victim: u64) -> Result<Fired, Trouble> {
     let id = fleet.start_node().await?;
     fleet.admit(id).await?;
     fleet.expel(victim).await?;
@@ -23,7 +23,7 @@ pub(super) async fn change(fleet: &mut Fleet, victim: u64) -> io::Result<Fired> 
 }
 
 /// The victim's disk is gone: a new node takes its place, under an id that nobody had.
-pub(super) async fn replace(fleet: &mut Fleet, victim: u64) -> io::Result<Fired> {
+pub(super) async fn replace(fleet: &mut Fleet, victim: u64) -> Result<Fired, Trouble> {
     fleet.node(victim).process.kill()?;
     let id = fleet.start_node().await?;
     fleet.admit(id).await?;
@@ -32,7 +32,7 @@ pub(super) async fn replace(fleet: &mut Fleet, victim: u64) -> io::Result<Fired>
 }
 
 /// Hands leadership to one node after the other.
-pub(super) async fn leader_storm(fleet: &mut Fleet, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn leader_storm(fleet: &mut Fleet, chance: &mut SmallRng) -> Result<Fired, Trouble> {
     let until = Instant::now() + STORM;
     let mut transfers = 0;
     let cluster = fleet.operator.cluster();
@@ -55,7 +55,7 @@ pub(super) async fn leader_storm(fleet: &mut Fleet, chance: &mut SmallRng) -> io
 }
 
 /// Keeps a node away until the others have purged what it needs.
-pub(super) async fn snapshot(fleet: &mut Fleet, victim: u64) -> io::Result<Fired> {
+pub(super) async fn snapshot(fleet: &mut Fleet, victim: u64) -> Result<Fired, Trouble> {
     let last = fleet
         .status(victim)
         .await

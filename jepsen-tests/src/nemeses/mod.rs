@@ -23,12 +23,12 @@ pub mod power;
 pub mod preload;
 pub mod process;
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use rand::{RngExt, rngs::SmallRng};
 use tokio::time::sleep;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Trouble};
 
 /// How long a healed cluster may take to have a leader and a restarted node to catch up. Far longer than it
 /// does: beyond it the run is broken, or the store is.
@@ -120,8 +120,13 @@ pub enum Fired {
 /// leader again.
 ///
 /// # Errors
-/// The harness failed, or the cluster did not come back: the run says nothing about the store's answers.
-pub async fn strike(fleet: &mut Fleet, kind: Kind, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+/// The harness failed, or the store did not come back as it must.
+pub async fn strike(
+    fleet: &mut Fleet,
+    kind: Kind,
+    victim: u64,
+    chance: &mut SmallRng,
+) -> Result<Fired, Trouble> {
     let fired = match kind {
         Kind::Kill => process::kill(fleet, victim, chance).await,
         Kind::KillAll => process::kill_all(fleet).await,
@@ -148,6 +153,7 @@ pub async fn strike(fleet: &mut Fleet, kind: Kind, victim: u64, chance: &mut Sma
         Kind::Snapshot => membership::snapshot(fleet, victim).await,
     }?;
     fleet.await_leader(RECOVERY_MAX).await?;
+    fleet.check_running()?;
     Ok(fired)
 }
 
@@ -157,6 +163,6 @@ async fn endure(chance: &mut SmallRng, ms: std::ops::Range<u64>) {
 }
 
 /// As evidence.
-fn yes(evidence: impl Into<String>) -> io::Result<Fired> {
+fn yes(evidence: impl Into<String>) -> Result<Fired, Trouble> {
     Ok(Fired::Yes(evidence.into()))
 }

@@ -1,6 +1,6 @@
 //! Links that are cut, slow, lossy or broken.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use rand::{RngExt, rngs::SmallRng};
 use tokio::time::sleep;
@@ -10,7 +10,7 @@ use super::{
     links::{CLIENTS, Weather},
     yes,
 };
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Trouble};
 
 const CUT: Weather = Weather {
     cut: true,
@@ -22,7 +22,11 @@ const CUT: Weather = Weather {
 const RESET_MS: std::ops::Range<u64> = 100..400;
 
 /// One node apart from all others.
-pub(super) async fn partition(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn partition(
+    fleet: &mut Fleet,
+    victim: u64,
+    chance: &mut SmallRng,
+) -> Result<Fired, Trouble> {
     for other in fleet.others(victim) {
         fleet.links.set(victim, other, CUT);
         fleet.links.set(other, victim, CUT);
@@ -33,7 +37,7 @@ pub(super) async fn partition(fleet: &mut Fleet, victim: u64, chance: &mut Small
 }
 
 /// One direction between a node and all others, or between it and one of them.
-pub(super) async fn one_way(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn one_way(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> Result<Fired, Trouble> {
     let deaf = chance.random_bool(0.5);
     let others = if chance.random_bool(0.5) {
         fleet.others(victim)
@@ -51,7 +55,7 @@ pub(super) async fn one_way(fleet: &mut Fleet, victim: u64, chance: &mut SmallRn
 }
 
 /// All links lose packets, those of clients too.
-pub(super) async fn loss(fleet: &mut Fleet, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn loss(fleet: &mut Fleet, chance: &mut SmallRng) -> Result<Fired, Trouble> {
     let loss_percent = chance.random_range(1..20);
     everywhere(
         fleet,
@@ -66,7 +70,7 @@ pub(super) async fn loss(fleet: &mut Fleet, chance: &mut SmallRng) -> io::Result
 }
 
 /// All links are slow, each packet by another amount.
-pub(super) async fn delay(fleet: &mut Fleet, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn delay(fleet: &mut Fleet, chance: &mut SmallRng) -> Result<Fired, Trouble> {
     let delay_ms_max = chance.random_range(20..250);
     everywhere(
         fleet,
@@ -91,7 +95,7 @@ fn everywhere(fleet: &Fleet, weather: Weather) {
 }
 
 /// All connections of a node break, again and again.
-pub(super) async fn reset(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn reset(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> Result<Fired, Trouble> {
     let mut ends = fleet.others(victim);
     ends.push(CLIENTS);
     let times = chance.random_range(3..8);
@@ -105,7 +109,11 @@ pub(super) async fn reset(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng)
 }
 
 /// Clients' requests arrive and the answers do not; then the connections break, so that most never will.
-pub(super) async fn lost_replies(fleet: &mut Fleet, victim: u64, chance: &mut SmallRng) -> io::Result<Fired> {
+pub(super) async fn lost_replies(
+    fleet: &mut Fleet,
+    victim: u64,
+    chance: &mut SmallRng,
+) -> Result<Fired, Trouble> {
     let times = chance.random_range(2..5);
     for _ in 0..times {
         fleet.links.set(victim, CLIENTS, CUT);

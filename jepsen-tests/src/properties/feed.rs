@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use client::EventKind;
+use client::{ClaimStatus, EventKind};
 
-use super::{Look, Run, SeenEvent, SeenFeed};
+use super::{Look, Observations, Run, SeenEvent, SeenFeed};
 use crate::history::{Call, Index, Outcome};
 
 pub(super) fn check(run: &Run, look: &mut Look) {
@@ -48,6 +48,51 @@ pub(super) fn check(run: &Run, look: &mut Look) {
         });
     }
     told_effects(run, look);
+    told_claims(run, look);
+}
+
+/// Every claim that a replica has at the end, and what became of it, is in every feed that has no gap.
+fn told_claims(run: &Run, look: &mut Look) {
+    let Observations {
+        feeds,
+        replicas,
+        last_changes,
+        ..
+    } = &run.observations;
+    for feed in feeds {
+        let whole = feed.from_index <= 1
+            && feed.resumed.is_empty()
+            && feed.reached >= crate::workloads::watch::goal(last_changes, &feed.sale);
+        if !whole {
+            continue;
+        }
+        let changes = feed.events.iter();
+        let seen: HashSet<(&str, EventKind)> = changes
+            .filter_map(|event| Some((event.claim.as_ref()?.claim_id.as_str(), event.kind)))
+            .collect();
+        let watched = |sale: &String| feed.sale.as_ref().is_none_or(|watched| watched == sale);
+        for replica in replicas {
+            for (_, sale) in replica.sales.iter().filter(|(sale, _)| watched(sale)) {
+                for claim in &sale.claims {
+                    let became = match claim.status {
+                        ClaimStatus::Confirmed => EventKind::ClaimConfirmed,
+                        ClaimStatus::Released => EventKind::ClaimReleased,
+                        ClaimStatus::Expired => EventKind::ClaimExpired,
+                        ClaimStatus::Cancelled => EventKind::ClaimCancelled,
+                        ClaimStatus::Held | ClaimStatus::Unspecified => EventKind::ClaimGranted,
+                    };
+                    for kind in [EventKind::ClaimGranted, became] {
+                        look.at(seen.contains(&(claim.claim_id.as_str(), kind)), &[], || {
+                            format!(
+                                "{} has {}, {:?}, and {} saw no {kind:?} of it",
+                                replica.node, claim.claim_id, claim.status, feed.name
+                            )
+                        });
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn places(feed: &SeenFeed) -> impl Iterator<Item = (u64, u32)> + '_ {
@@ -140,9 +185,12 @@ fn told_effects(run: &Run, look: &mut Look) {
 
 #[cfg(test)]
 mod tests {
-    use client::EventKind::{ClaimExpired, ClaimGranted};
+    use client::{
+        ClaimStatus,
+        EventKind::{ClaimExpired, ClaimGranted},
+    };
 
-    use super::super::testing::{Story, assert_invalid, assert_valid, story};
+    use super::super::testing::{Story, assert_invalid, assert_valid, claim, story};
 
     fn watched() -> Story {
         let mut story = story(3);
@@ -199,6 +247,24 @@ mod tests {
             feed.reached = 3;
         }
         assert_invalid(&story.run(), "feed");
+    }
+
+    #[test]
+    fn a_claim_that_became_something_nobody_saw() {
+        for (status, valid) in [(ClaimStatus::Held, true), (ClaimStatus::Confirmed, false)] {
+            let mut story = watched();
+            story.replica("n1", vec![claim("h1", status, 1)]);
+            if valid {
+                assert_valid(&story.run(), "feed");
+            } else {
+                assert_invalid(&story.run(), "feed");
+            }
+            // Behind a gap that was announced it may be out of sight.
+            for feed in &mut story.observations.feeds {
+                feed.resumed = vec![2];
+            }
+            assert_valid(&story.run(), "feed");
+        }
     }
 
     #[test]

@@ -210,3 +210,187 @@ pub fn apply_moves(history: &mut History, moved: &[(u64, Index, u64)]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::history::{Header, Recorder};
+
+    fn recorder() -> Recorder {
+        let now = AtomicU64::new(0);
+        Recorder::new(Header::one(1_000, [("s", 10)]), move || {
+            now.fetch_add(1, Ordering::Relaxed)
+        })
+    }
+
+    fn idx(log_index: u64, position: u64) -> Index {
+        Index { log_index, position }
+    }
+
+    fn granted(at: Index) -> Answer<&'static str> {
+        Answer {
+            idx: Some(at),
+            lt: at.log_index * 10,
+            outcome: Outcome::Granted {
+                hold: "h",
+                deadline: 1_050,
+            },
+        }
+    }
+
+    fn confirmed(at: Index) -> Answer<&'static str> {
+        Answer {
+            idx: Some(at),
+            lt: at.log_index * 10,
+            outcome: Outcome::Confirmed,
+        }
+    }
+
+    fn claim(recorder: &Recorder) -> u64 {
+        recorder.invoke(recorder.process(), "s", Call::claim("u", "k"))
+    }
+
+    fn confirm(recorder: &Recorder) -> u64 {
+        let call = Call::Confirm { hold: "h", key: "c" };
+        recorder.invoke(recorder.process(), "s", call)
+    }
+
+    /// The claim of key `k` was made here.
+    fn taken_at(at: Index) -> HashMap<String, Effect> {
+        let effect = Effect {
+            idx: at,
+            lt: at.log_index * 10,
+            outcome: Outcome::Granted {
+                hold: "h".to_owned(),
+                deadline: 1_050,
+            },
+        };
+        HashMap::from([("k".to_owned(), effect)])
+    }
+
+    fn settled_at(at: Index) -> Settled {
+        Settled::from([(("h".to_owned(), Kind::Confirm), (at, at.log_index * 10))])
+    }
+
+    fn placed(
+        recorder: &Recorder,
+        taken: &HashMap<String, Effect>,
+        settled: &Settled,
+        resolved: &[(u64, bool)],
+    ) -> Places {
+        let resolved = resolved.iter().copied().collect();
+        place(&recorder.finish(), taken, settled, &resolved)
+    }
+
+    #[test]
+    fn an_answer_that_stands_at_its_effect_stays_there() {
+        let recorder = recorder();
+        let id = claim(&recorder);
+        recorder.ok(id, granted(idx(5, 2)));
+        let places = placed(&recorder, &taken_at(idx(5, 2)), &Settled::new(), &[]);
+        assert_eq!(places, Places::default());
+    }
+
+    #[test]
+    fn an_answer_to_a_later_attempt_moves_to_the_effect_of_the_first() {
+        let recorder = recorder();
+        let id = claim(&recorder);
+        recorder.ok(id, granted(idx(9, 0)));
+        let settled = confirm(&recorder);
+        recorder.ok(settled, confirmed(idx(12, 0)));
+        let places = placed(&recorder, &taken_at(idx(5, 2)), &settled_at(idx(11, 3)), &[]);
+        assert_eq!(places.moved, [(id, idx(5, 2), 50), (settled, idx(11, 3), 110)]);
+        let mut history = recorder.finish();
+        apply_moves(&mut history, &places.moved);
+        let told = history.events.iter().filter_map(|event| match event.what {
+            What::Ok { id, answer } => Some((id, answer.idx, answer.lt)),
+            _ => None,
+        });
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [(id, Some(idx(5, 2)), 50), (settled, Some(idx(11, 3)), 110)]
+        );
+    }
+
+    #[test]
+    fn of_two_that_used_a_key_the_one_answered_at_the_effect_has_it() {
+        let recorder = recorder();
+        let (first, second) = (claim(&recorder), claim(&recorder));
+        recorder.ok(second, granted(idx(5, 2)));
+        recorder.info(first, "lost");
+        let places = placed(&recorder, &taken_at(idx(5, 2)), &Settled::new(), &[(first, true)]);
+        let nothing = Learned {
+            id: first,
+            effect: None,
+        };
+        assert_eq!((places.moved, places.learned), (vec![], vec![nothing]));
+    }
+
+    #[test]
+    fn an_unknown_that_came_first_has_the_effect_that_its_repetition_tells() {
+        let recorder = recorder();
+        let first = claim(&recorder);
+        recorder.info(first, "lost");
+        let again = claim(&recorder);
+        recorder.ok(again, granted(idx(9, 0)));
+        let taken = taken_at(idx(5, 2));
+        let places = placed(&recorder, &taken, &Settled::new(), &[(first, true)]);
+        let effect = Some(taken["k"].clone());
+        assert_eq!(places.moved, []);
+        assert_eq!(places.learned, [Learned { id: first, effect }]);
+    }
+
+    #[test]
+    fn who_was_refused_before_has_no_effect() {
+        let recorder = recorder();
+        let refused = claim(&recorder);
+        let sold_out = Answer {
+            idx: Some(idx(3, 0)),
+            lt: 30,
+            outcome: Outcome::SoldOut,
+        };
+        recorder.ok(refused, sold_out);
+        let failed = claim(&recorder);
+        recorder.fail(failed);
+        let third = claim(&recorder);
+        recorder.ok(third, granted(idx(9, 0)));
+        let places = placed(&recorder, &taken_at(idx(5, 2)), &Settled::new(), &[]);
+        assert_eq!(places.moved, [(third, idx(5, 2), 50)]);
+    }
+
+    #[test]
+    fn an_abandoned_key_had_no_effect_and_one_nobody_can_tell_of_stays_unknown() {
+        let recorder = recorder();
+        let abandoned = claim(&recorder);
+        recorder.info(abandoned, "lost");
+        let silent = confirm(&recorder);
+        recorder.info(silent, "lost");
+        let places = placed(&recorder, &HashMap::new(), &Settled::new(), &[(abandoned, false)]);
+        let nothing = Learned {
+            id: abandoned,
+            effect: None,
+        };
+        assert_eq!(places.learned, [nothing]);
+        assert!(places.lost.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_confirm_stands_where_the_feed_has_it_and_is_lost_without() {
+        let recorder = recorder();
+        let id = confirm(&recorder);
+        recorder.info(id, "lost");
+        let resolved = [(id, true)];
+        let places = placed(&recorder, &HashMap::new(), &settled_at(idx(11, 3)), &resolved);
+        let effect = Effect {
+            idx: idx(11, 3),
+            lt: 110,
+            outcome: Outcome::Confirmed,
+        };
+        let effect = Some(effect);
+        assert_eq!(places.learned, [Learned { id, effect }]);
+        let places = placed(&recorder, &HashMap::new(), &Settled::new(), &resolved);
+        assert_eq!((places.learned, places.lost), (vec![], vec![id]));
+    }
+}

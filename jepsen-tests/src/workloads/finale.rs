@@ -84,12 +84,15 @@ impl Finale<'_> {
             }
         }
         let feeds = self.gather_feeds(&last_changes).await;
-        let moved = self.tell_effects(&feeds, &resolved);
+        let (moved, lost) = self.tell_effects(&feeds, &resolved);
         let recorder = &self.shop.recorder;
+        // What is known to have happened, and stands somewhere in a gap that every feed announced, is resolved.
+        let mut all = feeds.iter().filter(|feed| feed.sale.is_none());
+        let gap = all.all(|feed| !feed.resumed.is_empty());
         // A read that nobody heard had no effect to resolve.
         let unresolved = recorder.unknown().into_iter();
         healing.unresolved = unresolved
-            .filter(|(_, _, call)| !matches!(call, Call::Read))
+            .filter(|(id, _, call)| !matches!(call, Call::Read) && !(gap && lost.contains(id)))
             .map(|(id, ..)| id)
             .collect();
         let mut history = recorder.finish();
@@ -283,8 +286,13 @@ impl Finale<'_> {
         feeds
     }
 
-    /// Tells the history what became of the unknowns; gives the answers whose effects stand elsewhere.
-    fn tell_effects(&self, feeds: &[SeenFeed], resolved: &HashMap<u64, bool>) -> Vec<(u64, Index, u64)> {
+    /// Tells the history what became of the unknowns; gives the answers whose effects stand elsewhere, and the
+    /// unknowns whose effects stand nobody knows where.
+    fn tell_effects(
+        &self,
+        feeds: &[SeenFeed],
+        resolved: &HashMap<u64, bool>,
+    ) -> (Vec<(u64, Index, u64)>, Vec<u64>) {
         let recorder = &self.shop.recorder;
         let settled = effects::settled(feeds);
         let places = effects::place(&recorder.finish(), &self.shop.notes().effects, &settled, resolved);
@@ -296,6 +304,6 @@ impl Finale<'_> {
             });
             recorder.resolve(*id, answer);
         }
-        places.moved
+        (places.moved, places.lost)
     }
 }

@@ -1,0 +1,59 @@
+//! A short campaign on the shipped binary: faults of every mechanism under load, everything checked.
+
+use std::{path::Path, time::Duration};
+
+use indicatif::ProgressBar;
+use jepsen_tests::{
+    campaign::run::{Options, Record, run},
+    nemeses::{
+        Kind,
+        deck::{Coverage, Deck},
+        preload,
+    },
+    properties::{self, Verdict},
+    workloads::Workload,
+};
+
+async fn record(dir: &Path, workload: Workload, kinds: &[Kind]) -> (Record, Coverage) {
+    let options = Options {
+        binary: env!("CARGO_BIN_EXE_holdfast").into(),
+        library: preload::compile(dir).unwrap(),
+        dir: dir.join("nodes"),
+        faults: dir.join("faults.txt"),
+        feeds: dir.join("feeds.txt"),
+        nodes: 3,
+        load: Duration::from_secs(8),
+        workload,
+        seed: 1,
+    };
+    let (mut deck, mut coverage) = (Deck::new(kinds), Coverage::new(kinds));
+    let record = run(&options, &mut deck, &mut coverage, &ProgressBar::hidden()).await;
+    (record.expect("the cluster is founded"), coverage)
+}
+
+async fn assert_valid(workload: Workload, kinds: &[Kind]) {
+    let dir = tempfile::tempdir().unwrap();
+    let (record, coverage) = record(dir.path(), workload, kinds).await;
+    let faults = std::fs::read_to_string(dir.path().join("faults.txt")).unwrap();
+    assert_eq!((record.trouble, record.broken), (None, vec![]), "{faults}");
+    let mut findings = properties::check(&record.run);
+    findings.push(properties::linearizable(&record.run.history));
+    for finding in findings {
+        assert_eq!(finding.verdict, Verdict::Valid, "{finding:?}\n{faults}");
+    }
+    let fired = coverage.counts().iter().map(|count| count.count).sum::<u64>();
+    assert!(fired > 0, "no fault came about: {:?}", coverage.missing());
+    assert!(!record.run.operations.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_power_goes_and_disks_fail() {
+    let kinds = [Kind::PowerCutAll, Kind::SyncError, Kind::PowerCut];
+    assert_valid(Workload::Dedup, &kinds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_stay_in_order_over_cut_links_and_changing_members() {
+    let kinds = [Kind::Partition, Kind::Replace, Kind::LostReplies];
+    assert_valid(Workload::Mixed, &kinds).await;
+}
