@@ -79,7 +79,9 @@ fn in_feeds(run: &Run, look: &mut Look) {
 
 /// Where nobody cancels, the number of units sold never falls along the log.
 fn in_reads(run: &Run, look: &mut Look) {
-    let mut sold: BTreeMap<&str, Vec<(Index, u64, Option<u64>)>> = BTreeMap::new();
+    /// Where a read stood, the units it told as sold, and its operation's id.
+    type Told = (Index, u64, Option<u64>);
+    let mut sold: BTreeMap<&str, Vec<Told>> = BTreeMap::new();
     let mut cancels: HashSet<&str> = HashSet::new();
     for operation in &run.operations {
         let sale = run.text(operation.sale);

@@ -92,7 +92,7 @@ impl Finale<'_> {
         // A read that nobody heard had no effect to resolve.
         let unresolved = recorder.unknown().into_iter();
         healing.unresolved = unresolved
-            .filter(|(id, _, call)| !matches!(call, Call::Read) && !(gap && lost.contains(id)))
+            .filter(|(id, _, call)| !(matches!(call, Call::Read) || gap && lost.contains(id)))
             .map(|(id, ..)| id)
             .collect();
         let mut history = recorder.finish();
