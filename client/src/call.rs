@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures::{
     StreamExt,
     stream::{FuturesOrdered, FuturesUnordered},
@@ -94,7 +94,15 @@ impl Shared {
                 Step::Resolve => {
                     let takes = matches!(command.body, Some(Body::Claim(_) | Body::Decrement(_)));
                     let resolution = self.resolve_command(&command, deadline).await;
-                    return attempts.resolved(resolution, takes);
+                    let document = matches!(
+                        command.body,
+                        Some(Body::PutDocument(_) | Body::DeleteDocument(_) | Body::LeaseDocument(_))
+                    );
+                    if !(document && matches!(resolution, Ok(resolution::Kind::Effect(_)))) {
+                        return attempts.resolved(resolution, takes);
+                    }
+                    // It happened; asked again, its key tells how that left the document.
+                    attempts = Attempts::new(command.not_after_ms);
                 }
             }
             answer = self.lane.submit(body.clone(), deadline).await;
@@ -141,8 +149,15 @@ impl Shared {
         } else {
             &command.principal
         };
+        let document = match &command.body {
+            Some(Body::PutDocument(put)) => put.document.clone(),
+            Some(Body::DeleteDocument(delete)) => delete.document.clone(),
+            Some(Body::LeaseDocument(lease)) => lease.document.clone(),
+            _ => Bytes::new(),
+        };
         let request = ResolveRequest {
             sale_id,
+            document,
             operation: operation.into(),
             key: command.key.clone(),
             principal: principal.to_string(),

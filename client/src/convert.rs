@@ -4,7 +4,10 @@ use proto::v1::{self, outcome::Kind};
 
 use crate::{
     Error,
-    model::{Claim, Claimed, Consistency, Event, NewSale, Position, Receipt, Resolution, Sale, Update},
+    model::{
+        Claim, Claimed, Consistency, Document, DocumentChanged, Event, NewSale, Position, Receipt,
+        Resolution, Sale, Update,
+    },
 };
 
 /// A claim; fields the node left out are zero, unknown statuses `Unspecified`.
@@ -123,6 +126,29 @@ pub(crate) fn done(kind: Kind) -> Result<Receipt, Error> {
     match kind {
         Kind::Done(receipt) => Ok(receipt),
         _ => Err(Error::malformed("the receipt")),
+    }
+}
+
+/// A document.
+pub(crate) fn document(found: v1::GetDocumentResponse) -> Document {
+    Document {
+        body: found.body,
+        version: found.version,
+        fencing_token: found.fencing_token,
+        leased_until_ms: found.leased_until_ms,
+        position: found.position.unwrap_or_default(),
+    }
+}
+
+/// The answer to a change of a document.
+pub(crate) fn document_changed(kind: Kind) -> Result<DocumentChanged, Error> {
+    match kind {
+        Kind::Document(done) => Ok(DocumentChanged {
+            version: done.version,
+            fencing_token: done.fencing_token,
+            leased_until_ms: done.leased_until_ms,
+        }),
+        _ => Err(Error::malformed("the document")),
     }
 }
 

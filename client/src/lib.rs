@@ -44,10 +44,11 @@
 //! - Every queue is bounded: a call that finds it full fails at once.
 //!
 //! # Left out
-//! Documents: the checkout that lives in them brings their calls. TLS: a [`Connector`] may bring it.
+//! TLS: a [`Connector`] may bring it.
 
 pub mod chance;
 pub mod cluster;
+pub mod documents;
 pub mod error;
 pub mod model;
 

@@ -3,6 +3,8 @@
 //! Deadlines and `not_after` are in log time; a [`Position`] carries log time and agreed wall time of
 //! one moment, which turns the one into the other.
 
+use bytes::Bytes;
+
 pub use crate::request::{SaleRequest, SettleRequest, TakeRequest};
 pub use proto::v1::{
     ClaimStatus, Grant, Member, Operation, Position, Receipt, SaleStatus, StateHashResponse as StateHash,
@@ -134,6 +136,32 @@ pub struct BulkClaim {
     pub key: String,
     /// Units.
     pub quantity: u32,
+}
+
+/// A document as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// Its body.
+    pub body: Bytes,
+    /// Its version: never zero.
+    pub version: u64,
+    /// The current lease's token; zero when nobody has it.
+    pub fencing_token: u64,
+    /// End of the lease in log time; zero when nobody has it.
+    pub leased_until_ms: u64,
+    /// What the answer reflects.
+    pub position: Position,
+}
+
+/// How a change left a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DocumentChanged {
+    /// Its version; zero: it is gone.
+    pub version: u64,
+    /// The current lease's token; zero when nobody has it.
+    pub fencing_token: u64,
+    /// End of the lease in log time; zero when nobody has it.
+    pub leased_until_ms: u64,
 }
 
 /// What became of a key.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Client {
-    async fn read<T, F, C>(&self, consistency: Consistency, call: C) -> Result<T, Error>
+    pub(crate) async fn read<T, F, C>(&self, consistency: Consistency, call: C) -> Result<T, Error>
     where
         C: Fn(Channel, Duration) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
@@ -184,7 +184,7 @@ impl Client {
             operation: operation.into(),
             key: key.to_string(),
             principal: principal.to_string(),
-            not_after_ms: 0,
+            ..ResolveRequest::default()
         };
         let kind = self.shared.resolve(request, self.shared.deadline()).await?;
         Ok(convert::resolution(kind))

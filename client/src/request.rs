@@ -12,15 +12,15 @@ use crate::{
 };
 
 /// A change, its key and who asks for it.
-struct Draft {
+pub(crate) struct Draft {
     shared: Arc<Shared>,
-    body: Body,
-    key: Option<String>,
-    principal: Option<String>,
+    pub(crate) body: Body,
+    pub(crate) key: Option<String>,
+    pub(crate) principal: Option<String>,
 }
 
 impl Draft {
-    fn new(shared: Arc<Shared>, body: Body) -> Draft {
+    pub(crate) fn new(shared: Arc<Shared>, body: Body) -> Draft {
         Draft {
             shared,
             body,
@@ -30,7 +30,7 @@ impl Draft {
     }
 
     /// The command, and who carries it out. `principal` is who asks where nobody is named.
-    fn command(self, principal: impl FnOnce(&Shared) -> String) -> (Arc<Shared>, Command) {
+    pub(crate) fn command(self, principal: impl FnOnce(&Shared) -> String) -> (Arc<Shared>, Command) {
         let command = Command {
             key: self.key.unwrap_or_else(random_key),
             principal: self.principal.unwrap_or_else(|| principal(&self.shared)),

@@ -24,6 +24,9 @@ use crate::{
 #[error("{0}")]
 pub struct Malformed(pub String);
 
+/// What stands for a sale where there is none.
+const NO_SALE_ID: &str = "-";
+
 /// Turns commands of one cluster into frames.
 #[derive(Clone, Copy)]
 pub struct Preparer {
@@ -197,10 +200,19 @@ impl Preparer {
                 // Nothing can have been settled in a sale that does not exist: the machine will say so.
                 hash(&settle_scope(sale_number.unwrap_or_default()))
             }
+            Operation::Document => {
+                check_document(&request.document)?;
+                hash(&request.document)
+            }
             _ => hash(request.sale_id.as_bytes()),
         };
         let mut frame = Frame::default();
-        let sale = place(&request.sale_id, &mut frame)?;
+        let sale_id = match operation {
+            // A key used on a document belongs to no sale; the log wants a name, and looks nothing up by it.
+            Operation::Document => NO_SALE_ID,
+            _ => &request.sale_id,
+        };
+        let sale = place(sale_id, &mut frame)?;
         let body = Body::Resolve(inventory_machine::command::Resolve {
             sale,
             operation,
