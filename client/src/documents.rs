@@ -1,7 +1,7 @@
 //! Small keyed documents beside the inventory: compare-and-set, leases, time to live.
 //!
-//! A document has a version, one higher with every write; a write names the version it replaces, so two
-//! writers never overwrite each other unseen. Whoever holds a document's lease is the only one who may
+//! A document has a version, higher with every write and never used again; a write names the version it
+//! replaces, so two writers never overwrite each other unseen. Whoever holds a document's lease is the only one who may
 //! write it, and presents its fencing token; leases and times to live are in log time, so a failover
 //! eats none of either.
 //!
@@ -12,14 +12,14 @@
 //! let made = client.put_document("orders/4711", "{}", 0).key("order-4711-make").send().await?;
 //! // Mine for ten seconds: nobody else writes it meanwhile.
 //! let leased = client.lease_document("orders/4711", 0, 10_000).key("order-4711-lease").send().await?;
-//! client
+//! let paid = client
 //!     .put_document("orders/4711", r#"{"paid":true}"#, made.version)
 //!     .fencing_token(leased.fencing_token)
 //!     .key("order-4711-paid")
 //!     .send()
 //!     .await?;
 //! let found = client.get_document("orders/4711", Consistency::Linearizable).await?;
-//! assert_eq!(found.map(|document| document.version), Some(2));
+//! assert_eq!(found.map(|document| document.version), Some(paid.version));
 //! # Ok(())
 //! # }
 //! ```

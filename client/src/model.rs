@@ -143,7 +143,7 @@ pub struct BulkClaim {
 pub struct Document {
     /// Its body.
     pub body: Bytes,
-    /// Its version, from one.
+    /// Its version: never zero.
     pub version: u64,
     /// The current lease's token; zero when nobody has it.
     pub fencing_token: u64,
