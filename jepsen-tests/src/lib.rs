@@ -10,6 +10,8 @@ pub mod checker;
 pub mod fleet;
 pub mod formats;
 pub mod history;
+#[cfg(feature = "fault-points")]
+pub mod kills;
 pub mod models;
 pub mod nemeses;
 pub mod processes;

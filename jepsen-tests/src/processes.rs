@@ -128,6 +128,11 @@ impl NodeProcess {
         Ok(self.child.is_some() && self.exited()?.is_none())
     }
 
+    /// The environment of its next starts, beside the harness's own.
+    pub fn set_environment(&mut self, environment: Vec<(OsString, OsString)>) {
+        self.settings.environment = environment;
+    }
+
     /// Starts it again on what its directory holds, where it listened before.
     ///
     /// # Errors

@@ -70,6 +70,10 @@ pub const fn host_number() -> u32 {
     0
 }
 
+/// Variables of the environment that are read here: none.
+#[cfg(not(feature = "on"))]
+pub const VARIABLES: &[&str] = &[];
+
 /// Takes `HOLDFAST_PLANTED_BUG` and `HOLDFAST_CRASH_POINT` from the environment: nothing to take here.
 ///
 /// # Errors

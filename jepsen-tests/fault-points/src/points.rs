@@ -19,6 +19,9 @@ pub const BUG_VARIABLE: &str = "HOLDFAST_PLANTED_BUG";
 /// Names the crash point and its passing: `name:n`, counted from 1.
 pub const CRASH_VARIABLE: &str = "HOLDFAST_CRASH_POINT";
 
+/// Variables of the environment that are read here.
+pub const VARIABLES: &[&str] = &[BUG_VARIABLE, CRASH_VARIABLE];
+
 const NONE: usize = usize::MAX;
 
 static PLANTED: AtomicUsize = AtomicUsize::new(NONE);

@@ -6,7 +6,9 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    ops::Range,
     rc::Rc,
+    time::Duration,
 };
 
 use fault_points::{Simulator, registry::CRASH_POINTS};
@@ -21,6 +23,8 @@ pub struct CrashPoints(Rc<Machines>);
 struct Machines {
     running: RefCell<Vec<(Id, Machine)>>,
     armed: Cell<Option<(usize, u32)>>,
+    /// Simulated time in which passings count.
+    window: RefCell<Range<Duration>>,
     passed: RefCell<BTreeMap<usize, u32>>,
     crashed: RefCell<Vec<(u64, &'static str)>>,
 }
@@ -38,14 +42,16 @@ impl CrashPoints {
         CrashPoints(machines)
     }
 
-    /// The next machine to make the `passing`th passing from now on of this point loses its power there.
+    /// The machine to make the `passing`th passing of this point within this simulated time loses its power
+    /// there.
     ///
     /// # Panics
     /// There is no such point, or `passing` is zero.
-    pub fn arm(&self, point: &str, passing: u32) {
+    pub fn arm(&self, point: &str, passing: u32, window: Range<Duration>) {
         assert!(passing > 0, "passings are counted from 1");
         let index = fault_points::point_named(point).unwrap_or_else(|error| panic!("{error}"));
         self.0.armed.set(Some((index, passing)));
+        *self.0.window.borrow_mut() = window;
     }
 
     /// Nobody crashes any more. True when nobody has since the point was armed.
@@ -110,7 +116,9 @@ impl Simulator for Machines {
             return;
         };
         *self.passed.borrow_mut().entry(point).or_default() += 1;
-        match self.armed.get() {
+        let now = turmoil::sim_elapsed().unwrap_or_default();
+        let armed = self.armed.get().filter(|_| self.window.borrow().contains(&now));
+        match armed {
             Some((armed, 1)) if armed == point => {
                 self.armed.set(None);
                 machine.lose_power();

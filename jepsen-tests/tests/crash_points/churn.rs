@@ -78,7 +78,7 @@ pub fn run(seed: u64, crash: Option<Crash>) -> Result<Ended, String> {
         });
     }
     if let Some(Crash { point, passing }) = crash {
-        crash_points.arm(point, passing);
+        crash_points.arm(point, passing, Duration::ZERO..Duration::MAX);
     }
     let (load_machines, load_known, load_trace) = (machines.clone(), known.clone(), trace.clone());
     sim.client("load", async move {

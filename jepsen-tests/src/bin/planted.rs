@@ -1,0 +1,211 @@
+//! Plants bugs, one after the other, and sees which properties notice: makes the kill matrix.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    sync::Mutex,
+    time::Duration,
+};
+
+use clap::Parser;
+use fault_points::registry::PLANTED_BUGS;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use jepsen_tests::kills::{
+    Arena, Hunt, Matrix, TABLE_NAME,
+    hunt::{self, Campaigns},
+};
+
+/// Bugs planted on purpose, and what notices them.
+///
+/// Hunts every bug through seeds of the simulation until a property turns red, then runs the seeds that killed
+/// without any bug: they must be green. With --campaign, hunts through campaigns on processes instead. What is
+/// found is added to jepsen-tests/kills.json, and jepsen-tests/KILLS.md is written from it.
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "Exit codes: 0 all hunted bugs were noticed, but for those whose survival is explained; \
+                        1 one was not, or a seed is red without any bug; 3 the hunt itself failed"
+)]
+struct Arguments {
+    /// Only this bug; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    bug: Vec<String>,
+    /// Only bugs that nothing has noticed in this arena so far.
+    #[arg(long)]
+    unnoticed: bool,
+    /// Most seeds, or campaigns, for a bug.
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Hunts at once.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+    /// Hunt in processes: the command that runs a campaign, built with the feature fault-points.
+    #[arg(long, value_name = "FILE", requires = "binary")]
+    campaign: Option<PathBuf>,
+    /// The binary under test, built with the feature fault-points.
+    #[arg(long, value_name = "FILE", requires = "campaign")]
+    binary: Option<PathBuf>,
+    /// Only run the seeds that have killed so far, without any bug.
+    #[arg(long)]
+    green: bool,
+    /// Hunt nothing, keep nothing: run the first seed here, and say what was red: this is how a kill is replayed.
+    #[arg(long)]
+    worker: bool,
+}
+
+/// Where the matrix is kept.
+fn home() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = if arguments.worker {
+        work(&arguments).map(|()| true)
+    } else {
+        matrix(&arguments)
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("planted: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn work(arguments: &Arguments) -> io::Result<()> {
+    let bug = arguments.bug.first();
+    fault_points::plant(bug.map(String::as_str)).map_err(io::Error::other)?;
+    hunt::work(arguments.first)
+}
+
+fn matrix(arguments: &Arguments) -> io::Result<bool> {
+    for name in &arguments.bug {
+        fault_points::plant(Some(name)).map_err(io::Error::other)?;
+    }
+    fault_points::plant(None).map_err(io::Error::other)?;
+    let arena = match arguments.campaign {
+        Some(_) => Arena::Processes,
+        None => Arena::Simulation,
+    };
+    let before = Matrix::load(home())?;
+    let noticed = |bug| before.hunt(bug, arena).is_some_and(Hunt::killed);
+    let hunted: Vec<&str> = PLANTED_BUGS
+        .iter()
+        .map(|bug| bug.name)
+        .filter(|name| arguments.bug.is_empty() || arguments.bug.iter().any(|wanted| wanted == name))
+        .filter(|name| !arguments.green && !(arguments.unnoticed && noticed(name)))
+        .collect();
+    let queue = Mutex::new(hunted.iter().copied());
+    let matrix = Mutex::new(before);
+    let bars = MultiProgress::new();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..arguments.jobs)
+            .map(|_| {
+                scope.spawn(|| -> io::Result<()> {
+                    loop {
+                        let next = queue.lock().expect("nothing panics while holding it").next();
+                        let Some(bug) = next else { return Ok(()) };
+                        let hunt = hunt_one(arguments, bug, &bars)?;
+                        // Kept at once: what was found survives an interrupted hunt.
+                        let mut matrix = matrix.lock().expect("nothing panics while holding it");
+                        matrix
+                            .hunts
+                            .entry(bug.to_owned())
+                            .or_default()
+                            .insert(arena, hunt);
+                        matrix.store(home())?;
+                    }
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().expect("a hunter's own mistake"))
+    })?;
+    let mut matrix = matrix.into_inner().expect("nothing panics while holding it");
+    let green = arena == Arena::Processes || all_green(&mut matrix)?;
+    matrix.store(home())?;
+    println!("{}", home().join(TABLE_NAME).display());
+    let explained = |name: &str| {
+        let bug = PLANTED_BUGS.iter().find(|bug| bug.name == name);
+        bug.is_some_and(|bug| !bug.survives.is_empty())
+    };
+    let survivors: Vec<&str> = hunted
+        .into_iter()
+        .filter(|name| !matrix.killed(name) && !explained(name))
+        .collect();
+    if !survivors.is_empty() {
+        println!("not noticed: {}", survivors.join(", "));
+    }
+    Ok(green && survivors.is_empty())
+}
+
+fn hunt_one(arguments: &Arguments, bug: &str, bars: &MultiProgress) -> io::Result<Hunt> {
+    let bar = bars.add(ProgressBar::new(arguments.seeds).with_message(bug.to_owned()));
+    let style = ProgressStyle::with_template("{msg:32} {bar:30} {pos}/{len} {elapsed}");
+    bar.set_style(style.expect("a template of ours"));
+    bar.enable_steady_tick(Duration::from_millis(500));
+    let hunt = match (&arguments.campaign, &arguments.binary) {
+        (Some(campaign), Some(binary)) => {
+            let dir = std::env::temp_dir().join(format!("holdfast-planted-{}", std::process::id()));
+            std::fs::create_dir_all(&dir)?;
+            let campaigns = Campaigns {
+                campaign: campaign.clone(),
+                binary: binary.clone(),
+                dir: dir.clone(),
+            };
+            let hunt = hunt::in_processes(&campaigns, bug, arguments.first, arguments.seeds);
+            std::fs::remove_dir_all(&dir)?;
+            hunt?
+        }
+        _ => {
+            let program = std::env::current_exe()?;
+            let worker = |seed| worker(&program, Some(bug), seed);
+            hunt::in_simulation(worker, arguments.first, arguments.seeds, || bar.inc(1))?
+        }
+    };
+    bar.finish_and_clear();
+    let verdict = match hunt.wrong.first() {
+        Some(wrong) => format!("killed by {} at seed {}", wrong.property, hunt.last()),
+        None => format!("survived {} seeds", hunt.seeds),
+    };
+    bars.println(format!("{bug}: {verdict}, {:.1} s", hunt.seconds))?;
+    Ok(hunt)
+}
+
+/// This program again, for one seed.
+fn worker(program: &Path, bug: Option<&str>, seed: u64) -> Command {
+    let mut worker = Command::new(program);
+    worker.args(["--worker", "--first", &seed.to_string()]);
+    if let Some(bug) = bug {
+        worker.args(["--bug", bug]);
+    }
+    worker
+}
+
+/// Runs the seeds that have killed without any bug.
+fn all_green(matrix: &mut Matrix) -> io::Result<bool> {
+    let seeds = matrix.killing_seeds();
+    matrix.green.retain(|seed, _| seeds.contains(seed));
+    let bar = ProgressBar::new(seeds.len() as u64).with_message("without any bug");
+    let program = std::env::current_exe()?;
+    for seed in seeds {
+        let told = hunt::seen(worker(&program, None, seed), seed)?;
+        bar.inc(1);
+        for wrong in &told.wrong {
+            println!(
+                "seed {seed} is red without any bug: {}: {}",
+                wrong.property, wrong.said
+            );
+        }
+        matrix.green.insert(seed, told.wrong.is_empty());
+    }
+    bar.finish_and_clear();
+    Ok(matrix.green.values().all(|green| *green))
+}
