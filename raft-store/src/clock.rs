@@ -6,12 +6,26 @@ use std::{
     time::Duration,
 };
 
+use openraft::Instant as _;
 use tokio::time::Instant;
 
 use crate::{
-    log_clock::{LocalNow, LogClock, Stamp},
+    HoldfastRaft,
+    log_clock::{LocalNow, LogClock, QUORUM_GRACE, Stamp},
     seams::WallClock,
 };
+
+/// How long ago a quorum last confirmed that this node leads; `None` where it does not, or none has yet.
+pub fn quorum_acked_ago(raft: &HoldfastRaft) -> Option<Duration> {
+    let acked = raft.as_leader().ok()?.last_quorum_acked();
+    let ago = acked.map(|acked| acked.elapsed());
+    if ago.is_some_and(|ago| ago < QUORUM_GRACE) {
+        return ago;
+    }
+    // A sole voter is its own quorum, of which openraft hears nothing after its election. Time must go on.
+    let sole = raft.voter_ids().count() == 1;
+    if sole { Some(Duration::ZERO) } else { ago }
+}
 
 /// A shared log clock. Cheap to clone.
 #[derive(Clone)]
@@ -45,12 +59,11 @@ impl NodeClock {
         self.clock.lock().expect("log clock arithmetic does not panic")
     }
 
-    /// The times for a batch, if this node leads. `quorum_acked_ago`: since when no quorum has answered;
-    /// `None` where a quorum needs nobody else.
-    pub fn stamp(&self, quorum_acked_ago: Option<Duration>) -> Option<Stamp> {
+    /// The times for a batch, if this node leads.
+    pub fn stamp(&self, raft: &HoldfastRaft) -> Option<Stamp> {
+        let acked_ago = quorum_acked_ago(raft)?;
         let now = self.now();
-        let acked = now.monotonic.saturating_sub(quorum_acked_ago.unwrap_or_default());
-        self.lock().stamp(now, acked)
+        self.lock().stamp(now, now.monotonic.saturating_sub(acked_ago))
     }
 
     /// The newest times known.

@@ -13,10 +13,10 @@ use std::{
 };
 
 use fault_points::planted;
-use openraft::{Instant as _, ReadPolicy};
+use openraft::ReadPolicy;
 use tokio::time::Instant;
 
-use crate::{HoldfastRaft, storage::state::SharedState};
+use crate::{HoldfastRaft, clock::quorum_acked_ago, storage::state::SharedState};
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,13 +117,8 @@ impl Reads {
 
     /// How old the applied state is at most; `None` when that is not known.
     pub fn age(&self) -> Option<Duration> {
-        if let Ok(leader) = self.raft.as_leader() {
-            // A sole voter is its own quorum, which openraft does not report.
-            let sole = self.raft.voter_ids().count() == 1;
-            return leader
-                .last_quorum_acked()
-                .map(|acked| acked.elapsed())
-                .or(sole.then_some(Duration::ZERO));
+        if self.raft.as_leader().is_ok() {
+            return quorum_acked_ago(&self.raft);
         }
         let mut reports = self.reports.lock().expect("no code panics while holding it");
         self.settle(&mut reports);

@@ -26,7 +26,7 @@ use fault_points::{crash_point, planted};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use inventory_machine::{codec::BatchEncoder, command::Body, reply::Reply};
 use openraft::{
-    Instant as _, ReadPolicy,
+    ReadPolicy,
     errors::{ClientWriteError, ForwardReason},
     impls::OneshotResponder,
 };
@@ -516,10 +516,7 @@ impl Batcher {
     /// The times now, if this node leads.
     fn stamp(&self) -> Option<Stamp> {
         self.lead?;
-        let leader = self.parts.raft.as_leader().ok()?;
-        self.parts
-            .clock
-            .stamp(leader.last_quorum_acked().map(|acked| acked.elapsed()))
+        self.parts.clock.stamp(&self.parts.raft)
     }
 
     fn term(&self) -> u64 {

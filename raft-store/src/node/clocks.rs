@@ -89,12 +89,7 @@ impl Clocks {
     }
 
     fn report(&self) -> ClockReport {
-        let leader = self.raft.as_leader().ok();
-        let stamp = leader.as_ref().and_then(|leader| {
-            use openraft::Instant as _;
-            self.clock
-                .stamp(leader.last_quorum_acked().map(|acked| acked.elapsed()))
-        });
+        let stamp = self.clock.stamp(&self.raft);
         let now = self.clock.now();
         let newest = stamp.unwrap_or_else(|| self.clock.newest());
         let metrics = self.raft.metrics();

@@ -83,7 +83,7 @@ fn ready_lead(raft: &HoldfastRaft, shared: &SharedState) -> Option<(Lead, bool)>
 /// Proposes the cluster's identity. Should two leaders do so, the machine takes the first.
 async fn found(raft: &HoldfastRaft, clock: &NodeClock, lead: Lead) {
     // Stamped like any batch, so that a second proposal could not make time fall either.
-    let Some(stamp) = clock.stamp(None) else { return };
+    let Some(stamp) = clock.stamp(raft) else { return };
     let random = || u128::from(random_u64()) << 64 | u128::from(random_u64());
     let mut encoder = BatchEncoder::new();
     encoder.push(&Command {
