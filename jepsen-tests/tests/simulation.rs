@@ -50,7 +50,13 @@ fn eventful() -> u64 {
     (0..).find(eventful).expect("every combination comes up")
 }
 
+// h2 forgets streams that were reset after a second of the real clock, which nobody can simulate: what comes late
+// for one of them is answered then or not. An optimised run is over before that; one of a debug build is not.
 #[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "needs runs shorter than h2's second: cargo test --profile proof -p jepsen-tests --test simulation"
+)]
 fn two_runs_of_one_seed_are_equal_to_the_byte() {
     for seed in seeds([eventful()]) {
         let (first, second) = (told(seed), told(seed));
