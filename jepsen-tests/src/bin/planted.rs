@@ -99,7 +99,7 @@ fn matrix(arguments: &Arguments) -> io::Result<bool> {
         .iter()
         .map(|bug| bug.name)
         .filter(|name| arguments.bug.is_empty() || arguments.bug.iter().any(|wanted| wanted == name))
-        .filter(|name| !arguments.green && !(arguments.unnoticed && noticed(name)))
+        .filter(|name| !(arguments.green || arguments.unnoticed && noticed(name)))
         .collect();
     let queue = Mutex::new(hunted.iter().copied());
     let matrix = Mutex::new(before);
