@@ -17,7 +17,7 @@ use jepsen_tests::{
 async fn record(dir: &Path, workload: Workload, kinds: &[Kind]) -> (Record, Coverage) {
     let options = Options {
         binary: env!("CARGO_BIN_EXE_holdfast").into(),
-        library: preload::compile(dir).unwrap(),
+        fault_library: preload::compile(dir).unwrap(),
         dir: dir.join("nodes"),
         faults: dir.join("faults.txt"),
         feeds: dir.join("feeds.txt"),

@@ -68,7 +68,7 @@ impl Node {
 /// The cluster.
 pub struct Fleet {
     binary: PathBuf,
-    library: PathBuf,
+    fault_library: PathBuf,
     dir: PathBuf,
     /// Members by id, running or not.
     pub nodes: BTreeMap<u64, Node>,
@@ -87,7 +87,7 @@ impl Fleet {
     pub async fn found(binary: &Path, library: &Path, dir: &Path, count: u64) -> io::Result<Fleet> {
         let mut fleet = Fleet {
             binary: binary.to_path_buf(),
-            library: library.to_path_buf(),
+            fault_library: library.to_path_buf(),
             dir: dir.to_path_buf(),
             nodes: BTreeMap::new(),
             links: Links::default(),
@@ -116,7 +116,7 @@ impl Fleet {
         self.next_id += 1;
         let dir = self.dir.join(format!("node-{id}"));
         std::fs::create_dir_all(&dir)?;
-        let preload = Preload::new(&self.library, &dir)?;
+        let preload = Preload::new(&self.fault_library, &dir)?;
         let settings = Settings {
             set: vec![
                 format!("node.snapshot_entries={SNAPSHOT_ENTRIES}"),

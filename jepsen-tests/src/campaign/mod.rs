@@ -89,7 +89,7 @@ pub async fn campaign(options: &Options, say: impl Fn(&str)) -> io::Result<Overa
             .join(format!("{:02}-{name}-{}", number + 1, options.nodes));
         let run = run::Options {
             binary: options.binary.clone(),
-            library: library.clone(),
+            fault_library: library.clone(),
             dir: dir.join("nodes"),
             faults: dir.join("faults.txt"),
             feeds: dir.join("feeds.txt"),

@@ -64,7 +64,7 @@ pub struct Options {
     /// The binary under test.
     pub binary: PathBuf,
     /// The fault library.
-    pub library: PathBuf,
+    pub fault_library: PathBuf,
     /// Where its nodes' files go; empty.
     pub dir: PathBuf,
     /// Where the faults are written down.
@@ -140,7 +140,13 @@ pub async fn run(
         ..Plan::of(options.workload)
     });
     progress.set_message("founding a cluster");
-    let fleet = Fleet::found(&options.binary, &options.library, &options.dir, options.nodes).await?;
+    let fleet = Fleet::found(
+        &options.binary,
+        &options.fault_library,
+        &options.dir,
+        options.nodes,
+    )
+    .await?;
     for sale in &plan.sales {
         let key = format!("create-{}", sale.new.sale_id);
         let create = async || {

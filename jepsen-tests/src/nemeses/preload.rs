@@ -68,7 +68,7 @@ pub fn compile(dir: &Path) -> io::Result<PathBuf> {
 /// The faults of one node's process.
 #[derive(Debug)]
 pub struct Preload {
-    library: PathBuf,
+    fault_library: PathBuf,
     page: File,
     page_path: PathBuf,
     data_dir: PathBuf,
@@ -93,7 +93,7 @@ impl Preload {
             .open(&page_path)?;
         page.set_len(((ROUTES_WORD + 2 * ROUTES_MAX) * 8) as u64)?;
         Ok(Preload {
-            library: library.to_path_buf(),
+            fault_library: library.to_path_buf(),
             page,
             page_path,
             data_dir: dir.join("data"),
@@ -104,7 +104,7 @@ impl Preload {
     /// What the node's environment must say.
     pub fn environment(&self) -> [(&'static str, &Path); 4] {
         [
-            ("LD_PRELOAD", self.library.as_path()),
+            ("LD_PRELOAD", self.fault_library.as_path()),
             ("FAULT_LIBRARY_CONTROL", self.page_path.as_path()),
             ("FAULT_LIBRARY_DATA", self.data_dir.as_path()),
             ("FAULT_LIBRARY_JOURNAL", self.journal_dir.as_path()),
