@@ -11,9 +11,12 @@ use std::{
 use clap::Parser;
 use fault_points::registry::PLANTED_BUGS;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use jepsen_tests::kills::{
-    Arena, Hunt, Matrix, TABLE_NAME,
-    hunt::{self, Campaigns},
+use jepsen_tests::{
+    kills::{
+        Arena, Hunt, Matrix, TABLE_NAME,
+        hunt::{self, Campaigns},
+    },
+    simulation::worker,
 };
 
 /// Bugs planted on purpose, and what notices them.
@@ -81,7 +84,9 @@ fn main() -> ExitCode {
 fn work(arguments: &Arguments) -> io::Result<()> {
     let bug = arguments.bug.first();
     fault_points::plant(bug.map(String::as_str)).map_err(io::Error::other)?;
-    hunt::work(arguments.first)
+    worker::die_with_parent();
+    hunt::work(arguments.first);
+    Ok(())
 }
 
 fn matrix(arguments: &Arguments) -> io::Result<bool> {
@@ -166,7 +171,7 @@ fn hunt_one(arguments: &Arguments, bug: &str, bars: &MultiProgress) -> io::Resul
         }
         _ => {
             let program = std::env::current_exe()?;
-            let worker = |seed| worker(&program, Some(bug), seed);
+            let worker = |seed| worker_of(&program, Some(bug), seed);
             hunt::in_simulation(worker, arguments.first, arguments.seeds, || bar.inc(1))?
         }
     };
@@ -180,7 +185,7 @@ fn hunt_one(arguments: &Arguments, bug: &str, bars: &MultiProgress) -> io::Resul
 }
 
 /// This program again, for one seed.
-fn worker(program: &Path, bug: Option<&str>, seed: u64) -> Command {
+fn worker_of(program: &Path, bug: Option<&str>, seed: u64) -> Command {
     let mut worker = Command::new(program);
     worker.args(["--worker", "--first", &seed.to_string()]);
     if let Some(bug) = bug {
@@ -196,7 +201,7 @@ fn all_green(matrix: &mut Matrix) -> io::Result<bool> {
     let bar = ProgressBar::new(seeds.len() as u64).with_message("without any bug");
     let program = std::env::current_exe()?;
     for seed in seeds {
-        let told = hunt::seen(worker(&program, None, seed), seed)?;
+        let told = worker::seen(worker_of(&program, None, seed), seed, false)?;
         bar.inc(1);
         for wrong in &told.wrong {
             println!(

@@ -4,9 +4,9 @@
 
 use std::{
     collections::BTreeSet,
-    io::IsTerminal,
-    path::PathBuf,
-    process::ExitCode,
+    io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -15,13 +15,14 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use jepsen_tests::simulation::{
     Trace,
     corpus::corpus,
     coverage::Coverage,
     plan::Plan,
-    run::{Outcome, run},
+    run::run_alone,
+    worker::{self, Told, Wrong},
 };
 use serde::Serialize;
 
@@ -29,10 +30,11 @@ use serde::Serialize;
 const SEEDS_FOR_COVERAGE: u64 = 300;
 
 /// A seed below makes too few operations to say much: nobody was served.
-const OPERATIONS_MIN: usize = 200;
+const OPERATIONS_MIN: u64 = 200;
 
-/// Simulated clusters under faults, a seed each. Exit code 0: every promise held. 1: one was broken. 2: some run
-/// could not be decided. 3: the runs say too little, for instance because a fault never came about.
+/// Simulated clusters under faults, a seed each, each in a process of its own. Exit code 0: every promise held. 1:
+/// one was broken. 2: some run could not be decided. 3: the runs say too little, for instance because a fault never
+/// came about.
 #[derive(Parser)]
 #[command(name = "simulate")]
 struct Arguments {
@@ -45,21 +47,30 @@ struct Arguments {
     /// Stop after this many minutes
     #[arg(long)]
     minutes: Option<f64>,
-    /// Seeds run at once
-    #[arg(long, default_value_t = 1)]
-    jobs: u64,
+    /// Seeds run at once; by default one for each processor
+    #[arg(long)]
+    jobs: Option<u64>,
     /// Run the seeds that once found something instead
     #[arg(long)]
     corpus: bool,
+    /// Run each seed twice: both runs must be equal to the byte
+    #[arg(long)]
+    twice: bool,
     /// Print the plan and what happens
     #[arg(long)]
     trace: bool,
-    /// Keep the histories of seeds that failed here
+    /// Keep history, verdicts and report of seeds that failed here
     #[arg(long)]
     keep: Option<PathBuf>,
     /// How results are printed
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// Run the first seed here, and tell what came of it
+    #[arg(long, hide = true)]
+    worker: bool,
+    /// Leave trace and history here
+    #[arg(long, hide = true)]
+    leave: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -72,7 +83,7 @@ enum Output {
 #[derive(Serialize)]
 struct Failed {
     seed: u64,
-    wrong: Vec<String>,
+    wrong: Vec<Wrong>,
     replay: String,
 }
 
@@ -82,7 +93,7 @@ struct Summary {
     seeds: u64,
     operations: u64,
     operations_per_seed: f64,
-    seconds: f64,
+    core_seconds: f64,
     seeds_per_core_hour: f64,
     simulated_seconds: f64,
     failed: Vec<Failed>,
@@ -96,8 +107,8 @@ struct Summary {
 struct Totals {
     seeds: u64,
     operations: u64,
-    simulated: Duration,
-    busy: Duration,
+    simulated_ms: u64,
+    cpu_ms: f64,
     failed: Vec<Failed>,
     undecided: Vec<Failed>,
     thin: BTreeSet<u64>,
@@ -106,14 +117,76 @@ struct Totals {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Panics of simulated nodes are findings, told with their seed.
-    if !arguments.trace {
-        std::panic::set_hook(Box::new(|_| {}));
+    if arguments.worker {
+        work(arguments);
+        return ExitCode::SUCCESS;
     }
+    match simulate(&arguments) {
+        Ok(totals) => conclude(totals, arguments.output),
+        Err(error) => {
+            eprintln!("simulate: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// Runs one seed in this process, and nothing else.
+fn work(arguments: Arguments) {
+    worker::die_with_parent();
+    let seed = arguments.first;
+    let plan = Plan::of(seed);
+    let trace = match (&arguments.leave, arguments.trace) {
+        (Some(_), _) => Trace::default(),
+        (None, true) => Trace::printed(),
+        (None, false) => Trace::if_asked_for(),
+    };
+    if arguments.trace {
+        eprintln!("{plan:#?}");
+    }
+    let (traced, words) = (trace.clone(), arguments.trace);
+    let name = format!(
+        "seed {seed}: {}, {} simulated nodes",
+        plan.workload.name(),
+        plan.nodes
+    );
+    run_alone(&plan, trace, move |outcome| {
+        if words {
+            for finding in &outcome.findings {
+                let verdict = finding.verdict;
+                eprintln!("{:>20} {verdict:?}: {}", finding.property, finding.summary);
+            }
+        }
+        let told = Told::of(seed, outcome);
+        let left = arguments.leave.as_ref();
+        let left = left.map_or(Ok(()), |dir| worker::leave(dir, &traced, outcome));
+        let kept = match &arguments.keep {
+            Some(dir) if !told.wrong.is_empty() => {
+                worker::report(&kept_in(dir, seed), name.clone(), replay(seed), seed, outcome).map(drop)
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = left.and(kept).and_then(|()| told.tell()) {
+            eprintln!("simulate: seed {seed}: {error}");
+            std::process::exit(3);
+        }
+    });
+}
+
+/// Where what is kept of a seed lies.
+fn kept_in(dir: &Path, seed: u64) -> PathBuf {
+    dir.join(format!("seed-{seed}"))
+}
+
+/// Runs all seeds.
+fn simulate(arguments: &Arguments) -> io::Result<Totals> {
     let seeds: Vec<u64> = if arguments.corpus {
         corpus().iter().map(|found| found.seed).collect()
     } else {
         (arguments.first..arguments.first.saturating_add(arguments.seeds)).collect()
+    };
+    let jobs = match arguments.jobs {
+        Some(jobs) => jobs.max(1),
+        None => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
     };
     let bar = progress(seeds.len() as u64);
     let totals = Mutex::new(Totals {
@@ -125,72 +198,97 @@ fn main() -> ExitCode {
         .minutes
         .map(|minutes| Instant::now() + Duration::from_secs_f64(minutes * 60.0));
     std::thread::scope(|scope| {
-        for _ in 0..arguments.jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-                    match seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        Some(&seed) if !late => one(seed, &arguments, &totals, &bar),
-                        _ => return,
+        let workers: Vec<_> = (0..jobs)
+            .map(|_| {
+                scope.spawn(|| -> io::Result<()> {
+                    loop {
+                        let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+                        match seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                            Some(&seed) if !late => {
+                                let told = one(seed, arguments)?;
+                                count(told, arguments, &totals, &bar);
+                            }
+                            _ => return Ok(()),
+                        }
                     }
-                }
-            });
-        }
-    });
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().expect("no thread of ours panics"))
+    })?;
     bar.finish_and_clear();
-    let totals = totals.into_inner().expect("no thread panicked while counting");
-    conclude(totals, arguments.output)
+    Ok(totals.into_inner().expect("no thread panicked while counting"))
 }
 
-fn one(seed: u64, arguments: &Arguments, totals: &Mutex<Totals>, bar: &ProgressBar) {
-    let plan = Plan::of(seed);
+/// This program again, for one seed.
+fn worker_of(seed: u64, arguments: &Arguments) -> io::Result<Command> {
+    let mut worker = Command::new(std::env::current_exe()?);
+    worker.args(["--worker", "--first", &seed.to_string()]);
     if arguments.trace {
-        eprintln!("{plan:#?}");
+        worker.arg("--trace");
     }
-    let started = Instant::now();
-    let outcome = run(
-        &plan,
-        if arguments.trace {
-            Trace::printed()
-        } else {
-            Trace::silent()
-        },
-    );
-    let busy = started.elapsed();
-    let wrong = outcome.wrong();
-    if arguments.trace {
-        for finding in &outcome.findings {
-            eprintln!(
-                "{:>20} {:?}: {}",
-                finding.property, finding.verdict, finding.summary
-            );
-        }
+    if let Some(dir) = &arguments.keep {
+        worker.arg("--keep").arg(dir);
     }
-    if !wrong.is_empty() {
-        let told: Vec<String> = wrong.iter().map(|wrong| format!("  {wrong}")).collect();
+    Ok(worker)
+}
+
+/// What came of one seed, run once or twice.
+fn one(seed: u64, arguments: &Arguments) -> io::Result<Told> {
+    let loud = arguments.trace || std::env::var_os("HOLDFAST_TRACE").is_some();
+    if !arguments.twice {
+        return worker::seen(worker_of(seed, arguments)?, seed, loud);
+    }
+    let dir = std::env::temp_dir().join(format!("holdfast-twice-{}-{seed}", std::process::id()));
+    let [first, second] = [1, 2].map(|run| dir.join(run.to_string()));
+    let run = |into: &Path| {
+        let mut worker = worker_of(seed, arguments)?;
+        worker.arg("--leave").arg(into);
+        worker::seen(worker, seed, loud)
+    };
+    let (mut told, again) = (run(&first)?, run(&second)?);
+    let parting = worker::parting(&first, &second);
+    std::fs::remove_dir_all(&dir)?;
+    told.cpu_ms += again.cpu_ms;
+    if let Some(said) = parting? {
+        let property = "repeats-to-the-byte".to_owned();
+        told.wrong.push(Wrong { property, said });
+    }
+    Ok(told)
+}
+
+fn count(told: Told, arguments: &Arguments, totals: &Mutex<Totals>, bar: &ProgressBar) {
+    let seed = told.seed;
+    if !told.wrong.is_empty() {
         bar.suspend(|| {
             eprintln!(
                 "seed {seed} failed\n{}\n  replay: {}",
-                told.join("\n"),
+                lines(&told.wrong),
                 replay(seed)
-            )
+            );
+            if let Some(dir) = &arguments.keep {
+                eprintln!("  report: {}", kept_in(dir, seed).join("report.html").display());
+            }
         });
-        keep(seed, &outcome, arguments);
     }
-    let undecided = outcome.undecided();
     let mut totals = totals.lock().expect("no thread panicked while counting");
     totals.seeds += 1;
-    totals.operations += outcome.operations as u64;
-    totals.simulated += outcome.simulated;
-    totals.busy += busy;
-    totals.coverage.add(&outcome.coverage);
-    let replay = replay(seed);
-    if !wrong.is_empty() {
-        totals.failed.push(Failed { seed, wrong, replay });
-    } else if !undecided.is_empty() {
-        let wrong = undecided;
-        totals.undecided.push(Failed { seed, wrong, replay });
-    } else if outcome.operations < OPERATIONS_MIN {
+    totals.operations += told.operations;
+    totals.simulated_ms += told.simulated_ms;
+    totals.cpu_ms += told.cpu_ms;
+    totals.coverage.add(&told.coverage);
+    let failed = |wrong| Failed {
+        seed,
+        wrong,
+        replay: replay(seed),
+    };
+    if !told.wrong.is_empty() {
+        totals.failed.push(failed(told.wrong));
+    } else if !told.undecided.is_empty() {
+        totals.undecided.push(failed(told.undecided));
+    } else if told.operations < OPERATIONS_MIN {
         totals.thin.insert(seed);
     }
     bar.set_message(format!(
@@ -201,35 +299,24 @@ fn one(seed: u64, arguments: &Arguments, totals: &Mutex<Totals>, bar: &ProgressB
     bar.inc(1);
 }
 
+fn lines(wrong: &[Wrong]) -> String {
+    let line = |wrong: &Wrong| format!("  {}: {}", wrong.property, wrong.said);
+    wrong.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// The line that runs a seed again.
 fn replay(seed: u64) -> String {
     format!("cargo run --profile proof -p jepsen-tests --bin simulate -- --first {seed} --seeds 1 --trace")
 }
 
-fn keep(seed: u64, outcome: &Outcome, arguments: &Arguments) {
-    let (Some(dir), Some(run)) = (&arguments.keep, &outcome.run) else {
-        return;
-    };
-    let path = dir.join(format!("seed-{seed}.ndjson.zst"));
-    let kept = std::fs::create_dir_all(dir).and_then(|()| run.history.write_file(&path));
-    if let Err(error) = kept {
-        eprintln!("cannot keep {}: {error}", path.display());
-    }
-}
-
 fn progress(seeds: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:32} {pos}/{len} seeds  {eta} left  {wide_msg}")
         .expect("the template is well formed");
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    ProgressBar::with_draw_target(Some(seeds), target).with_style(style)
+    ProgressBar::new(seeds).with_style(style)
 }
 
 fn conclude(totals: Totals, output: Output) -> ExitCode {
-    let seconds = totals.busy.as_secs_f64();
+    let core_seconds = totals.cpu_ms / 1e3;
     let seeds = totals.seeds as f64;
     let coverage_missing = if totals.seeds >= SEEDS_FOR_COVERAGE {
         totals.coverage.missing()
@@ -240,9 +327,9 @@ fn conclude(totals: Totals, output: Output) -> ExitCode {
         seeds: totals.seeds,
         operations: totals.operations,
         operations_per_seed: totals.operations as f64 / seeds.max(1.0),
-        seconds,
-        seeds_per_core_hour: seeds * 3_600.0 / seconds.max(1e-9),
-        simulated_seconds: totals.simulated.as_secs_f64(),
+        core_seconds,
+        seeds_per_core_hour: seeds * 3_600.0 / core_seconds.max(1e-9),
+        simulated_seconds: totals.simulated_ms as f64 / 1e3,
         failed: totals.failed,
         undecided: totals.undecided,
         thin: totals.thin.into_iter().collect(),
@@ -279,7 +366,7 @@ fn table(summary: &Summary) {
         summary.operations,
         summary.operations_per_seed,
         summary.simulated_seconds,
-        summary.seconds,
+        summary.core_seconds,
         summary.seeds_per_core_hour
     );
     if !summary.thin.is_empty() {
@@ -293,13 +380,13 @@ fn table(summary: &Summary) {
     }
     for undecided in &summary.undecided {
         println!(
-            "seed {} is undecided: {}",
+            "seed {} is undecided\n{}",
             undecided.seed,
-            undecided.wrong.join("; ")
+            lines(&undecided.wrong)
         );
     }
     for failed in &summary.failed {
-        println!("seed {} failed: {}", failed.seed, failed.wrong.join("; "));
+        println!("seed {} failed\n{}", failed.seed, lines(&failed.wrong));
     }
     let word = match (summary.failed.is_empty(), summary.undecided.is_empty()) {
         (true, true) => "valid",

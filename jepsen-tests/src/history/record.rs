@@ -9,7 +9,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, TryLockError},
 };
 
 use super::{Answer, Call, Event, Header, History, Kind, Name, Names, Outcome, Phase, What};
@@ -173,6 +173,24 @@ impl Recorder {
     /// What has been recorded so far. Operations still open count as unknown.
     pub fn finish(&self) -> History {
         self.log().history.clone()
+    }
+
+    /// The same where somebody may have panicked in the middle of a record, and nobody can wait for him.
+    pub fn finish_or_nothing(&self) -> History {
+        match self.shared.log.try_lock() {
+            Ok(log) => log.history.clone(),
+            Err(TryLockError::Poisoned(log)) => log.into_inner().history.clone(),
+            Err(TryLockError::WouldBlock) => History {
+                header: Header::one(0, [] as [(&str, u64); 0]),
+                names: Names::default(),
+                events: Vec::new(),
+            },
+        }
+    }
+
+    /// Whether this can be the answer to an operation.
+    pub fn can_be(&self, id: u64, outcome: &Outcome<&str>) -> bool {
+        outcome.answers(self.log().operations[&id].kind)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {

@@ -4,25 +4,27 @@
 //! hunter then notices that nothing comes any more, which is red as well.
 
 use std::{
-    io::{self, BufRead, BufReader},
+    io,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{self, RecvTimeoutError},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use fault_points::{BUG_VARIABLE, registry::CRASH_POINTS};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{Hunt, Wrong};
 use crate::{
     properties::Verdict,
-    simulation::{Trace, crash_points::CrashPoints, plan::Plan, run},
+    simulation::{
+        Trace,
+        crash_points::CrashPoints,
+        plan::Plan,
+        run,
+        worker::{Told, seen},
+    },
 };
-
-/// How long one seed may take before it is said to hang: a hundred times what it takes.
-const SEED_MAX: Duration = Duration::from_secs(120);
 
 /// Passings of a crash point are drawn up to two to this power: some points are passed thousands of times, some
 /// a few.
@@ -31,21 +33,9 @@ const PASSINGS_LOG2: u32 = 10;
 /// When crash points count, in simulated time: the cluster is founded by then, and the faults are not over.
 const CRASHES: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(9);
 
-/// Characters kept of a panic's words.
-const PANIC_CHARS: usize = 400;
-
-/// What came of one seed, as a worker tells it.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Told {
-    /// Which.
-    pub seed: u64,
-    /// What was red.
-    pub wrong: Vec<Wrong>,
-}
-
-/// Runs one seed in this process, with whatever bug is planted: its plan, and one power cut at a crash point
-/// besides.
-pub fn run_seed(seed: u64) -> Told {
+/// Runs one seed in this process, which does nothing else, with whatever bug is planted: its plan, and one power
+/// cut at a crash point besides. Tells what came of it on stdout.
+pub fn work(seed: u64) {
     let crash_points = CrashPoints::new();
     let mut chance = SmallRng::seed_from_u64(seed ^ 0xc4a5_4a11);
     let simulated: Vec<&str> = CRASH_POINTS
@@ -56,31 +46,11 @@ pub fn run_seed(seed: u64) -> Told {
     let point = simulated[chance.random_range(0..simulated.len())];
     let passings_max = 1 << chance.random_range(0..PASSINGS_LOG2);
     crash_points.arm(point, chance.random_range(1..=passings_max), CRASHES);
-    let outcome = run::run(&Plan::of(seed), Trace::default());
-    let mut wrong: Vec<Wrong> = outcome
-        .findings
-        .into_iter()
-        .filter(|finding| finding.verdict == Verdict::Invalid)
-        .map(|finding| Wrong {
-            property: finding.property,
-            said: finding.summary,
-        })
-        .collect();
-    wrong.extend(outcome.oddities.into_iter().map(|said| Wrong {
-        property: "no-odd-answer".to_owned(),
-        said,
-    }));
-    Told { seed, wrong }
-}
-
-/// What a worker says of its one seed: a line.
-///
-/// # Errors
-/// Nobody listens any more.
-pub fn work(seed: u64) -> io::Result<()> {
-    serde_json::to_writer(io::stdout().lock(), &run_seed(seed))?;
-    println!();
-    Ok(())
+    run::run_alone(&Plan::of(seed), Trace::if_asked_for(), move |outcome| {
+        if let Err(error) = Told::of(seed, outcome).tell() {
+            eprintln!("nobody listens: {error}");
+        }
+    });
 }
 
 /// Hunts a bug through these seeds of the simulation, each in a process of its own made by `worker`: what one run
@@ -103,94 +73,12 @@ pub fn in_simulation(
     };
     while hunt.seeds < seeds && !hunt.killed() {
         let seed = first + hunt.seeds;
-        hunt.wrong = seen(worker(seed), seed)?.wrong;
+        hunt.wrong = seen(worker(seed), seed, false)?.wrong;
         hunt.seeds += 1;
         each();
     }
     hunt.seconds = begun.elapsed().as_secs_f64();
     Ok(hunt)
-}
-
-/// What a worker says of its seed, or what its end says.
-///
-/// # Errors
-/// The worker cannot be started, or says what is no answer.
-pub fn seen(mut worker: Command, seed: u64) -> io::Result<Told> {
-    let mut child = Reaped(
-        worker
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?,
-    );
-    let panic = panic_of(&mut child.0)?;
-    match line_of(&mut child.0)?.recv_timeout(SEED_MAX) {
-        Ok(line) => Ok(serde_json::from_str(&line?)?),
-        Err(RecvTimeoutError::Timeout) => Ok(stopped(seed, "the run hangs")),
-        Err(RecvTimeoutError::Disconnected) => {
-            let status = child.0.wait()?;
-            // The words of the first panic, if it was one: an assertion of the product, as a rule.
-            let why = panic.recv().unwrap_or_else(|_| status.to_string());
-            Ok(stopped(seed, &why))
-        }
-    }
-}
-
-fn stopped(seed: u64, said: &str) -> Told {
-    Told {
-        seed,
-        wrong: vec![Wrong {
-            property: "comes-to-an-end".to_owned(),
-            said: said.to_owned(),
-        }],
-    }
-}
-
-/// A process that does not outlive its owner.
-struct Reaped(Child);
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        // One that ended by itself cannot be killed, and need not be.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The first line that it writes; nothing, when it ends without.
-fn line_of(child: &mut Child) -> io::Result<mpsc::Receiver<io::Result<String>>> {
-    let out = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let (sender, line) = mpsc::sync_channel(1);
-    std::thread::Builder::new()
-        .name("hunt-line".to_owned())
-        .spawn(move || {
-            if let Some(line) = BufReader::new(out).lines().next() {
-                // A hunter who waits no more needs no line.
-                let _ = sender.send(line);
-            }
-        })?;
-    Ok(line)
-}
-
-/// The words of the first panic that it reports, once it has ended; nothing, when there was none.
-fn panic_of(child: &mut Child) -> io::Result<mpsc::Receiver<String>> {
-    let out = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let (sender, words) = mpsc::sync_channel(1);
-    std::thread::Builder::new()
-        .name("hunt-panic".to_owned())
-        .spawn(move || {
-            let mut lines = BufReader::new(out).lines().map_while(Result::ok);
-            let panicked = lines.by_ref().find(|line| line.contains("panicked at"));
-            if let Some(panicked) = panicked {
-                let said = lines.next().unwrap_or_default();
-                let words: String = format!("{said} ({panicked})").chars().take(PANIC_CHARS).collect();
-                // A hunter who waits no more needs no words.
-                let _ = sender.send(words);
-            }
-            // Read to the end, so that nobody waits to be read.
-            lines.for_each(drop);
-        })?;
-    Ok(words)
 }
 
 /// What a campaign needs to know.

@@ -11,6 +11,8 @@ use std::{collections::BTreeMap, fmt::Write, fs, io, path::Path};
 use fault_points::registry::PLANTED_BUGS;
 use serde::{Deserialize, Serialize};
 
+pub use crate::simulation::worker::Wrong;
+
 /// Where hunts are kept and shown, in the package's directory.
 pub const JSON_NAME: &str = "kills.json";
 /// The table for readers.
@@ -39,15 +41,6 @@ impl Arena {
             Arena::Processes => "processes",
         }
     }
-}
-
-/// One property's word against a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wrong {
-    /// Which.
-    pub property: String,
-    /// What it said.
-    pub said: String,
 }
 
 /// What came of hunting one bug in one arena.

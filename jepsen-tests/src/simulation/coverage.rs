@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::plan::Fault;
 
 /// What one kind of fault did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// How often it came about.
     pub fired: u64,
@@ -14,9 +16,9 @@ pub struct Count {
 }
 
 /// Counts of every kind.
-#[derive(Clone, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Coverage(BTreeMap<&'static str, Count>);
+pub struct Coverage(BTreeMap<Fault, Count>);
 
 impl Coverage {
     /// No kind came about yet.
@@ -24,30 +26,30 @@ impl Coverage {
         Coverage(
             Fault::ALL
                 .iter()
-                .map(|fault| (fault.name(), Count::default()))
+                .map(|fault| (*fault, Count::default()))
                 .collect(),
         )
     }
 
     /// A fault came about.
     pub fn note(&mut self, fault: Fault, at_leader: bool) {
-        let count = self.0.entry(fault.name()).or_default();
+        let count = self.0.entry(fault).or_default();
         count.fired += 1;
         count.at_leader += u64::from(at_leader);
     }
 
     /// Adds another run's.
     pub fn add(&mut self, other: &Coverage) {
-        for (name, count) in &other.0 {
-            let mine = self.0.entry(name).or_default();
+        for (fault, count) in &other.0 {
+            let mine = self.0.entry(*fault).or_default();
             mine.fired += count.fired;
             mine.at_leader += count.at_leader;
         }
     }
 
-    /// Every kind's count, by name.
+    /// Every kind's count.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, Count)> + '_ {
-        self.0.iter().map(|(name, count)| (*name, *count))
+        self.0.iter().map(|(fault, count)| (fault.name(), *count))
     }
 
     /// Kinds that never came about, or never hit the leader.
@@ -73,5 +75,14 @@ mod tests {
         assert_eq!(coverage.missing(), ["loss"]);
         coverage.add(&coverage.clone());
         assert_eq!(coverage.counts().next().unwrap().1.fired, 2);
+        let told = serde_json::to_string(&coverage).unwrap();
+        let heard: Coverage = serde_json::from_str(&told).unwrap();
+        assert!(heard.counts().eq(coverage.counts()), "{told}");
+        assert!(
+            Fault::ALL
+                .iter()
+                .all(|fault| told.contains(&format!("\"{}\"", fault.name()))),
+            "{told}"
+        );
     }
 }

@@ -22,12 +22,16 @@ pub mod plan;
 pub mod power;
 pub mod run;
 mod stage;
+pub mod worker;
 
 use std::{
     fmt::Write,
     sync::{Arc, Mutex},
     time::Duration,
 };
+
+/// Has traces printed, whoever runs the seed.
+const TRACE_VARIABLE: &str = "HOLDFAST_TRACE";
 
 /// What happened in a run, a line each, with simulated time. Cheap to clone.
 #[derive(Clone)]
@@ -41,7 +45,7 @@ impl Default for Trace {
     fn default() -> Self {
         Trace {
             lines: Some(Arc::default()),
-            printed: std::env::var_os("HOLDFAST_TRACE").is_some(),
+            printed: std::env::var_os(TRACE_VARIABLE).is_some(),
         }
     }
 }
@@ -52,6 +56,14 @@ impl Trace {
         Trace {
             lines: None,
             printed: false,
+        }
+    }
+
+    /// Printed as it happens if `HOLDFAST_TRACE` is set, else silent.
+    pub fn if_asked_for() -> Trace {
+        match std::env::var_os(TRACE_VARIABLE) {
+            Some(_) => Trace::printed(),
+            None => Trace::silent(),
         }
     }
 

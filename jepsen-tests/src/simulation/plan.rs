@@ -30,7 +30,8 @@ const PACE_MS: u64 = 250;
 const SKEW_MS: std::ops::RangeInclusive<i64> = -3_600_000..=3_600_000;
 
 /// The kinds of faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// One node is cut off from the others; clients still reach it.
     Partition,

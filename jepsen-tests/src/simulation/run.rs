@@ -22,7 +22,7 @@ use super::{
 use crate::{
     checker,
     history::Recorder,
-    properties::{self, Finding, Run, Verdict},
+    properties::{self, Finding, Observations, Run, Verdict},
     workloads::shop::Shop,
 };
 
@@ -40,8 +40,9 @@ const SEARCHED_OPERATIONS_MAX: usize = 200;
 pub struct Outcome {
     /// What every property says, and whether the run came to its end.
     pub findings: Vec<Finding>,
-    /// History and observations; none: it did not come to its end.
-    pub run: Option<Run>,
+    /// History and observations; of a run that did not come to its end, the history until then, which nobody has
+    /// judged: where each effect stands is only found out at the end.
+    pub run: Run,
     /// What faults came about.
     pub coverage: Coverage,
     /// Answers that no caller deserved: the harness or the store is wrong about something.
@@ -73,8 +74,62 @@ impl Outcome {
     }
 }
 
+/// Runs a plan in a process that does nothing else, and tells `ended` what came of it. Where code panics the run is
+/// over, and so is the process: what is left of a runtime in which somebody panicked cannot even be dropped.
+pub fn run_alone(plan: &Plan, trace: Trace, ended: impl Fn(&Outcome) + Send + Sync + 'static) {
+    let ended = Arc::new(ended);
+    let fallen = {
+        let (ended, printed) = (ended.clone(), trace.printed);
+        move |recorder: &Recorder, simulated: Duration, said: &str| {
+            if printed {
+                eprintln!("{said}");
+            }
+            ended(&cut_short(recorder, simulated, said));
+            // Not an unwinding end: see above.
+            std::process::exit(0);
+        }
+    };
+    ended(&run_with(plan, trace, Some(Box::new(fallen))));
+}
+
+/// Told of a panic: what was recorded until then, simulated time, and its words.
+type Fallen = Box<dyn Fn(&Recorder, Duration, &str) + Send + Sync>;
+
+/// What there is of a run in which somebody panicked.
+fn cut_short(recorder: &Recorder, simulated: Duration, said: &str) -> Outcome {
+    let run = Run::new(recorder.finish_or_nothing(), Observations::default());
+    Outcome {
+        findings: vec![nodes_stay_up(Err(said.to_owned()))],
+        coverage: Coverage::new(),
+        oddities: Vec::new(),
+        operations: run.operations.len(),
+        run,
+        simulated,
+    }
+}
+
+/// Whether every node served until it was stopped, and nobody panicked.
+fn nodes_stay_up(ended: Result<(), String>) -> Finding {
+    Finding {
+        property: "nodes-stay-up".to_owned(),
+        verdict: if ended.is_ok() {
+            Verdict::Valid
+        } else {
+            Verdict::Invalid
+        },
+        summary: ended
+            .err()
+            .unwrap_or_else(|| "the run came to its end".to_owned()),
+        operations: Vec::new(),
+    }
+}
+
 /// Runs a plan. Notes what happens in `trace`.
 pub fn run(plan: &Plan, trace: Trace) -> Outcome {
+    run_with(plan, trace, None)
+}
+
+fn run_with(plan: &Plan, trace: Trace, fallen: Option<Fallen>) -> Outcome {
     let now_ns = Arc::new(AtomicU64::new(0));
     let outside_ns = now_ns.clone();
     // Inside, a host knows the time better than the last step does.
@@ -84,6 +139,15 @@ pub fn run(plan: &Plan, trace: Trace) -> Outcome {
     });
     let recorder_clock = clock.clone();
     let recorder = Recorder::new(plan.shop.header(), move || recorder_clock());
+    if let Some(fallen) = fallen {
+        let (recorder, now_ns) = (recorder.clone(), now_ns.clone());
+        std::panic::set_hook(Box::new(move |panic| {
+            let said = words(panic.payload());
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            let simulated = Duration::from_nanos(now_ns.load(Ordering::Relaxed));
+            fallen(&recorder, simulated, &format!("a panic: {said} ({place})"));
+        }));
+    }
     let shop = Shop::new(recorder.clone(), clock);
     let machines = (1..=plan.nodes)
         .map(|id| {
@@ -120,9 +184,9 @@ pub fn run(plan: &Plan, trace: Trace) -> Outcome {
         }
     }));
     nemesis.settle();
-    let run = stage.take_run();
+    let whole = stage.take_run();
     let mut findings = Vec::new();
-    if let Some(run) = &run {
+    if let Some(run) = &whole {
         let options = checker::Options {
             cross_check_operations_max: if plan.seed.is_multiple_of(SEARCHED_EVERY) {
                 usize::MAX
@@ -135,22 +199,11 @@ pub fn run(plan: &Plan, trace: Trace) -> Outcome {
         findings.extend(properties::check(run));
     }
     let ended = ended.unwrap_or_else(|panic| Err(format!("a panic: {}", words(&*panic))));
-    findings.push(Finding {
-        property: "nodes-stay-up".to_owned(),
-        verdict: if ended.is_ok() {
-            Verdict::Valid
-        } else {
-            Verdict::Invalid
-        },
-        summary: ended
-            .err()
-            .unwrap_or_else(|| "the run came to its end".to_owned()),
-        operations: Vec::new(),
-    });
+    findings.push(nodes_stay_up(ended));
     let oddities = std::mem::take(&mut shop.notes().oddities);
     Outcome {
         findings,
-        run,
+        run: whole.unwrap_or_else(|| Run::new(recorder.finish(), Observations::default())),
         coverage: nemesis.coverage,
         oddities,
         operations: recorder.operations(),

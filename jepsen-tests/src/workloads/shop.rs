@@ -208,6 +208,10 @@ impl Process {
     }
 
     fn answered(&mut self, id: u64, idx: Index, lt: u64, outcome: Outcome<&str>) -> Heard {
+        if !self.shop.recorder.can_be(id, &outcome) {
+            self.shop.odd(id, format_args!("was answered {}", outcome.word()));
+            return self.unknown(id, "an answer to something else");
+        }
         let answer = Answer {
             idx: Some(idx),
             lt,
