@@ -51,6 +51,15 @@ struct Arguments {
     /// The binary under test, built with the feature fault-points.
     #[arg(long, value_name = "FILE", requires = "campaign")]
     binary: Option<PathBuf>,
+    /// Only so many bugs, of those that must be noticed: in rotation, so that in time all have their turn.
+    #[arg(long, value_name = "COUNT", requires = "rotation")]
+    rotate: Option<usize>,
+    /// Whose turn it is.
+    #[arg(long, value_name = "NUMBER", requires = "rotate")]
+    rotation: Option<usize>,
+    /// Where the matrix is kept, made if it is not there; by default with this package's sources.
+    #[arg(long, value_name = "DIR")]
+    matrix: Option<PathBuf>,
     /// Only run the seeds that have killed so far, without any bug.
     #[arg(long)]
     green: bool,
@@ -60,8 +69,33 @@ struct Arguments {
 }
 
 /// Where the matrix is kept.
-fn home() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+fn home(arguments: &Arguments) -> &Path {
+    let given = arguments.matrix.as_deref();
+    given.unwrap_or(Path::new(env!("CARGO_MANIFEST_DIR")))
+}
+
+/// The bugs to hunt.
+fn hunted(arguments: &Arguments, before: &Matrix, arena: Arena) -> Vec<&'static str> {
+    if arguments.green {
+        return Vec::new();
+    }
+    let noticed = |bug| before.hunt(bug, arena).is_some_and(Hunt::killed);
+    let named = |name| arguments.bug.is_empty() || arguments.bug.iter().any(|wanted| wanted == name);
+    let bugs = PLANTED_BUGS
+        .iter()
+        .filter(|bug| named(bug.name) && !(arguments.unnoticed && noticed(bug.name)));
+    let (Some(count), Some(rotation)) = (arguments.rotate, arguments.rotation) else {
+        return bugs.map(|bug| bug.name).collect();
+    };
+    let must_die: Vec<&str> = bugs
+        .filter(|bug| bug.survives.is_empty())
+        .map(|bug| bug.name)
+        .collect();
+    let turn = must_die
+        .iter()
+        .cycle()
+        .skip(rotation % must_die.len().max(1) * count);
+    turn.take(count.min(must_die.len())).copied().collect()
 }
 
 fn main() -> ExitCode {
@@ -98,14 +132,10 @@ fn matrix(arguments: &Arguments) -> io::Result<bool> {
         Some(_) => Arena::Processes,
         None => Arena::Simulation,
     };
-    let before = Matrix::load(home())?;
-    let noticed = |bug| before.hunt(bug, arena).is_some_and(Hunt::killed);
-    let hunted: Vec<&str> = PLANTED_BUGS
-        .iter()
-        .map(|bug| bug.name)
-        .filter(|name| arguments.bug.is_empty() || arguments.bug.iter().any(|wanted| wanted == name))
-        .filter(|name| !(arguments.green || arguments.unnoticed && noticed(name)))
-        .collect();
+    let home = home(arguments);
+    std::fs::create_dir_all(home)?;
+    let before = Matrix::load(home)?;
+    let hunted = hunted(arguments, &before, arena);
     let queue = Mutex::new(hunted.iter().copied());
     let matrix = Mutex::new(before);
     let bars = MultiProgress::new();
@@ -124,7 +154,7 @@ fn matrix(arguments: &Arguments) -> io::Result<bool> {
                             .entry(bug.to_owned())
                             .or_default()
                             .insert(arena, hunt);
-                        matrix.store(home())?;
+                        matrix.store(home)?;
                     }
                 })
             })
@@ -135,8 +165,8 @@ fn matrix(arguments: &Arguments) -> io::Result<bool> {
     })?;
     let mut matrix = matrix.into_inner().expect("nothing panics while holding it");
     let green = arena == Arena::Processes || all_green(&mut matrix)?;
-    matrix.store(home())?;
-    println!("{}", home().join(TABLE_NAME).display());
+    matrix.store(home)?;
+    println!("{}", home.join(TABLE_NAME).display());
     let explained = |name: &str| {
         let bug = PLANTED_BUGS.iter().find(|bug| bug.name == name);
         bug.is_some_and(|bug| !bug.survives.is_empty())
@@ -180,7 +210,7 @@ fn hunt_one(arguments: &Arguments, bug: &str, bars: &MultiProgress) -> io::Resul
         Some(wrong) => format!("killed by {} at seed {}", wrong.property, hunt.last()),
         None => format!("survived {} seeds", hunt.seeds),
     };
-    bars.println(format!("{bug}: {verdict}, {:.1} s", hunt.seconds))?;
+    bars.suspend(|| println!("{bug}: {verdict}, {:.1} s", hunt.seconds));
     Ok(hunt)
 }
 

@@ -21,6 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use page::{frame, mark};
 pub use verdicts::{Coverage, Overall, Verdicts};
 
 use crate::{

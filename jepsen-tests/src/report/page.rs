@@ -28,6 +28,28 @@ const STYLE: &str = include_str!("style.css");
 pub(super) fn page(run: &Run, verdicts: &Verdicts) -> Markup {
     let overall = verdicts.overall();
     let timeline = Timeline::new(run);
+    let title = format!("{}: {}, seed {}", overall.word(), verdicts.run, verdicts.seed);
+    let main = html! {
+        (violations(run, verdicts, &timeline))
+        (findings(verdicts))
+        section #time {
+            h2 { "While it ran" }
+            (lanes(&timeline))
+            (timeline.latency())
+            (timeline.rate())
+        }
+        (sales(run))
+        section #operations {
+            h2 { "Operations" }
+            (tally::markup(&tally(&run.operations)))
+        }
+        (coverage(verdicts))
+    };
+    frame(&title, overall, &banner(run, verdicts, overall, &timeline), &main)
+}
+
+/// A page with everything in it: neither network nor script.
+pub(crate) fn frame(title: &str, overall: Overall, header: &Markup, main: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -38,28 +60,13 @@ pub(super) fn page(run: &Run, verdicts: &Verdicts) -> Markup {
                 // Nothing in a report is a script; a browser is told so, in case a name ever got through.
                 meta http-equiv="Content-Security-Policy"
                     content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-                title { (overall.word()) ": " (verdicts.run) ", seed " (verdicts.seed) }
+                title { (title) }
                 link rel="icon" href="data:,";
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                header class=(overall.word()) { (banner(run, verdicts, overall, &timeline)) }
-                main {
-                    (violations(run, verdicts, &timeline))
-                    (findings(verdicts))
-                    section #time {
-                        h2 { "While it ran" }
-                        (lanes(&timeline))
-                        (timeline.latency())
-                        (timeline.rate())
-                    }
-                    (sales(run))
-                    section #operations {
-                        h2 { "Operations" }
-                        (tally::markup(&tally(&run.operations)))
-                    }
-                    (coverage(verdicts))
-                }
+                header class=(overall.word()) { (header) }
+                main { (main) }
                 footer {
                     "Holdfast. Made from the history of what clients asked and heard; this page shows, the checker \
                      and the properties decide."
@@ -70,7 +77,7 @@ pub(super) fn page(run: &Run, verdicts: &Verdicts) -> Markup {
 }
 
 /// The shape of a verdict: told apart without colour, and by a screen reader through the word beside it.
-fn mark(overall: Overall) -> Markup {
+pub(crate) fn mark(overall: Overall) -> Markup {
     let d = match overall {
         Overall::Valid => "M12 2a10 10 0 1 0 0 20 10 10 0 0 0 0-20ZM7 12.3l3.6 3.6L17.2 8.6",
         Overall::Invalid => "M7.9 2h8.2L22 7.9v8.2L16.1 22H7.9L2 16.1V7.9ZM8 8l8 8M16 8l-8 8",
