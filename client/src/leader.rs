@@ -84,7 +84,7 @@ pub(crate) enum Repeat {
 
 impl Nodes {
     /// Nodes at these `host:port`.
-    pub(crate) fn new(seeds: Vec<String>, connector: Connector) -> Result<Nodes, Error> {
+    pub(crate) fn new(seeds: Vec<String>, connector: Connector, life: Duration) -> Result<Nodes, Error> {
         if seeds.is_empty() {
             return Err(Error::invalid(
                 "no endpoints: give host:port of at least one node",
@@ -104,7 +104,7 @@ impl Nodes {
             seeds,
             state: Mutex::default(),
             turn: AtomicUsize::new(chance::random::<u32>() as usize % ENDPOINTS_MAX),
-            log_time: LogTime::new(),
+            log_time: LogTime::new(life),
             asking: tokio::sync::Mutex::default(),
             told: Notify::new(),
             waiting: Semaphore::new(QUEUE_COMMANDS_MAX),

@@ -73,7 +73,13 @@ use futures::{future::BoxFuture, stream::BoxStream};
 pub use model::*;
 use proto::v1::{SaleRef, SaleUnits, Settle, Take, command::Body};
 
-use crate::{call::Shared, leader::Nodes, retry::Budget, stream::Lane};
+use crate::{
+    call::Shared,
+    leader::Nodes,
+    log_time::{LIFE_MAX, LIFE_MIN},
+    retry::Budget,
+    stream::Lane,
+};
 
 /// How long one call may take in all, retries included, unless set otherwise: longer than a failover.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
@@ -96,6 +102,7 @@ pub type Connector = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Bo
 pub struct Builder {
     endpoints: Vec<String>,
     timeout: Option<Duration>,
+    command_life: Option<Duration>,
     principal: Option<String>,
     connector: Option<Connector>,
 }
@@ -110,6 +117,13 @@ impl Builder {
     /// How long one call may take in all, retries included. Default 5 s, at most 60 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// How long a command may have an effect from when it is made, in log time, wherever it is delayed: past that
+    /// it never happens. Default and most 55 s, least 1 s. It bounds how long an unknown outcome stays open.
+    pub fn command_life(mut self, life: Duration) -> Self {
+        self.command_life = Some(life);
         self
     }
 
@@ -128,7 +142,8 @@ impl Builder {
     /// Makes the client; connects when first used, on the tokio runtime that uses it first.
     ///
     /// # Errors
-    /// [`Error::Rejected`]: no endpoints, or malformed ones; or a timeout of zero or above 60 s.
+    /// [`Error::Rejected`]: no endpoints, or malformed ones; a timeout of zero or above 60 s; a command's life out of
+    /// range.
     pub fn build(self) -> Result<Client, Error> {
         let timeout = self.timeout.unwrap_or(TIMEOUT_DEFAULT);
         if timeout.is_zero() || timeout > TIMEOUT_MAX {
@@ -136,7 +151,13 @@ impl Builder {
                 "a timeout of {timeout:?}: give more than zero and at most {TIMEOUT_MAX:?}"
             )));
         }
-        let nodes = Nodes::new(self.endpoints, self.connector.unwrap_or_else(channel::tcp))?;
+        let life = self.command_life.unwrap_or(LIFE_MAX);
+        if !(LIFE_MIN..=LIFE_MAX).contains(&life) {
+            return Err(Error::invalid(format!(
+                "a command's life of {life:?}: give {LIFE_MIN:?} to {LIFE_MAX:?}"
+            )));
+        }
+        let nodes = Nodes::new(self.endpoints, self.connector.unwrap_or_else(channel::tcp), life)?;
         let shared = Shared {
             nodes: Arc::new(nodes),
             lane: Arc::new(Lane::new()),

@@ -23,11 +23,18 @@ const NOT_AFTER_MS_MAX: u64 = 60_000;
 /// is behind it by less than two seconds: a second between reports, and an election.
 const SLACK_MS: u64 = 5_000;
 
-/// How long a command may live from the last sighting, in ms of log time.
+/// How long a command may live from the last sighting, in ms of log time, at most; and unless set otherwise.
 const LIFE_MS: u64 = NOT_AFTER_MS_MAX - SLACK_MS;
 
-/// Longest a sighting is used: commands then live three quarters of a minute, far longer than a call.
-const SIGHTING_AGE_MAX: Duration = Duration::from_secs(10);
+/// The longest life of a command.
+pub(crate) const LIFE_MAX: Duration = Duration::from_millis(LIFE_MS);
+
+/// The shortest: an entry and its answer, with an election between them.
+pub(crate) const LIFE_MIN: Duration = Duration::from_secs(1);
+
+/// Longest a sighting is used: commands then live three quarters of a minute, far longer than a call. Where
+/// they live shorter, it is a quarter of that.
+const SIGHTING_AGE_MS_MAX: u64 = 10_000;
 
 /// The newest log time seen. The two halves of a sighting may be read a moment apart: a command then
 /// lives a little shorter, or the nodes are asked once more than needed.
@@ -36,11 +43,15 @@ pub(crate) struct LogTime {
     log_time_ms: AtomicU64,
     /// Since the origin, plus one; zero: never.
     seen_ms: AtomicU64,
+    /// How long a command may live from a sighting.
+    life_ms: u64,
 }
 
 impl LogTime {
-    pub(crate) fn new() -> LogTime {
+    /// Commands live so long.
+    pub(crate) fn new(life: Duration) -> LogTime {
         LogTime {
+            life_ms: life.as_millis() as u64,
             origin: Instant::now(),
             log_time_ms: AtomicU64::new(0),
             seen_ms: AtomicU64::new(0),
@@ -61,7 +72,8 @@ impl LogTime {
         let seen_ms = self.seen_ms.load(Ordering::Relaxed).checked_sub(1)?;
         let age_ms = self.since_ms(now).saturating_sub(seen_ms);
         let log_time_ms = self.log_time_ms.load(Ordering::Relaxed);
-        (u128::from(age_ms) <= SIGHTING_AGE_MAX.as_millis()).then(|| log_time_ms.saturating_add(LIFE_MS))
+        let age_ms_max = SIGHTING_AGE_MS_MAX.min(self.life_ms / 4);
+        (age_ms <= age_ms_max).then(|| log_time_ms.saturating_add(self.life_ms))
     }
 
     fn since_ms(&self, now: Instant) -> u64 {
@@ -75,7 +87,7 @@ mod tests {
 
     #[test]
     fn commands_live_from_the_last_sighting_and_an_old_one_counts_for_nothing() {
-        let time = LogTime::new();
+        let time = LogTime::new(LIFE_MAX);
         let at = |ms| time.origin + Duration::from_millis(ms);
         assert_eq!(time.not_after_ms(at(0)), None, "log time was never seen");
         time.saw(7_000, at(100));

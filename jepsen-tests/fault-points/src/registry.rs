@@ -142,10 +142,9 @@ pub const PLANTED_BUGS: &[PlantedBug] = &[
         "sold-out-from-stale-state",
         "a sold-out answer does not wait for a round of ReadIndex",
     ),
-    may_survive(
-        "refused-behind-own-claim",
-        "a claim is refused from the state while the same user's is in flight",
-        "sold out is judged again after a round of ReadIndex, so it is true of that state; it would be wrong only if a unit came back in the few ms before the claim in flight is applied",
+    must_die(
+        "refusal-without-key",
+        "a claim that needs no log entry is answered without a look at its key: a winner who asks again hears no",
     ),
     // Keys.
     must_die(

@@ -82,14 +82,9 @@ async fn run(arguments: Arguments) -> io::Result<ExitCode> {
     }
     println!("{name} proof; again: {replay}");
     let title = format!("{name} proof");
-    let proof = prove(
-        &title,
-        &replay,
-        stages,
-        common.without,
-        &places.dir,
-        |line| println!("{line}"),
-    );
+    let proof = prove(&title, &replay, stages, common.without, &places.dir, |line| {
+        println!("{line}")
+    });
     let proof = match proof.await {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
             eprintln!("interrupted: removing {}", places.dir.display());

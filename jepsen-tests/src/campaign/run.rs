@@ -12,6 +12,7 @@ use std::{
 };
 
 use client::{Client, Connector, Error};
+use futures::FutureExt;
 use indicatif::ProgressBar;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::{
@@ -203,6 +204,8 @@ pub async fn run(
         bounds: BOUNDS,
         last_changes,
         watchers,
+        short_feeds: Vec::new(),
+        stragglers: std::future::ready(()).boxed(),
         hashes: stage.hashes,
     };
     let run = finale.play().await;

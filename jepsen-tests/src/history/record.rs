@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, TryLockError},
 };
 
-use super::{Answer, Call, Event, Header, History, Kind, Name, Names, Outcome, Phase, What};
+use super::{Answer, Call, Event, Header, History, Kind, Name, Names, Outcome, Phase, Sale, What};
 
 /// Takes down one run. Clones write to the same history.
 #[derive(Clone)]
@@ -186,6 +186,14 @@ impl Recorder {
                 events: Vec::new(),
             },
         }
+    }
+
+    /// The terms of a sale.
+    ///
+    /// # Panics
+    /// The sale is not in the header.
+    pub fn terms(&self, sale: &str) -> Sale {
+        self.log().history.header.sales[sale]
     }
 
     /// Whether this can be the answer to an operation.

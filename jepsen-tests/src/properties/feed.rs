@@ -40,7 +40,7 @@ pub(super) fn check(run: &Run, look: &mut Look) {
     }
     for feed in &run.observations.feeds {
         let last = crate::workloads::watch::goal(&run.observations.last_changes, &feed.sale);
-        look.at(feed.reached >= last, &[], || {
+        look.at(feed.reached >= last || feed.ends_early, &[], || {
             format!(
                 "{} never saw what happened after log index {}, up to {last}",
                 feed.name, feed.reached

@@ -88,6 +88,8 @@ pub struct SeenFeed {
     pub events: Vec<SeenEvent>,
     /// First indexes it had to go on from because history before them was gone: a gap that was announced.
     pub resumed: Vec<u64>,
+    /// It stopped before the end of the run, and need not have seen that.
+    pub ends_early: bool,
     /// Newest log index that an update said it reflects: up to here the feed is whole.
     pub reached: u64,
 }

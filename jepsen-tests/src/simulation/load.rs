@@ -1,19 +1,20 @@
 //! What happens on the callers' host: the cluster is founded, watched, called, looked at from every side, and in
 //! the end brought to rest.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use client::{Client, Error};
+use futures::FutureExt;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 use super::{Trace, cluster::Machine, net::connector, operator, plan::Plan, stage::Stage};
 use crate::{
-    history::Call,
     properties::{Counters, SeenFeed, SeenHash, SeenRead},
     workloads::{
         caller,
         finale::{Bounds, Finale},
+        keeper::Keeper,
         shop::{PRINCIPAL, Shop},
         watch::{LastChanges, follow},
     },
@@ -37,8 +38,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 const OBSERVER_TIMEOUT: Duration = Duration::from_millis(400);
 const OBSERVER_PAUSE_MS: std::ops::Range<u64> = 60..240;
 
-/// How often units are added to each sale of a run.
-const RESTOCKS: u32 = 3;
+/// How often one looks for nodes to watch: before they are caught up by a snapshot.
+const LOOK_FOR_NEWCOMERS: Duration = Duration::from_millis(10);
 
 /// The whole load of one run.
 pub(super) async fn load(plan: Arc<Plan>, stage: Stage, shop: Shop, trace: Trace) -> turmoil::Result {
@@ -50,7 +51,13 @@ pub(super) async fn load(plan: Arc<Plan>, stage: Stage, shop: Shop, trace: Trace
     let watchers = watchers(&plan, &stage, &shop, &last)?;
     let orders = tokio::spawn(operator::work(stage.clone(), operator.clone(), trace.clone()));
     let observing = tokio::spawn(observe(plan.clone(), stage.clone(), shop.clone()));
-    let restocking = tokio::spawn(restock(plan.clone(), shop.clone(), caller_client(&plan, &stage)?));
+    let newcomers = tokio::spawn(watch_newcomers(plan.clone(), stage.clone(), shop.clone()));
+    let keeper = Keeper {
+        plan: Arc::new(plan.shop.clone()),
+        shop: shop.clone(),
+        chance: SmallRng::seed_from_u64(plan.seed ^ 0x6ee9_e4a1),
+    };
+    let keeping = tokio::spawn(keeper.run(caller_client(&plan, &stage)?, plan.load_ms));
     let (stop, stopped) = watch::channel(false);
     let calling = {
         let (plan, stage, shop) = (plan.clone(), stage.clone(), shop.clone());
@@ -63,12 +70,13 @@ pub(super) async fn load(plan: Arc<Plan>, stage: Stage, shop: Shop, trace: Trace
     sleep(Duration::from_millis(plan.load_ms)).await;
     stop.send_replace(true);
     calling.await??;
-    restocking.await?;
+    keeping.await?;
     stage.set_over();
     while !stage.is_healed() {
         sleep(Duration::from_millis(1)).await;
     }
     let hashes = observing.await?;
+    let short_feeds = newcomers.await??;
     orders.await?;
     trace.note("the callers have finished");
 
@@ -80,6 +88,8 @@ pub(super) async fn load(plan: Arc<Plan>, stage: Stage, shop: Shop, trace: Trace
         bounds: BOUNDS,
         last_changes,
         watchers,
+        short_feeds,
+        stragglers: stragglers(stage.clone()).boxed(),
         hashes,
     };
     stage.set_run(finale.play().await);
@@ -96,8 +106,17 @@ fn client(stage: &Stage, timeout: Duration) -> Result<Client, Error> {
         .build()
 }
 
+/// A client whose connections may be late.
 fn caller_client(plan: &Plan, stage: &Stage) -> Result<Client, Error> {
-    client(stage, Duration::from_millis(plan.call_ms_max))
+    let mut builder = Client::builder()
+        .endpoints(stage.machines().iter().map(Machine::endpoint))
+        .connector(stage.wires().connector())
+        .timeout(Duration::from_millis(plan.call_ms_max))
+        .principal(PRINCIPAL);
+    if let Some(life_ms) = plan.command_life_ms {
+        builder = builder.command_life(Duration::from_millis(life_ms));
+    }
+    builder.build()
 }
 
 async fn found(plan: &Plan, stage: &Stage, client: &Client, trace: &Trace) -> Result<(), Error> {
@@ -200,21 +219,44 @@ async fn observe(plan: Arc<Plan>, stage: Stage, shop: Shop) -> Vec<SeenHash> {
     hashes
 }
 
-/// Adds units now and then: a second wave, and a third. Does not insist: the answer to a repetition does not say
-/// where it was given, only where the effect stands, which is before it. What is unknown is resolved in the end.
-async fn restock(plan: Arc<Plan>, shop: Shop, client: Client) {
-    let mut process = shop.process(client);
-    for wave in 1..=RESTOCKS {
-        sleep(Duration::from_millis(plan.load_ms / u64::from(RESTOCKS + 1))).await;
-        for sale in plan.shop.sales.iter().filter(|sale| sale.restock_units > 0) {
-            let sale_id = &sale.new.sale_id;
-            let call = Call::Restock {
-                units: sale.restock_units.into(),
-                key: format!("restock-{sale_id}-{wave}"),
-            };
-            process.call(sale_id, &call, 0).await;
+/// Watches every node that is hired, on that very node and no other, for as long as the callers call: whatever it is
+/// told of history before its time, it says where that is gone.
+async fn watch_newcomers(plan: Arc<Plan>, stage: Stage, shop: Shop) -> Result<Vec<SeenFeed>, Error> {
+    let (stop, stopped) = watch::channel(None);
+    let mut watching = Vec::new();
+    let mut known = plan.nodes;
+    while !stage.is_over() {
+        sleep(LOOK_FOR_NEWCOMERS).await;
+        for machine in stage.machines().into_iter().filter(|machine| machine.id > known) {
+            let client = Client::builder()
+                .endpoints([machine.endpoint()])
+                .connector(connector())
+                .timeout(OBSERVER_TIMEOUT)
+                .build()?;
+            let name = format!("watcher at {}", machine.name());
+            let follow = follow(name, client, shop.clone(), None, 1, stopped.clone());
+            watching.push(tokio::spawn(follow));
         }
+        known = stage.machines().len() as u64;
     }
+    // Whoever waits for its node waits no more.
+    stop.send_replace(Some(BTreeMap::new()));
+    let mut feeds = Vec::new();
+    for feed in watching {
+        let mut feed = feed.await.expect("a watcher's own mistake");
+        feed.ends_early = true;
+        feeds.push(feed);
+    }
+    Ok(feeds)
+}
+
+/// Until all that callers have sent has arrived, or never will.
+async fn stragglers(stage: Stage) {
+    while stage.wires().settled() > turmoil::sim_elapsed().unwrap_or_default() {
+        sleep(AGAIN).await;
+    }
+    // And was carried out.
+    sleep(AGAIN).await;
 }
 
 /// The members as the cluster has them, but for those whose disk is lost.

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod power;
 pub mod run;
 mod stage;
+mod wires;
 pub mod worker;
 
 use std::{

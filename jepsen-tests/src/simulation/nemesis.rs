@@ -30,6 +30,13 @@ const LOSS: f64 = 0.02;
 /// Longest delay of a message on a slow link.
 const SLOW_MAX: Duration = Duration::from_millis(400);
 
+/// How late what callers send is, in ms: a node disconnects those who do not answer its pings for ten seconds.
+const LATE_MS: std::ops::Range<u64> = 500..9_000;
+
+/// How often the callers' ends of late connections break, and how soon, in ms.
+const LATE_BREAKS: f64 = 0.75;
+const LATE_BREAKS_MS: std::ops::Range<u64> = 1..1_500;
+
 /// Farthest jump of a wall clock, in ms.
 const JUMP_MS: std::ops::RangeInclusive<i64> = -3_600_000..=3_600_000;
 
@@ -304,6 +311,24 @@ impl<'a> Nemesis<'a> {
                     sim.hold(one.as_str(), other.as_str());
                 }
                 Remedy::Release(pairs)
+            }
+            Fault::Late => {
+                let by = Duration::from_millis(self.chance.random_range(LATE_MS));
+                let breaks = self.chance.random_bool(LATE_BREAKS).then(|| {
+                    let soon = self.chance.random_range(LATE_BREAKS_MS);
+                    now + Duration::from_millis(soon)
+                });
+                let late = self.stage.wires().be_late(&victim.endpoint(), until, by, breaks);
+                if late > 0 {
+                    self.note(fault, &node, led);
+                    self.active.push(Active {
+                        until,
+                        fault,
+                        node,
+                        remedy: Remedy::None,
+                    });
+                }
+                return;
             }
             Fault::PowerCut | Fault::Kill => {
                 sim.crash(node.as_str());

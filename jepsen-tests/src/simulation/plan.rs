@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use crate::workloads::{self, Workload};
 
 /// Grows whenever seeds come to mean something else.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How long callers call, in ms: long enough for several elections, and for a thousand operations.
 const LOAD_MS: u64 = 9_000;
@@ -25,6 +25,9 @@ const CALLERS: u64 = 48;
 
 /// Pause between two requests of a caller, in ms.
 const PACE_MS: u64 = 250;
+
+/// How long a command may apply, where callers are in a hurry, in ms of log time: often shorter than it is late.
+const COMMAND_LIFE_MS: std::ops::Range<u64> = 1_000..5_000;
 
 /// One wall clock may be wrong by so much all along, in ms.
 const SKEW_MS: std::ops::RangeInclusive<i64> = -3_600_000..=3_600_000;
@@ -47,6 +50,9 @@ pub enum Fault {
     Slow,
     /// Messages between one node and the others wait, and then come all at once.
     Stall,
+    /// What callers send to one node over the connections there are comes seconds late, though it comes; and
+    /// more often than not their own ends break, so that they try elsewhere meanwhile.
+    Late,
     /// The power of one node goes at any moment; what was not synced is lost, or torn, or not.
     PowerCut,
     /// The same in the middle of an operation of the disk.
@@ -71,7 +77,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 17] = [
+    pub const ALL: [Fault; 18] = [
         Fault::Partition,
         Fault::Isolate,
         Fault::Split,
@@ -79,6 +85,7 @@ impl Fault {
         Fault::Loss,
         Fault::Slow,
         Fault::Stall,
+        Fault::Late,
         Fault::PowerCut,
         Fault::PowerCutInWrite,
         Fault::Kill,
@@ -101,6 +108,7 @@ impl Fault {
             Fault::Loss => "loss",
             Fault::Slow => "slow",
             Fault::Stall => "stall",
+            Fault::Late => "late",
             Fault::PowerCut => "power-cut",
             Fault::PowerCutInWrite => "power-cut-in-write",
             Fault::Kill => "kill",
@@ -149,6 +157,8 @@ pub struct Plan {
     pub load_ms: u64,
     /// How long a client goes on with one call, in ms.
     pub call_ms_max: u64,
+    /// How long a command of theirs may apply, in ms of log time; none: as long as a client gives it.
+    pub command_life_ms: Option<u64>,
     /// Longest delay of a message while nothing is wrong, in ms.
     pub message_ms_max: u64,
     /// How far off the wall clock of the node whose number is the seed's is from the beginning, in ms.
@@ -189,6 +199,9 @@ impl Plan {
             snapshot_entries: chance.random_range(40..400),
             load_ms: LOAD_MS,
             call_ms_max: chance.random_range(800..4_000),
+            command_life_ms: chance
+                .random_bool(0.4)
+                .then(|| chance.random_range(COMMAND_LIFE_MS)),
             message_ms_max: chance.random_range(1..10),
             skew_ms: chance.random_range(SKEW_MS),
             faults,
@@ -208,6 +221,7 @@ fn shop(workload: Workload, chance: &mut SmallRng) -> workloads::plan::Plan {
         sale.restock_units = tenth(sale.restock_units);
         // Many holds are to end while callers call.
         sale.new.hold_ms = sale.new.hold_ms.min(chance.random_range(1_000..2_500));
+        sale.new.checkout_max_ms = sale.new.checkout_max_ms.min(sale.new.hold_ms / 2);
     }
     plan
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{cluster::Machine, operator::Order, plan::Fault};
+use super::{cluster::Machine, operator::Order, plan::Fault, wires::Wires};
 use crate::{history::Recorder, properties::Run};
 
 /// Nodes that may come to those at the beginning.
@@ -16,6 +16,7 @@ const SPARES: u64 = 4;
 #[derive(Clone)]
 pub(super) struct Stage {
     recorder: Recorder,
+    wires: Wires,
     state: Arc<Mutex<State>>,
 }
 
@@ -48,6 +49,7 @@ impl Stage {
         };
         Stage {
             recorder,
+            wires: Wires::default(),
             state: Arc::new(Mutex::new(state)),
         }
     }
@@ -58,6 +60,11 @@ impl Stage {
 
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
+    }
+
+    /// The callers' connections.
+    pub fn wires(&self) -> &Wires {
+        &self.wires
     }
 
     /// Simulated time, as of the last step.

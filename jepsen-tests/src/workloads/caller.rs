@@ -75,6 +75,7 @@ pub async fn run(
                 keys: 0,
                 number,
                 holds: VecDeque::new(),
+                confirmed: VecDeque::new(),
                 remembered: VecDeque::new(),
             };
             tokio::spawn(caller.run(stop.clone()))
@@ -98,6 +99,8 @@ struct Caller {
     keys: u64,
     number: u64,
     holds: VecDeque<Hold>,
+    /// Holds that are sold, and may be taken back.
+    confirmed: VecDeque<Hold>,
     remembered: VecDeque<Request>,
 }
 
@@ -148,12 +151,14 @@ impl Caller {
                     return;
                 }
             },
-            Action::Confirm => self.settle(true),
-            Action::Release => self.settle(false),
+            Action::Confirm => return self.settle(true).await,
+            Action::Release => return self.settle(false).await,
+            Action::Extend => return self.extend().await,
+            Action::Cancel => self.cancel(),
             Action::ConfirmLate => {
                 let ends_in_ms = self.holds.front().map(|hold| ms_until(hold.due));
                 match ends_in_ms {
-                    Some(ends_in_ms) if ends_in_ms < LATE_MS => self.settle(true),
+                    Some(ends_in_ms) if ends_in_ms < LATE_MS => return self.settle(true).await,
                     _ => self.claim(true),
                 }
             }
@@ -176,7 +181,7 @@ impl Caller {
     }
 
     /// Makes a new request, and an unknown one once more under its key.
-    async fn make(&mut self, request: Request) {
+    async fn make(&mut self, request: Request) -> Heard {
         let heard = self
             .process
             .call(&request.sale, &request.call, request.token)
@@ -189,7 +194,8 @@ impl Caller {
             }
             heard => heard,
         };
-        self.remember(request, heard);
+        self.remember(request, heard.clone());
+        heard
     }
 
     /// Makes a new request twice at once.
@@ -284,28 +290,64 @@ impl Caller {
     }
 
     /// Confirms or releases the oldest hold; without one, claims.
-    fn settle(&mut self, confirm: bool) -> Request {
-        let Some(Hold {
-            sale,
-            id: hold,
-            token,
-            ..
-        }) = self.holds.pop_front()
-        else {
-            return self.claim(true);
+    async fn settle(&mut self, confirm: bool) {
+        let Some(hold) = self.holds.pop_front() else {
+            let request = self.claim(true);
+            self.make(request).await;
+            return;
         };
         let call = if confirm {
             Call::Confirm {
-                hold,
+                hold: hold.id.clone(),
                 key: self.key("confirm"),
             }
         } else {
             Call::Release {
-                hold,
+                hold: hold.id.clone(),
                 key: self.key("release"),
             }
         };
-        Request { sale, call, token }
+        let heard = self.make(hold.request(call)).await;
+        if confirm && matches!(heard, Heard::Answered) {
+            self.confirmed.push_back(hold);
+            self.confirmed.truncate(HOLDS_MAX);
+        }
+    }
+
+    /// Begins a checkout of the oldest hold, which comes back as the newest; without one, claims.
+    async fn extend(&mut self) {
+        let Some(hold) = self.holds.pop_front() else {
+            let request = self.claim(true);
+            self.make(request).await;
+            return;
+        };
+        let call = Call::Extend {
+            hold: hold.id.clone(),
+            key: self.key("extend"),
+        };
+        self.make(hold.request(call)).await;
+    }
+
+    /// Takes the oldest confirmed hold back; without one, claims.
+    fn cancel(&mut self) -> Request {
+        let Some(hold) = self.confirmed.pop_front() else {
+            return self.claim(true);
+        };
+        let call = Call::Cancel {
+            hold: hold.id.clone(),
+            key: self.key("cancel"),
+        };
+        hold.request(call)
+    }
+}
+
+impl Hold {
+    fn request(&self, call: Call<String>) -> Request {
+        Request {
+            sale: self.sale.clone(),
+            call,
+            token: self.token,
+        }
     }
 }
 

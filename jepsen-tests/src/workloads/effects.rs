@@ -20,16 +20,18 @@ use crate::{
     properties::SeenFeed,
 };
 
-/// Settled holds by id and kind, as the feed tells.
-pub type Settled = HashMap<(String, Kind), (Index, u64)>;
+/// Steps of holds by id and kind, as the feed tells: where, at which log time, and the hold's deadline from then on.
+pub type Settled = HashMap<(String, Kind), (Index, u64, u64)>;
 
-/// Where holds were confirmed and released.
+/// Where holds were confirmed, released, extended and cancelled: each of these happens to a hold once.
 pub fn settled(feeds: &[SeenFeed]) -> Settled {
     let mut settled = Settled::new();
     for event in feeds.iter().flat_map(|feed| &feed.events) {
         let kind = match event.kind {
             EventKind::ClaimConfirmed => Kind::Confirm,
             EventKind::ClaimReleased => Kind::Release,
+            EventKind::ClaimExtended => Kind::Extend,
+            EventKind::ClaimCancelled => Kind::Cancel,
             _ => continue,
         };
         if let (Some(claim), Some(command)) = (&event.claim, event.command) {
@@ -37,7 +39,7 @@ pub fn settled(feeds: &[SeenFeed]) -> Settled {
                 log_index: event.log_index,
                 position: command.into(),
             };
-            settled.insert((claim.claim_id.clone(), kind), (idx, event.lt));
+            settled.insert((claim.claim_id.clone(), kind), (idx, event.lt, claim.deadline_ms));
         }
     }
     settled
@@ -97,7 +99,9 @@ pub fn place(
                 .filter(unknown)
                 .any(|used| resolved.get(&used.id) == Some(&true));
         let effect = match kind {
-            Kind::Confirm | Kind::Release => effect_of_settling(history, &uses[0], kind, settled),
+            Kind::Confirm | Kind::Release | Kind::Extend | Kind::Cancel => {
+                effect_of_settling(history, &uses[0], kind, settled)
+            }
             _ => taken.get(history.names.text(key)).cloned(),
         };
         let owner = effect.as_ref().filter(|_| had_effect).and_then(|effect| {
@@ -190,10 +194,12 @@ fn uses_of_keys(history: &History) -> Vec<((Kind, Name), Vec<Use>)> {
 
 fn effect_of_settling(history: &History, used: &Use, kind: Kind, settled: &Settled) -> Option<Effect> {
     let hold = history.names.text(*used.call.hold()?).to_owned();
-    let &(idx, lt) = settled.get(&(hold, kind))?;
+    let &(idx, lt, deadline) = settled.get(&(hold, kind))?;
     let outcome = match kind {
         Kind::Confirm => Outcome::Confirmed,
-        _ => Outcome::Released,
+        Kind::Release => Outcome::Released,
+        Kind::Extend => Outcome::Extended { deadline },
+        _ => Outcome::Done,
     };
     Some(Effect { idx, lt, outcome })
 }
@@ -271,7 +277,7 @@ mod tests {
     }
 
     fn settled_at(at: Index) -> Settled {
-        Settled::from([(("h".to_owned(), Kind::Confirm), (at, at.log_index * 10))])
+        Settled::from([(("h".to_owned(), Kind::Confirm), (at, at.log_index * 10, 1_050))])
     }
 
     fn placed(

@@ -9,6 +9,7 @@ use std::{
 };
 
 use client::{Client, Consistency, Error, Operation, Resolution};
+use futures::future::BoxFuture;
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -18,7 +19,7 @@ use tokio::{
 use super::{
     effects,
     plan::Plan,
-    shop::{Effect, Heard, PRINCIPAL, Shop, taken, told},
+    shop::{Effect, Heard, PRINCIPAL, Shop, told},
     watch::LastChanges,
 };
 use crate::{
@@ -59,6 +60,10 @@ pub struct Finale<'a> {
     pub last_changes: watch::Sender<LastChanges>,
     /// The watchers.
     pub watchers: Vec<JoinHandle<SeenFeed>>,
+    /// What was seen by watchers that have stopped before the end.
+    pub short_feeds: Vec<SeenFeed>,
+    /// Ends when whatever callers have sent has arrived, or never will.
+    pub stragglers: BoxFuture<'static, ()>,
     /// State hashes taken so far.
     pub hashes: Vec<SeenHash>,
 }
@@ -75,6 +80,8 @@ impl Finale<'_> {
         healing.serving_ns = self.first_answer().await;
         let resolved = self.resolve().await;
         healing.holds_ended_ns = self.come_to_rest(&healing).await;
+        // What was said of an unknown must stay true when it arrives at last.
+        self.stragglers.as_mut().await;
         let (log_index, last_changes) = self.last_reads().await;
         let mut replicas = Vec::new();
         for (name, endpoint) in std::mem::take(&mut self.members) {
@@ -87,7 +94,9 @@ impl Finale<'_> {
         let (moved, lost) = self.tell_effects(&feeds, &resolved);
         let recorder = &self.shop.recorder;
         // What is known to have happened, and stands somewhere in a gap that every feed announced, is resolved.
-        let mut all = feeds.iter().filter(|feed| feed.sale.is_none());
+        let mut all = feeds
+            .iter()
+            .filter(|feed| feed.sale.is_none() && !feed.ends_early);
         let gap = all.all(|feed| !feed.resumed.is_empty());
         // A read that nobody heard had no effect to resolve.
         let unresolved = recorder.unknown().into_iter();
@@ -154,8 +163,8 @@ impl Finale<'_> {
             };
             resolved.insert(id, !matches!(resolution, Resolution::Abandoned { .. }));
             let effect = match (&call, resolution) {
-                (Call::Claim { .. }, Resolution::Claim(claim)) => taken(&claim, false),
-                (Call::Decrement { .. }, Resolution::Claim(claim)) => taken(&claim, true),
+                (Call::Claim { .. }, Resolution::Claim(claim)) => self.shop.taken(&sale, &claim, false),
+                (Call::Decrement { .. }, Resolution::Claim(claim)) => self.shop.taken(&sale, &claim, true),
                 (_, Resolution::Effect(receipt)) => Effect {
                     idx: Index {
                         log_index: receipt.log_index,
@@ -271,7 +280,7 @@ impl Finale<'_> {
     async fn gather_feeds(&mut self, last_changes: &BTreeMap<String, u64>) -> Vec<SeenFeed> {
         self.last_changes.send_replace(Some(last_changes.clone()));
         let patience = Duration::from_millis(self.bounds.recovery_ms_max);
-        let mut feeds = Vec::new();
+        let mut feeds = std::mem::take(&mut self.short_feeds);
         for mut watcher in std::mem::take(&mut self.watchers) {
             let seen = match timeout(patience, &mut watcher).await {
                 Ok(seen) => seen,

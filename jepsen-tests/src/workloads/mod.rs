@@ -1,8 +1,8 @@
 //! What clients do to a running cluster, and what they note.
 //!
 //! A [`plan::Plan`] says what is for sale and how callers behave; [`caller`] are the callers, each a process that
-//! does one thing at a time; [`shop`] carries their calls out on the shipped client and records them; [`watch`]
-//! watches the feed beside them; [`finale`] heals, resolves and compares; [`effects`] finds, when all is over, where in the log each effect stands.
+//! does one thing at a time; [`shop`] carries their calls out on the shipped client and records them; [`keeper`]
+//! changes what there is to sell; [`watch`] watches the feed beside them; [`finale`] heals, resolves and compares; [`effects`] finds, when all is over, where in the log each effect stands.
 //!
 //! Every workload mixes its own speciality with reads, so that every history shows counters moving. Requests are
 //! drawn from a seed; their timing is not: processes are real.
@@ -10,6 +10,7 @@
 pub mod caller;
 pub mod effects;
 pub mod finale;
+pub mod keeper;
 pub mod plan;
 pub mod shop;
 pub mod watch;

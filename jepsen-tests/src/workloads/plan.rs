@@ -22,6 +22,10 @@ pub enum Action {
     ConfirmLate,
     /// Gives the oldest hold back.
     Release,
+    /// Begins a checkout of the oldest hold, which is kept longer.
+    Extend,
+    /// Takes the oldest confirmed hold back.
+    Cancel,
     /// Forgets the oldest hold: it expires.
     Forget,
     /// A new user buys at once.
@@ -67,6 +71,9 @@ const PACE_MS: u64 = 30;
 /// Claims a sale may make: more than any run asks for, so that no run ends in another refusal.
 const CLAIMS_MAX: u32 = 4_000_000;
 
+/// A checkout keeps a hold longer by a hold's time divided by this: it is to end while callers call.
+const CHECKOUT_PART: u64 = 2;
+
 fn sale(sale_id: &str, units_total: u32, hold_ms: u64, restock_units: u32) -> SalePlan {
     SalePlan {
         new: NewSale {
@@ -74,6 +81,7 @@ fn sale(sale_id: &str, units_total: u32, hold_ms: u64, restock_units: u32) -> Sa
             units_total,
             hold_ms,
             claims_max: CLAIMS_MAX,
+            checkout_max_ms: hold_ms / CHECKOUT_PART,
             open: true,
             ..NewSale::default()
         },
@@ -101,6 +109,8 @@ impl Plan {
                     (ClaimAgain, 8),
                     (Confirm, 14),
                     (Release, 8),
+                    (Extend, 5),
+                    (Cancel, 3),
                     (Forget, 4),
                     (Decrement, 6),
                     (Read, 8),
@@ -114,6 +124,7 @@ impl Plan {
                     (ConfirmLate, 20),
                     (Confirm, 5),
                     (Release, 10),
+                    (Extend, 10),
                     (Forget, 15),
                     (Read, 10),
                 ],
@@ -126,6 +137,8 @@ impl Plan {
                     (Repeat, 30),
                     (Confirm, 10),
                     (Release, 5),
+                    (Extend, 5),
+                    (Cancel, 5),
                     (Decrement, 10),
                     (Read, 5),
                 ],
@@ -148,6 +161,8 @@ impl Plan {
                     (Confirm, 12),
                     (ConfirmLate, 3),
                     (Release, 8),
+                    (Extend, 5),
+                    (Cancel, 4),
                     (Forget, 5),
                     (Decrement, 6),
                     (Read, 7),
@@ -166,6 +181,8 @@ impl Plan {
                         (Claim, 40),
                         (Confirm, 15),
                         (Release, 15),
+                        (Extend, 8),
+                        (Cancel, 6),
                         (Forget, 10),
                         (Decrement, 10),
                         (Read, 5),
@@ -190,8 +207,12 @@ impl Plan {
         history::Header::two(self.sales[0].new.hold_ms, sales)
     }
 
-    /// The longest hold, in ms.
+    /// The longest hold, in ms, with its checkout.
     pub fn hold_ms_max(&self) -> u64 {
-        self.sales.iter().map(|sale| sale.new.hold_ms).max().unwrap_or(0)
+        let longest = self
+            .sales
+            .iter()
+            .map(|sale| sale.new.hold_ms + sale.new.checkout_max_ms);
+        longest.max().unwrap_or(0)
     }
 }

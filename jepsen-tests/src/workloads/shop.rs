@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use client::{Claim, Claimed, Client, Consistency, Error, Grant, Position, Reason, Rejected};
+use client::{Claim, Claimed, Client, Consistency, Error, Grant, Position, Reason, Receipt, Rejected};
 
 use crate::{
     history::{Answer, Call, Index, Outcome, Recorder},
@@ -103,6 +103,32 @@ impl Shop {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The effect of a claim or decrement, from the claim that it made.
+    ///
+    /// A claim that is told again is told as it is by then: with its later deadline, if it was extended meanwhile. What
+    /// its key did was to grant it with the first one.
+    pub fn taken(&self, sale: &str, claim: &Claim, decrement: bool) -> Effect {
+        let hold = claim.claim_id.clone();
+        let lt = claim.receipt.log_time_ms;
+        let terms = self.recorder.terms(sale);
+        let extended = claim.deadline_ms == lt + terms.ttl_ms + terms.extend_ms;
+        Effect {
+            idx: Index {
+                log_index: claim.receipt.log_index,
+                position: claim.receipt.position.into(),
+            },
+            lt,
+            outcome: if decrement {
+                Outcome::Sold { hold: Some(hold) }
+            } else {
+                Outcome::Granted {
+                    hold,
+                    deadline: claim.deadline_ms - if extended { terms.extend_ms } else { 0 },
+                }
+            },
+        }
+    }
+
     fn odd(&self, id: u64, what: impl std::fmt::Display) {
         self.notes().oddities.push(format!("operation {id}: {what}"));
     }
@@ -112,7 +138,7 @@ impl Process {
     /// Carries out one call on a sale. `token` is the fencing token of the hold that it is about, if any.
     ///
     /// # Panics
-    /// On calls that no workload makes.
+    /// On a decrement that names no user.
     pub async fn call(&mut self, sale: &str, call: &Call<String>, token: u64) -> Heard {
         let id = self.shop.recorder.invoke(self.p, sale, borrowed(call));
         let client = &self.client;
@@ -120,7 +146,7 @@ impl Process {
             Call::Claim { user, key, quantity } => {
                 let quantity = *quantity as u32;
                 let heard = client.claim(sale, user).quantity(quantity).key(key).send().await;
-                self.took(id, key, heard, false)
+                self.took(id, sale, key, heard, false)
             }
             Call::Decrement { user, key, quantity } => {
                 let user = user.as_ref().expect("our decrements name their user");
@@ -131,7 +157,7 @@ impl Process {
                     .key(key)
                     .send()
                     .await;
-                self.took(id, key, heard, true)
+                self.took(id, sale, key, heard, true)
             }
             Call::Confirm { hold, key } => {
                 let heard = client.confirm(hold, token).key(key).send().await;
@@ -140,6 +166,19 @@ impl Process {
             Call::Release { hold, key } => {
                 let heard = client.release(hold, token).key(key).send().await;
                 self.settled(id, heard, Outcome::Released)
+            }
+            Call::Extend { hold, key } => {
+                let heard = client.extend(hold, token).key(key).send().await;
+                let deadline = heard.as_ref().map_or(0, |(claim, _)| claim.deadline_ms);
+                let token = heard.as_ref().map_or(0, |(claim, _)| claim.fencing_token);
+                match self.settled(id, heard, Outcome::Extended { deadline }) {
+                    Heard::Answered if token > 0 => Heard::Hold(hold.clone(), token),
+                    heard => heard,
+                }
+            }
+            Call::Cancel { hold, key } => {
+                let heard = client.cancel(hold, token).key(key).send().await;
+                self.settled(id, heard, Outcome::Done)
             }
             Call::Read => match client.get_sale(sale, Consistency::Linearizable).await {
                 Ok((sale, position)) => {
@@ -156,21 +195,50 @@ impl Process {
                 Err(Error::Rejected(why)) => self.refused(id, &why),
                 Err(_) => self.failed(id),
             },
-            Call::Restock { units, key } => match client.restock(sale, *units as u32).key(key).send().await {
-                Ok(receipt) => {
-                    let idx = Index {
-                        log_index: receipt.log_index,
-                        position: receipt.position.into(),
-                    };
-                    self.answered(id, idx, receipt.log_time_ms, Outcome::Done)
-                }
-                Err(error) => self.error(id, error),
-            },
-            _ => panic!("no workload makes a call of this kind: {call:?}"),
+            Call::Restock { units, key } => {
+                let heard = client.restock(sale, *units as u32).key(key).send().await;
+                self.changed(id, heard)
+            }
+            Call::Withdraw { units, key } => {
+                let heard = client.withdraw(sale, *units as u32).key(key).send().await;
+                self.changed(id, heard)
+            }
+            Call::Open { key } => {
+                let heard = client.open_sale(sale).key(key).send().await;
+                self.changed(id, heard)
+            }
+            Call::Pause { key } => {
+                let heard = client.pause_sale(sale).key(key).send().await;
+                self.changed(id, heard)
+            }
+            Call::Close { key } => {
+                let heard = client.close_sale(sale).key(key).send().await;
+                self.changed(id, heard)
+            }
         }
     }
 
-    fn took(&mut self, id: u64, key: &str, heard: Result<Claimed, Error>, decrement: bool) -> Heard {
+    /// The answer to a change of the sale itself.
+    fn changed(&mut self, id: u64, heard: Result<Receipt, Error>) -> Heard {
+        let receipt = match heard {
+            Ok(receipt) => receipt,
+            Err(error) => return self.error(id, error),
+        };
+        let idx = Index {
+            log_index: receipt.log_index,
+            position: receipt.position.into(),
+        };
+        self.answered(id, idx, receipt.log_time_ms, Outcome::Done)
+    }
+
+    fn took(
+        &mut self,
+        id: u64,
+        sale: &str,
+        key: &str,
+        heard: Result<Claimed, Error>,
+        decrement: bool,
+    ) -> Heard {
         let Claimed {
             grant,
             claim,
@@ -185,7 +253,7 @@ impl Process {
             self.answered(id, at(&position), position.log_time_ms, told(&outcome));
             return Heard::Hold(hold, claim.fencing_token);
         }
-        let effect = taken(&claim, decrement);
+        let effect = self.shop.taken(sale, &claim, decrement);
         // Where the answer was given: for a repetition that is not where the effect is.
         let (idx, lt) = match grant {
             Grant::Granted => (effect.idx, effect.lt),
@@ -234,8 +302,11 @@ impl Process {
             Reason::SoldOut => Outcome::SoldOut,
             Reason::ClaimGone => Outcome::Gone,
             Reason::UserLimit => Outcome::UserLimit,
-            // Given up by the client itself, or too late: nothing happened, and nothing will.
-            Reason::KeyFenced | Reason::TooLate => return self.failed(id),
+            Reason::SaleNotOpen | Reason::SaleTransition => Outcome::NotOpen,
+            Reason::UnitsInUse => Outcome::Short,
+            // Given up by the client itself, or too late; or somebody else, of the same user, goes on with the hold
+            // under a later token: nothing happened, and nothing will.
+            Reason::KeyFenced | Reason::TooLate | Reason::StaleToken => return self.failed(id),
             _ => {
                 self.shop.odd(id, format_args!("refused: {why:?}"));
                 return self.unknown(id, "a refusal that no request here deserves");
@@ -277,26 +348,6 @@ impl Process {
     }
 }
 
-/// The effect of a claim or decrement, from the claim that it made.
-pub fn taken(claim: &Claim, decrement: bool) -> Effect {
-    let hold = claim.claim_id.clone();
-    Effect {
-        idx: Index {
-            log_index: claim.receipt.log_index,
-            position: claim.receipt.position.into(),
-        },
-        lt: claim.receipt.log_time_ms,
-        outcome: if decrement {
-            Outcome::Sold { hold: Some(hold) }
-        } else {
-            Outcome::Granted {
-                hold,
-                deadline: claim.deadline_ms,
-            }
-        },
-    }
-}
-
 /// Where an answer stands.
 pub fn at(position: &Position) -> Index {
     Index {
@@ -320,9 +371,14 @@ pub fn borrowed(call: &Call<String>) -> Call<&str> {
         },
         Call::Confirm { hold, key } => Call::Confirm { hold, key },
         Call::Release { hold, key } => Call::Release { hold, key },
+        Call::Extend { hold, key } => Call::Extend { hold, key },
+        Call::Cancel { hold, key } => Call::Cancel { hold, key },
         Call::Restock { units, key } => Call::Restock { units: *units, key },
+        Call::Withdraw { units, key } => Call::Withdraw { units: *units, key },
+        Call::Open { key } => Call::Open { key },
+        Call::Pause { key } => Call::Pause { key },
+        Call::Close { key } => Call::Close { key },
         Call::Read => Call::Read,
-        other => panic!("no workload makes a call of this kind: {other:?}"),
     }
 }
 
@@ -340,6 +396,7 @@ pub fn told(outcome: &Outcome<String>) -> Outcome<&str> {
         Outcome::Confirmed => Outcome::Confirmed,
         Outcome::Released => Outcome::Released,
         Outcome::Done => Outcome::Done,
+        Outcome::Extended { deadline } => Outcome::Extended { deadline: *deadline },
         other => panic!("no workload hears this of an effect: {other:?}"),
     }
 }

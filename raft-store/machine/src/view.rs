@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::ops::Bound;
 
+use fault_points::planted;
+
 use crate::{
     apply::{judge_repeat, judge_take},
     claim::SLOT_NONE,
@@ -77,7 +79,7 @@ impl Machine {
             return None;
         }
         let secret = self.secret();
-        let answer = match sale.made_by(key) {
+        let answer = match sale.made_by(key).filter(|_| !planted!("refusal-without-key")) {
             Some(slot) => judge_repeat(sale, slot, key, user, quantity, secret).map(Some),
             None => judge_take(sale, user, quantity, secret),
         };

@@ -216,8 +216,7 @@ impl Batcher {
                     sales.prefetch(&frame, machine);
                     frame.commands.iter().all(|command| match &command.body {
                         PreparedBody::Plain(Body::Claim(take)) => {
-                            (planted!("refused-behind-own-claim")
-                                || !self.in_flight.may_know(take.user, command.key))
+                            !self.in_flight.may_know(take.user, command.key)
                                 && sales.refusal(command, take, log_now_ms, machine).is_some()
                         }
                         _ => false,
