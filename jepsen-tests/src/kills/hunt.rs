@@ -30,6 +30,9 @@ use crate::{
 /// a few.
 const PASSINGS_LOG2: u32 = 10;
 
+/// Seeds that are run after one at which the product stopped itself, to see whether a property notices as well.
+pub(super) const STOP_SEEDS: u64 = 12;
+
 /// When crash points count, in simulated time: the cluster is founded by then, and the faults are not over.
 const CRASHES: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(9);
 
@@ -71,11 +74,23 @@ pub fn in_simulation(
         seconds: 0.0,
         wrong: Vec::new(),
     };
-    while hunt.seeds < seeds && !hunt.killed() {
+    // The first seed at which the product stopped itself, in case nothing else notices.
+    let mut stop: Option<Hunt> = None;
+    let last = |stop: &Option<Hunt>| {
+        let soon = stop.as_ref().map(|stop| stop.seeds + STOP_SEEDS);
+        soon.unwrap_or(seeds).min(seeds)
+    };
+    while hunt.seeds < last(&stop) && !hunt.killed_by_property() {
         let seed = first + hunt.seeds;
         hunt.wrong = seen(worker(seed), seed, false)?.wrong;
         hunt.seeds += 1;
         each();
+        if hunt.killed() && stop.is_none() {
+            stop = Some(hunt.clone());
+        }
+    }
+    if let Some(stop) = stop.filter(|_| !hunt.killed_by_property()) {
+        hunt = stop;
     }
     hunt.seconds = begun.elapsed().as_secs_f64();
     Ok(hunt)

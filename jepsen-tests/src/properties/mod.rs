@@ -24,6 +24,7 @@ mod replicas_equal;
 mod sold_out_is_true;
 #[cfg(test)]
 mod testing;
+mod too_late;
 mod user_limit;
 
 pub use linearizable::{linearizable, linearizable_with};
@@ -137,6 +138,11 @@ pub const PROPERTIES: &[Property] = &[
         name: "log-time",
         promise: "log time never falls along the log, and an entry has one",
         check: log_time::check,
+    },
+    Property {
+        name: "nothing-too-late",
+        promise: "nothing happens after the log time after which it was said to be impossible",
+        check: too_late::check,
     },
     Property {
         name: "hold-time",

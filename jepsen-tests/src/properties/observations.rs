@@ -9,6 +9,8 @@ use client::{Claim, EventKind};
 pub struct Observations {
     /// Reads that are not linearizable, from any node.
     pub reads: Vec<SeenRead>,
+    /// Of operations whose outcome was unknown: until which log time, in ms, it could come about.
+    pub alive_until_ms: BTreeMap<u64, u64>,
     /// What watchers saw.
     pub feeds: Vec<SeenFeed>,
     /// State hashes, taken at any time from any node.

@@ -79,6 +79,7 @@ pub(super) async fn load(plan: Arc<Plan>, stage: Stage, shop: Shop, trace: Trace
     let short_feeds = newcomers.await??;
     orders.await?;
     trace.note("the callers have finished");
+    Keeper::last_wave(&shop, &plan.shop, caller_client(&plan, &stage)?).await;
 
     let finale = Finale {
         client: &operator,

@@ -34,7 +34,7 @@ const SLOW_MAX: Duration = Duration::from_millis(400);
 const LATE_MS: std::ops::Range<u64> = 500..9_000;
 
 /// How often the callers' ends of late connections break, and how soon, in ms.
-const LATE_BREAKS: f64 = 0.75;
+const LATE_BREAKS: f64 = 0.65;
 const LATE_BREAKS_MS: std::ops::Range<u64> = 1..1_500;
 
 /// Farthest jump of a wall clock, in ms.

@@ -27,7 +27,7 @@ const CALLERS: u64 = 48;
 const PACE_MS: u64 = 250;
 
 /// How long a command may apply, where callers are in a hurry, in ms of log time: often shorter than it is late.
-const COMMAND_LIFE_MS: std::ops::Range<u64> = 1_000..5_000;
+const COMMAND_LIFE_MS: std::ops::Range<u64> = 1_000..3_000;
 
 /// One wall clock may be wrong by so much all along, in ms.
 const SKEW_MS: std::ops::RangeInclusive<i64> = -3_600_000..=3_600_000;
@@ -184,6 +184,10 @@ impl Plan {
                 draw: chance.random(),
             })
             .collect();
+        for planned in &mut faults {
+            // Commands go to whoever leads: elsewhere there is little to be late.
+            planned.at_leader |= planned.fault == Fault::Late;
+        }
         faults.sort_by_key(|planned| planned.at_ms);
         Plan {
             seed,

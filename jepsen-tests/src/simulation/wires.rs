@@ -38,8 +38,11 @@ const PIECE_BYTES: usize = 16 * 1024;
 /// All connections of the callers. Clones share them.
 #[derive(Clone, Default)]
 pub struct Wires {
-    wires: Arc<Mutex<Vec<(String, Weak<Wire>)>>>,
+    wires: Arc<Mutex<Vec<Known>>>,
 }
+
+/// A connection by the address that it leads to, while it lasts.
+type Known = (String, Weak<Wire>);
 
 /// One connection, as the nemesis knows it.
 #[derive(Default)]
@@ -87,7 +90,7 @@ impl Wires {
         })
     }
 
-    fn wires(&self) -> MutexGuard<'_, Vec<(String, Weak<Wire>)>> {
+    fn wires(&self) -> MutexGuard<'_, Vec<Known>> {
         self.wires.lock().expect("nothing panics while holding it")
     }
 

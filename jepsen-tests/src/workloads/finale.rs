@@ -106,8 +106,10 @@ impl Finale<'_> {
             .collect();
         let mut history = recorder.finish();
         effects::apply_moves(&mut history, &moved);
+        let notes = self.shop.take_observed();
         let observations = Observations {
-            reads: std::mem::take(&mut self.shop.notes().reads),
+            reads: notes.reads,
+            alive_until_ms: notes.alive_until_ms,
             feeds,
             hashes: self.hashes,
             replicas,

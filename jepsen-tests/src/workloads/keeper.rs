@@ -19,6 +19,9 @@ use crate::history::Call;
 /// How often units are added to each sale of a run that has more: a second wave, a third, a fourth.
 const RESTOCKS: u64 = 3;
 
+/// Units of the last wave.
+const LAST_WAVE_UNITS: u64 = 20;
+
 /// How often some are taken out again, in the middle between two waves.
 const WITHDRAWN: f64 = 0.7;
 
@@ -43,6 +46,19 @@ pub struct Keeper {
 }
 
 impl Keeper {
+    /// One more wave, of every sale, when nobody calls any more: whatever still comes then finds units.
+    pub async fn last_wave(shop: &Shop, plan: &Plan, client: Client) {
+        let mut process = shop.process(client);
+        for sale in &plan.sales {
+            let sale_id = &sale.new.sale_id;
+            let call = Call::Restock {
+                units: LAST_WAVE_UNITS,
+                key: format!("restock-{sale_id}-last"),
+            };
+            process.call(sale_id, &call, 0).await;
+        }
+    }
+
     /// Keeps it for as long as callers call.
     pub async fn run(mut self, client: Client, load_ms: u64) {
         let mut process = self.shop.process(client);

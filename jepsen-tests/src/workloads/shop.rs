@@ -5,7 +5,7 @@
 //! kept as an [`Oddity`]: it breaks the run, and nothing is guessed of it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -60,6 +60,8 @@ pub struct Shop {
 pub struct Notes {
     /// Where the effects of claims and decrements stand, by key, as their receipts say.
     pub effects: HashMap<String, Effect>,
+    /// Of operations whose outcome is unknown: until which log time it can come about.
+    pub alive_until_ms: BTreeMap<u64, u64>,
     /// Reads that are not linearizable.
     pub reads: Vec<SeenRead>,
     /// Answers that make no sense here.
@@ -101,6 +103,16 @@ impl Shop {
     pub fn notes(&self) -> MutexGuard<'_, Notes> {
         // Nothing panics halfway through a note.
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was noted for the properties; the rest stays.
+    pub fn take_observed(&self) -> Notes {
+        let mut notes = self.notes();
+        Notes {
+            alive_until_ms: std::mem::take(&mut notes.alive_until_ms),
+            reads: std::mem::take(&mut notes.reads),
+            ..Notes::default()
+        }
     }
 
     /// The effect of a claim or decrement, from the claim that it made.
@@ -293,7 +305,13 @@ impl Process {
         match error {
             Error::Rejected(why) => self.refused(id, &why),
             Error::Unavailable { .. } => self.failed(id),
-            Error::Unknown { message, .. } => self.unknown(id, &message),
+            Error::Unknown {
+                message,
+                not_after_ms,
+            } => {
+                self.shop.notes().alive_until_ms.insert(id, not_after_ms);
+                self.unknown(id, &message)
+            }
         }
     }
 
