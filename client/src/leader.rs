@@ -10,7 +10,7 @@
 //! endpoints like others or ignored.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     future::Future,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -70,7 +70,8 @@ pub(crate) struct Nodes {
 struct State {
     leader: Option<String>,
     members: Vec<String>,
-    channels: HashMap<String, Channel>,
+    // In order, so that they close in one: a simulated run repeats to the byte.
+    channels: BTreeMap<String, Channel>,
 }
 
 /// May the call simply be made again when it is unclear whether it happened?
