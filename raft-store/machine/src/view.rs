@@ -45,7 +45,7 @@ impl Machine {
     /// frame, they wait for memory together and not each by itself. Changes nothing.
     pub fn prefetch(&self, sale_number: Option<u32>, user: u128, key: u128) {
         if let Some(sale) = sale_number.and_then(|number| self.numbered(number)) {
-            sale.index.prefetch(user, key);
+            sale.index.prefetch(&sale.arena, user, key);
         }
     }
 

@@ -148,7 +148,7 @@ impl Machine {
             }
             Body::Confirm(settle) | Body::Release(settle) => {
                 if let Some(sale) = self.numbered(settle.claim.sale_number()) {
-                    sale.index.prefetch_key(command.key);
+                    sale.index.prefetch_key(&sale.arena, command.key);
                     sale.arena.prefetch(settle.claim.slot());
                 }
             }
