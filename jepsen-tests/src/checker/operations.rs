@@ -72,7 +72,6 @@ pub fn partitions(history: &History, resolves: Resolves) -> Vec<Partition> {
     let mut partitions: Vec<Partition> = Vec::new();
     let mut by_sale: HashMap<Name, usize> = HashMap::new();
     let mut places: ById<(u32, u32)> = ById::default();
-    places.reserve(history.events.len() / 2);
     let mut gone: Vec<(u32, u32)> = Vec::new();
     for (index, Event { what, .. }) in history.events.iter().enumerate() {
         match what {
@@ -98,18 +97,18 @@ pub fn partitions(history: &History, resolves: Resolves) -> Vec<Partition> {
                 });
             }
             What::Ok { id, answer } => {
-                let operation = at(&mut partitions, places[id]);
+                let operation = at(&mut partitions, place(&places, *id));
                 operation.answer = Some(numbered(answer));
                 operation.ended = moment(index);
             }
-            What::Fail { id } => gone.push(places[id]),
+            What::Fail { id } => gone.push(place(&places, *id)),
             What::Resolve { id, applied } if resolves == Resolves::Used => match applied {
                 Some(answer) => {
-                    let operation = at(&mut partitions, places[id]);
+                    let operation = at(&mut partitions, place(&places, *id));
                     operation.answer = Some(numbered(answer));
                     operation.ended = moment(index);
                 }
-                None => gone.push(places[id]),
+                None => gone.push(place(&places, *id)),
             },
             What::Info { .. } | What::Resolve { .. } | What::Fault { .. } => {}
         }
@@ -125,6 +124,10 @@ pub fn partitions(history: &History, resolves: Resolves) -> Vec<Partition> {
         renumber(partition, &mut ids);
     }
     partitions
+}
+
+fn place(places: &ById<(u32, u32)>, id: u64) -> (u32, u32) {
+    *places.get(id).expect("a history's operations are invoked first")
 }
 
 fn at(partitions: &mut [Partition], (partition, operation): (u32, u32)) -> &mut Operation {

@@ -43,9 +43,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 }
 
 /// What a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Ty {
+    #[default]
     Header,
     Invoke,
     Ok,
@@ -74,7 +75,7 @@ pub(super) enum Res {
 }
 
 /// All fields that any event has. Fields that nobody knows are ignored: recorders of others may note more.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub t: Option<u64>,
@@ -130,28 +131,7 @@ impl<'a> Line<'a> {
         Line {
             t: Some(t),
             ty,
-            id: None,
-            p: None,
-            f: None,
-            sale: None,
-            user: None,
-            key: None,
-            quantity: None,
-            units: None,
-            applied: None,
-            idx: None,
-            lt: None,
-            res: None,
-            hold: None,
-            deadline: None,
-            available: None,
-            held: None,
-            sold: None,
-            total: None,
-            err: None,
-            name: None,
-            node: None,
-            phase: None,
+            ..Line::default()
         }
     }
 

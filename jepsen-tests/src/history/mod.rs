@@ -12,15 +12,18 @@
 //! user, decrements by user, restock, withdraw, extend, cancel, and open, pause, close. Left out: documents,
 //! and resolve as an operation of its own.
 
+mod ahead;
+mod ids;
 mod line;
 mod names;
 pub mod read;
 pub mod record;
+mod scan;
 mod write;
 
 use std::collections::BTreeMap;
 
-pub(crate) use names::ById;
+pub(crate) use ids::ById;
 pub use names::{Name, Names};
 pub use read::{ReadError, Reader};
 pub use record::Recorder;
@@ -324,6 +327,22 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them, the common ones first.
+    pub const ALL: [Kind; 12] = [
+        Kind::Claim,
+        Kind::Confirm,
+        Kind::Release,
+        Kind::Read,
+        Kind::Decrement,
+        Kind::Restock,
+        Kind::Withdraw,
+        Kind::Extend,
+        Kind::Cancel,
+        Kind::Open,
+        Kind::Pause,
+        Kind::Close,
+    ];
+
     /// The word for it in a history: `f`.
     pub fn word(self) -> &'static str {
         match self {

@@ -1,12 +1,12 @@
 //! Reading a history: plain, gzip or zstd, told by its first bytes; a line at a time, so that only what is
-//! kept costs memory.
+//! kept costs memory, while a thread reads and unpacks ahead.
 //!
 //! A file that breaks the format gets an error with its line, never a history: time that falls, an answer
 //! before its question, two answers, an answer that is none to that question. What a reader is free to
 //! overlook is overlooked: fields that nobody knows, and who the process was.
 
 use std::{
-    collections::{BTreeMap, hash_map::Entry},
+    collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::Path,
@@ -16,8 +16,9 @@ use serde::Deserialize;
 
 use super::{
     Answer, ById, Call, Event, Header, History, Index, Kind, Name, Names, Outcome, Sale, Schema, TIME_UNIT,
-    What,
+    What, ahead,
     line::{Line, Res, Text, Ty},
+    scan,
 };
 
 /// Bytes taken from the file at a time: enough that the calls do not show.
@@ -28,6 +29,10 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Most units of a sale, or of one operation: a million million, so that sums of billions of them still fit.
 const UNITS_MAX: u64 = 1_000_000_000_000;
+
+/// Latest log time or deadline, and longest hold, in ms: 2^53, some 285,000 years. More is a mistake, and
+/// would not survive a reader of JSON that keeps its numbers as floats.
+const MS_MAX: u64 = 1 << 53;
 
 /// The file is not a history.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +122,14 @@ pub enum Problem {
     /// Some answers have an index and some have none.
     #[error("{0} `idx`, unlike the answers before it; either all have one or none has")]
     IndexMixed(&'static str),
+    /// A time that cannot be meant.
+    #[error("`{field}` is {ms} ms; at most {MS_MAX} can be meant")]
+    Time {
+        /// Which field.
+        field: &'static str,
+        /// What it says.
+        ms: u64,
+    },
     /// A quantity of nothing, or of more than there can be.
     #[error("{0} units; at least one and at most {UNITS_MAX} can be meant")]
     Quantity(u64),
@@ -140,27 +153,29 @@ impl History {
     ///
     /// # Errors
     /// It is not a history.
-    pub fn read(mut from: impl BufRead) -> Result<History, ReadError> {
-        let mut buffer = Vec::new();
-        let mut line = 1;
+    pub fn read(from: impl Read + Send) -> Result<History, ReadError> {
+        let mut line = 0;
         let mut reader = None;
-        loop {
-            buffer.clear();
-            let read = (&mut from)
-                .take(LINE_BYTES_MAX as u64 + 1)
-                .read_until(b'\n', &mut buffer);
-            let outcome = match read {
-                Err(error) => Err(error.into()),
-                Ok(0) => break,
-                Ok(_) if buffer.len() > LINE_BYTES_MAX => Err(Problem::TooLong),
-                Ok(_) if buffer.trim_ascii().is_empty() => Ok(()),
-                Ok(_) => match &mut reader {
-                    None => Reader::new(&buffer).map(|new| reader = Some(new)),
-                    Some(reader) => reader.line(&buffer),
-                },
-            };
-            outcome.map_err(|problem| ReadError { line, problem })?;
+        let read = ahead::lines(from, |bytes| {
             line += 1;
+            let outcome = match &mut reader {
+                _ if bytes.len() > LINE_BYTES_MAX => Err(Problem::TooLong),
+                _ if bytes.trim_ascii().is_empty() => Ok(()),
+                None => Reader::new(bytes).map(|new| reader = Some(new)),
+                Some(reader) => reader.line(bytes),
+            };
+            outcome.map_err(|problem| ReadError { line, problem })
+        });
+        match read {
+            Ok(()) => {}
+            Err(ahead::Stopped::Refused(error)) => return Err(error),
+            Err(ahead::Stopped::Unreadable(error)) => {
+                let problem = error.into();
+                return Err(ReadError {
+                    line: line + 1,
+                    problem,
+                });
+            }
         }
         let reader = reader.ok_or(ReadError {
             line: 1,
@@ -168,7 +183,7 @@ impl History {
         })?;
         if reader.operations.is_empty() {
             return Err(ReadError {
-                line,
+                line: line + 1,
                 problem: Problem::NoOperations,
             });
         }
@@ -180,19 +195,13 @@ impl History {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn plain(file: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
+pub fn plain(file: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
     let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
     let start = file.fill_buf()?;
     Ok(if start.starts_with(&[0x1f, 0x8b]) {
-        Box::new(BufReader::with_capacity(
-            BUFFER_BYTES,
-            flate2::bufread::MultiGzDecoder::new(file),
-        ))
+        Box::new(flate2::bufread::MultiGzDecoder::new(file))
     } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(BufReader::with_capacity(
-            BUFFER_BYTES,
-            zstd::Decoder::with_buffer(file)?,
-        ))
+        Box::new(zstd::Decoder::with_buffer(file)?)
     } else {
         Box::new(file)
     })
@@ -267,6 +276,15 @@ fn header(line: &[u8]) -> Result<Header, String> {
     if let Some((id, _)) = sales.iter().find(|(_, sale)| units(sale) > UNITS_MAX) {
         return Err(format!("sale {id:?} has more than {UNITS_MAX} units"));
     }
+    let times = sales.values().flat_map(|sale| match *sale {
+        SaleLine::Units(_) => [None, None],
+        SaleLine::Limits {
+            ttl_ms, extend_ms, ..
+        } => [ttl_ms, Some(extend_ms)],
+    });
+    if let Some(ms) = times.flatten().chain([ttl_ms]).find(|&ms| ms > MS_MAX) {
+        return Err(format!("a time of {ms} ms; at most {MS_MAX} can be meant"));
+    }
     let sales = sales.into_iter().map(|(id, sale)| match sale {
         SaleLine::Units(units) => Ok((
             id,
@@ -325,7 +343,10 @@ impl Reader {
     /// # Errors
     /// It cannot follow what came before.
     pub fn line(&mut self, line: &[u8]) -> Result<(), Problem> {
-        let line: Line<'_> = serde_json::from_slice(line)?;
+        let line: Line<'_> = match scan::line(line) {
+            Some(line) => line,
+            None => serde_json::from_slice(line)?,
+        };
         let missing = |field| Problem::Missing {
             event: format!("{:?}", line.ty).to_lowercase(),
             field,
@@ -461,14 +482,14 @@ impl Reader {
                 }
             }
         };
-        match self.operations.entry(id) {
-            Entry::Occupied(_) => return Err(Problem::InvokedTwice(id)),
-            Entry::Vacant(entry) => entry.insert(Operation {
-                p,
-                kind,
-                state: State::Open,
-            }),
+        let operation = Operation {
+            p,
+            kind,
+            state: State::Open,
         };
+        if !self.operations.insert(id, operation) {
+            return Err(Problem::InvokedTwice(id));
+        }
         Ok(What::Invoke { id, p, sale, call })
     }
 
@@ -481,7 +502,7 @@ impl Reader {
         to: State,
     ) -> Result<(u64, Kind), Problem> {
         let id = line.id.ok_or_else(|| missing("id"))?;
-        let operation = self.operations.get_mut(&id).ok_or(Problem::NeverInvoked(id))?;
+        let operation = self.operations.get_mut(id).ok_or(Problem::NeverInvoked(id))?;
         if !from.contains(&operation.state) {
             return Err(Problem::CompletedTwice(id));
         }
@@ -515,6 +536,11 @@ impl Reader {
         if *self.indexed.get_or_insert(indexed) != indexed {
             return Err(Problem::IndexMixed(if indexed { "has an" } else { "has no" }));
         }
+        let time = |ms: Option<u64>, field| match ms {
+            Some(ms) if ms > MS_MAX => Err(Problem::Time { field, ms }),
+            Some(ms) => Ok(ms),
+            None => Err(missing(field)),
+        };
         let names = &mut self.history.names;
         let mut hold = || -> Result<Name, Problem> {
             let Text(text) = line.hold.as_ref().ok_or_else(|| missing("hold"))?;
@@ -530,7 +556,7 @@ impl Reader {
             None => return Err(missing("res")),
             Some(Res::Granted) => Outcome::Granted {
                 hold: hold()?,
-                deadline: line.deadline.ok_or_else(|| missing("deadline"))?,
+                deadline: time(line.deadline, "deadline")?,
             },
             Some(Res::Already) => Outcome::Already { hold: hold()? },
             Some(Res::SoldOut) => Outcome::SoldOut,
@@ -545,7 +571,7 @@ impl Reader {
             Some(Res::Done) => Outcome::Done,
             Some(Res::Short) => Outcome::Short,
             Some(Res::Extended) => Outcome::Extended {
-                deadline: line.deadline.ok_or_else(|| missing("deadline"))?,
+                deadline: time(line.deadline, "deadline")?,
             },
         };
         let (word, kind_word) = (outcome.word(), kind.word());
@@ -569,7 +595,7 @@ impl Reader {
             idx: line
                 .idx
                 .map(|(log_index, position)| Index { log_index, position }),
-            lt: line.lt.ok_or_else(|| missing("lt"))?,
+            lt: time(line.lt, "lt")?,
             outcome,
         })
     }
