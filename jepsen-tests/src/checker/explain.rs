@@ -10,7 +10,7 @@ use std::{collections::HashSet, fmt};
 use super::{
     Answer, along,
     operations::{Operation, Partition, describe_call, describe_outcome},
-    search::Limits,
+    search::{Budget, Limits},
     searched,
     witness::{self, OrderLies, Place},
 };
@@ -131,8 +131,8 @@ pub fn values_lie(
     let mut kept = shrink(start(partition, &all, blamed), &all, budget, |kept| {
         let fewer = only(partition, kept);
         let answer = match order {
-            Some(_) => along(&fewer, kept, SHRINK_LIMITS),
-            None => searched(&fewer, SHRINK_LIMITS),
+            Some(_) => along(&fewer, kept, &mut Budget::new(SHRINK_LIMITS)),
+            None => searched(&fewer, &mut Budget::new(SHRINK_LIMITS)),
         };
         matches!(answer, Answer::No(_))
     });

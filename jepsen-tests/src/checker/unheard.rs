@@ -20,7 +20,7 @@ use crate::{
 /// Deadlines within one stretch that nobody can tell apart may still need an order among themselves; so many
 /// are tried. More unheard claims than this in one stretch of equal deadlines make [`Unheard::is_complete`]
 /// false.
-const EQUAL_DEADLINES_MAX: usize = 4;
+pub const EQUAL_DEADLINES_MAX: usize = 4;
 
 /// Which ways are offered to a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Unheard<'a> {
     times: Vec<u64>,
     /// Each unheard claim's own hold.
     spare: BTreeMap<usize, Id>,
+    /// Unheard claims whose deadline nobody ever told.
+    open_claims: usize,
 }
 
 impl<'a> Unheard<'a> {
@@ -97,9 +99,14 @@ impl<'a> Unheard<'a> {
                 _ => {}
             }
         }
+        let keys = spare
+            .keys()
+            .filter_map(|&index: &usize| partition.operations[index].call.key());
+        let open_claims = keys.filter(|key| !by_key.contains_key(key)).count();
         Unheard {
             partition,
             offer,
+            open_claims,
             by_key,
             orphans: spoken
                 .into_iter()
@@ -112,16 +119,7 @@ impl<'a> Unheard<'a> {
 
     /// Whether a search that finds nothing has tried everything.
     pub fn is_complete(&self) -> bool {
-        self.offer == Offer::All && self.open_claims() <= EQUAL_DEADLINES_MAX
-    }
-
-    /// Unheard claims whose deadline nobody ever told.
-    fn open_claims(&self) -> usize {
-        let keys = self
-            .spare
-            .keys()
-            .filter_map(|&index| self.partition.operations[index].call.key());
-        keys.filter(|key| !self.by_key.contains_key(key)).count()
+        self.offer == Offer::All && self.open_claims <= EQUAL_DEADLINES_MAX
     }
 
     fn claim_ways(&self, sale: &Sale, index: usize, user: Id, key: Id, until: u64, ways: &mut Vec<Way>) {
@@ -142,7 +140,7 @@ impl<'a> Unheard<'a> {
         let from = self
             .times
             .partition_point(|&time| time < now.saturating_add(ttl_ms));
-        let ranks = self.open_claims().clamp(1, EQUAL_DEADLINES_MAX) as u64;
+        let ranks = self.open_claims.clamp(1, EQUAL_DEADLINES_MAX) as u64;
         let told = self.times[from..]
             .iter()
             .take_while(|&&time| time <= until.saturating_add(ttl_ms));
