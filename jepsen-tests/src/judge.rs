@@ -5,7 +5,7 @@ use std::io::Read;
 use clap::ValueEnum;
 
 use crate::{
-    checker::{self, Options, Verdict, foreign, search::Limits},
+    checker::{self, Options, Verdict, budget::Limits, foreign},
     formats::{self, FormatError, jepsen_log, knossos_edn, porcupine_kv},
     history::{History, read::plain},
     models::{

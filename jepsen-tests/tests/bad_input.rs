@@ -4,7 +4,7 @@
 use std::{fs, io::Write, path::PathBuf};
 
 use jepsen_tests::{
-    checker::{Options, Verdict, search::Limits},
+    checker::{Options, Verdict, budget::Limits},
     judge::{Format, Judged, Model, Question, judge},
 };
 use proptest::{

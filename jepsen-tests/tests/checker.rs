@@ -10,9 +10,9 @@ use std::{fs, path::PathBuf};
 
 use jepsen_tests::{
     checker::{
-        Answer, Lies, Options, Resolves, Verdict, along, check, operations,
-        search::{Budget, Limits},
-        searched, witness,
+        Answer, Lies, Options, Resolves, Verdict, along,
+        budget::{Budget, Limits},
+        check, operations, searched, witness,
     },
     generate::{self, Operation, Plan},
     history::History,

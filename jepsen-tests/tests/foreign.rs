@@ -1,7 +1,7 @@
 //! Histories of others: registers, key-value stores and mutexes, in the formats of Jepsen, Porcupine and Knossos.
 
 use jepsen_tests::{
-    checker::{Verdict, foreign, search::Limits},
+    checker::{Verdict, budget::Limits, foreign},
     formats::{self, FormatError, jepsen_log, knossos_edn, porcupine_kv},
     models::{
         cas_register::{self, CasRegister},

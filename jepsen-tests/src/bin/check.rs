@@ -11,7 +11,7 @@ use std::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use jepsen_tests::{
-    checker::{Options, Resolves, Verdict, search::Limits},
+    checker::{Options, Resolves, Verdict, budget::Limits},
     judge::{self, Format, Judged, Model, Question},
 };
 use serde_json::json;

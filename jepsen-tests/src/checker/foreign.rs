@@ -2,8 +2,9 @@
 
 use super::{
     Contradiction, Lies, Verdict,
+    budget::{Budget, Limits},
     explain::shrink,
-    search::{Budget, Found, Limits, Span, search},
+    search::{Found, Span, search},
 };
 use crate::{
     formats::{Call, Part},

@@ -10,19 +10,23 @@
 //! rest. What neither decides within its limits is unknown, never valid.
 
 pub mod bounds;
+pub mod budget;
 pub mod explain;
 pub mod foreign;
 pub mod operations;
 pub mod search;
 pub mod unheard;
+pub mod unheard_document;
 pub mod witness;
 
 use crate::history::History;
+use budget::{Bound, Budget, Limits};
 pub use explain::{Contradiction, Lies};
 pub use operations::Resolves;
-use operations::{NEVER, Partition};
-use search::{Bound, Budget, Found, Limits, Span};
+use operations::{NEVER, Partition, Subject};
+use search::{Found, Span};
 use unheard::{Offer, Unheard};
+use unheard_document::UnheardDocument;
 
 /// Histories with at most this many operations are searched though the witness has passed: both must agree.
 /// More would double the time of big histories for a second opinion.
@@ -69,7 +73,7 @@ impl Default for Options {
     }
 }
 
-/// What one of the two ways says of one sale.
+/// What one of the two ways says of one sale or document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// There is an order.
@@ -104,8 +108,8 @@ pub fn check(history: &History, options: Options) -> Verdict {
             Answer::Yes => {
                 if let Answer::No(_) = opinions.spend(left, |budget| searched(partition, budget)) {
                     return Verdict::Disagreement(format!(
-                        "the witness explains sale {}, and the search finds no order for it",
-                        history.names.text(partition.name)
+                        "the witness explains {}, and the search finds no order for it",
+                        partition.describe(history)
                     ));
                 }
             }
@@ -147,9 +151,9 @@ fn decided(history: &History, gave_up: Option<(&Partition, Bound)>) -> Verdict {
         return Verdict::Valid;
     };
     Verdict::Unknown(format!(
-        "sale {}: {bound} before there was an answer ({} operations, {} of them unknown); \
+        "{}: {bound} before there was an answer ({} operations, {} of them unknown); \
          resolve the unknowns, or raise the limit",
-        history.names.text(partition.name),
+        partition.describe(history),
         partition.operations.len(),
         partition.operations.len() - heard(partition).count(),
     ))
@@ -181,7 +185,9 @@ pub fn along(partition: &Partition, order: &[u32], budget: &mut Budget) -> Answe
         return Answer::No(Some(failure.operation));
     }
     let earliest = witness::earliest(partition, order);
-    if let Some(operation) = bounds::contradiction(partition, order, &earliest) {
+    if let Subject::Sale(_) = partition.subject
+        && let Some(operation) = bounds::contradiction(partition, order, &earliest)
+    {
         return Answer::No(Some(operation));
     }
     // The place in the order takes the part of real time: known operations follow each other, and an unheard
@@ -224,6 +230,12 @@ pub fn searched(partition: &Partition, budget: &mut Budget) -> Answer {
 }
 
 fn found(partition: &Partition, spans: &[Span], budget: &mut Budget) -> Answer {
+    if partition.subject == Subject::Document {
+        let document = UnheardDocument::new(partition);
+        let found = search::search(&document, spans, budget);
+        let open_ends = Bound::OpenEnds(unheard_document::OPEN_ENDS_MAX);
+        return answer(found, document.is_complete(), open_ends);
+    }
     let needed = Unheard::new(partition, Offer::Needed);
     let unheard = spans.iter().any(|span| span.ended.is_none());
     let parts = if unheard { 2 } else { 1 };
@@ -234,10 +246,17 @@ fn found(partition: &Partition, spans: &[Span], budget: &mut Budget) -> Answer {
         Found::Nothing { .. } | Found::GaveUp(_) => {}
     }
     let all = Unheard::new(partition, Offer::All);
-    match budget.spend(1, |budget| search::search(&all, spans, budget)) {
+    let found = budget.spend(1, |budget| search::search(&all, spans, budget));
+    let equal_deadlines = Bound::EqualDeadlines(unheard::EQUAL_DEADLINES_MAX);
+    answer(found, all.is_complete(), equal_deadlines)
+}
+
+/// What a search's end means; where it has not tried everything, because of what.
+fn answer(found: Found, is_complete: bool, incomplete: Bound) -> Answer {
+    match found {
         Found::Order(_) => Answer::Yes,
-        Found::Nothing { stuck, .. } if all.is_complete() => Answer::No(one(&stuck)),
-        Found::Nothing { .. } => Answer::GaveUp(Bound::EqualDeadlines(unheard::EQUAL_DEADLINES_MAX)),
+        Found::Nothing { stuck, .. } if is_complete => Answer::No(one(&stuck)),
+        Found::Nothing { .. } => Answer::GaveUp(incomplete),
         Found::GaveUp(bound) => Answer::GaveUp(bound),
     }
 }
