@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Hunt, Wrong};
 use crate::{
     properties::Verdict,
+    report,
     simulation::{Trace, crash_points::CrashPoints, plan::Plan, run},
 };
 
@@ -255,29 +256,23 @@ pub fn in_processes(campaigns: &Campaigns, bug: &str, first: u64, seeds: u64) ->
 
 /// What the verdicts below a directory say is broken.
 fn red_of(dir: &Path) -> io::Result<Vec<Wrong>> {
-    #[derive(Deserialize)]
-    struct Verdicts {
-        findings: Vec<crate::properties::Finding>,
-        broken: Vec<String>,
-    }
     let mut wrong = Vec::new();
     for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path().join("verdicts.json");
-        if let Ok(json) = std::fs::read(&path) {
-            let verdicts: Verdicts = serde_json::from_slice(&json)?;
-            let red = verdicts
-                .findings
-                .into_iter()
-                .filter(|finding| finding.verdict == Verdict::Invalid);
-            wrong.extend(red.map(|finding| Wrong {
-                property: finding.property,
-                said: finding.summary,
-            }));
-            wrong.extend(verdicts.broken.into_iter().map(|said| Wrong {
-                property: "comes-to-an-end".to_owned(),
-                said,
-            }));
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
         }
+        let verdicts = report::Verdicts::read(&entry.path())?;
+        let red = verdicts.findings.into_iter();
+        let red = red.filter(|finding| finding.verdict == Verdict::Invalid);
+        wrong.extend(red.map(|finding| Wrong {
+            property: finding.property,
+            said: finding.summary,
+        }));
+        wrong.extend(verdicts.broken.map(|said| Wrong {
+            property: "comes-to-an-end".to_owned(),
+            said,
+        }));
     }
     Ok(wrong)
 }

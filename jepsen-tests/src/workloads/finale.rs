@@ -86,16 +86,15 @@ impl Finale<'_> {
         let feeds = self.gather_feeds(&last_changes).await;
         let (moved, lost) = self.tell_effects(&feeds, &resolved);
         let recorder = &self.shop.recorder;
-        // What is known to have happened, and stands somewhere in a gap that every feed announced, is resolved.
-        let mut all = feeds.iter().filter(|feed| feed.sale.is_none());
-        let gap = all.all(|feed| !feed.resumed.is_empty());
+        let mut history = recorder.finish();
+        // What is known to have happened, and may stand in a gap that every feed announced, is resolved.
+        let lost = effects::in_gaps(&history, &feeds, &lost);
         // A read that nobody heard had no effect to resolve.
         let unresolved = recorder.unknown().into_iter();
         healing.unresolved = unresolved
-            .filter(|(id, _, call)| !(matches!(call, Call::Read) || gap && lost.contains(id)))
+            .filter(|(id, _, call)| !(matches!(call, Call::Read) || lost.contains(id)))
             .map(|(id, ..)| id)
             .collect();
-        let mut history = recorder.finish();
         effects::apply_moves(&mut history, &moved);
         let observations = Observations {
             reads: std::mem::take(&mut self.shop.notes().reads),
