@@ -18,7 +18,7 @@ use std::{
 
 use futures::{StreamExt, stream, stream::BoxStream};
 use proto::v1::{WatchRequest, WatchResponse};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Request, Status, Streaming};
 
 use crate::{
@@ -30,6 +30,10 @@ use crate::{
     model::{Cursor, Update},
     retry::pause,
 };
+
+/// How often the members are asked for while a watch lasts: it may be all that its client does, and needs somebody
+/// to go on with when the node that serves it is gone.
+const MEMBERS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a node may take to accept a watch.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -47,6 +51,7 @@ pub(crate) fn watch(
         asked: String::new(),
         untried: VecDeque::new(),
         gone_at: HashMap::new(),
+        members_due: Instant::now() + MEMBERS_INTERVAL,
         tries: 0,
         silent_since: None,
         ended: false,
@@ -70,6 +75,8 @@ struct Watch {
     untried: VecDeque<String>,
     /// Nodes that have no more what comes at the cursor, and what they said.
     gone_at: HashMap<String, Box<Rejected>>,
+    /// When the members are asked for.
+    members_due: Instant,
     tries: u32,
     /// Since when no node could be reached, unless that was said already.
     silent_since: Option<Instant>,
@@ -83,7 +90,15 @@ impl Watch {
         }
         loop {
             let failed = match &mut self.connection {
-                Some(connection) => match connection.message().await {
+                Some(connection) => match tokio::select! {
+                    message = connection.message() => message,
+                    () = sleep_until(self.members_due) => {
+                        self.members_due = Instant::now() + MEMBERS_INTERVAL;
+                        // That nobody leads now is no reason to watch no longer.
+                        drop(self.shared.nodes.find().await);
+                        continue;
+                    }
+                } {
                     Ok(Some(response)) => {
                         self.tries = 0;
                         self.silent_since = None;

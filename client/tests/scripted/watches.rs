@@ -163,6 +163,25 @@ async fn compacted_history_ends_the_watch_with_the_first_index_there_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_outlives_every_node_that_it_began_with() {
+    let net = Net::default();
+    let (mut a, mut b) = (net.node("a:1"), net.node("b:1"));
+    net.lead("a:1", 1, &["a:1"]);
+    let mut read = watch_from_3(&net.client(&["a:1"]));
+    let _watcher = a.watchers.next().await;
+    // It joins while the watch is quiet, and then takes the place of the other one.
+    net.lead("a:1", 2, &["a:1", "b:1"]);
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    net.kill("a:1");
+    tokio::select! {
+        watcher = b.watchers.next() => watcher.send(&[(3, 0)]),
+        item = &mut read => panic!("{item:?}"),
+    }
+    let update = read.await.unwrap().expect("goes on").expect("an update");
+    assert_eq!(update.events.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_that_reaches_nobody_says_so_and_goes_on() {
     let net = Net::default();
     let client = net.client(&["a:1"]);
