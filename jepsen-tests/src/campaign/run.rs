@@ -57,6 +57,8 @@ const BOUNDS: Bounds = Bounds {
     serving_ms_max: 20_000,
     holds_slack_ms: 20_000,
     recovery_ms_max: 60_000,
+    // Long runs leave thousands.
+    resolves_at_once: 64,
 };
 
 /// What a run is made of.
