@@ -95,9 +95,10 @@ async fn history_that_one_node_has_no_more_is_asked_of_another() {
     let (_a, mut b) = (net.node("a:1"), net.node("b:1"));
     net.lead("a:1", 1, &["a:1", "b:1"]);
     net.compact("a:1", 900);
-    // Whoever is asked first: both turns end at the one that has it.
+    // Each watch begins with another node: one of the two with the one that has it no more.
+    let client = net.client(&["a:1", "b:1"]);
     for _ in 0..2 {
-        let read = watch_from_3(&net.client(&["a:1", "b:1"]));
+        let read = watch_from_3(&client);
         let watcher = b.watchers.next().await;
         assert_eq!(watcher.request.from_index, 3);
         watcher.send(&[(3, 0)]);
