@@ -14,9 +14,6 @@ pub use store::Store;
 /// Position of an answer that needed no entry: beyond all commands of one.
 pub const POSITION_BEYOND: u64 = 1_000;
 
-/// So many of the latest holds are asked about most.
-const RECENT_HOLDS: usize = 256;
-
 /// What kind of run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -75,15 +72,7 @@ pub fn run(plan: Plan, seed: u64) -> Vec<Operation> {
     for number in 0..plan.operations {
         let sale = chance.random_range(0..plan.sales);
         let key = format!("k{number}");
-        // Most often one of the latest: the others are over.
-        let hold = |chance: &mut SmallRng| {
-            let recent = holds[sale].len().saturating_sub(RECENT_HOLDS);
-            let from = if chance.random_ratio(3, 4) { recent } else { 0 };
-            holds[sale][from..]
-                .choose(chance)
-                .cloned()
-                .unwrap_or_else(|| "h?".into())
-        };
+        let hold = |chance: &mut SmallRng| holds[sale].choose(chance).cloned().unwrap_or_else(|| "h?".into());
         let call = match chance.random_range(0..100) {
             // A retry: the same again.
             0..12 if !asked[sale].is_empty() => asked[sale].choose(&mut chance).expect("not empty").clone(),
