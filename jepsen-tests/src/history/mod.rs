@@ -8,9 +8,21 @@
 //! stays small and comparing is cheap; [`History::names`] turns them back. A number names the same as its
 //! digits in quotes.
 //!
-//! Schema `inventory-history/1` has claims of one unit. `inventory-history/2` adds quantities, limits of a
-//! user, decrements by user, restock, withdraw, extend, cancel, open, pause, close, resolve, and documents. A
-//! document stands where otherwise a sale does; an idempotency key is used for one sale or one document.
+//! Schema `inventory-history/1` has claims of one unit. `inventory-history/2` adds, for sales: `quantity` and the
+//! limits of a user, `user` of a decrement, `f` = `restock`, `withdraw` (`units`), `extend`, `cancel` (`hold`),
+//! `open`, `pause`, `close`; and for sales and documents:
+//!
+//! | `f` | fields | outcomes |
+//! |---|---|---|
+//! | `resolve` | `sale` or `document`, `about`: another's key | `found` (+`hold`) · `abandoned` (+`until`) |
+//! | `put` | `document`, `body`, `version` (0: it is not there), `token`, `ttl_ms`, `key` | `written` (+`version`) |
+//! | `delete` | `document`, `version`, `key` | `deleted` |
+//! | `lease` | `document`, `token` (none: take it), `lease_ms` (0: give it back), `key` | `leased` (+`token`, `until`) |
+//! | `get` | `document` | no `res`: `version` (0: there is none), `body`, `token`, `until` |
+//!
+//! Put, delete and lease may also hear `wrong_version` (+`version`), `busy` (+`until`), `stale_token` (+`token`),
+//! `key_reused`; whatever has a key may hear `fenced`. An idempotency key is used for one sale or one document.
+//! What these mean, rule by rule: [`crate::models::inventory`] and [`crate::models::document`].
 
 mod ahead;
 mod call;

@@ -198,7 +198,9 @@ mod tests {
     ];
 
     /// Pieces that break a line in every way that one thinks of.
-    const PIECES: [&str; 20] = [
+    const PIECES: [&str; 22] = [
+        "\"t\":1,",
+        ",\"id\":1",
         "\"",
         "\\",
         "\\u0041",

@@ -69,7 +69,7 @@ fn try_all(
         let mut rest = left.to_vec();
         rest.remove(at);
         if let Some((_, idx, lt, answer)) = &operation.answer {
-            if by_index && Some(*idx) != first_place {
+            if by_index && (Some(*idx) != first_place || waits(operations, left, index)) {
                 continue;
             }
             let mut next = state.clone();
@@ -101,6 +101,28 @@ fn try_all(
         }
     }
     false
+}
+
+/// Whether an answer without effect has to let an effect at its place in the log come first.
+fn waits(operations: &[Operation], left: &[usize], index: usize) -> bool {
+    let place = |operation: &Operation| operation.answer.as_ref().map(|(_, idx, ..)| *idx);
+    let is_effect = |operation: &Operation| {
+        let told = operation
+            .answer
+            .as_ref()
+            .is_some_and(|(.., outcome)| outcome.is_effect());
+        let same_key = |other: &&Operation| other.call.key() == operation.call.key();
+        // Of several with one key, nobody knows which it was.
+        told && operations.iter().filter(same_key).count() == 1
+    };
+    let own = &operations[index];
+    !own.answer
+        .as_ref()
+        .is_some_and(|(.., outcome)| outcome.is_effect())
+        && left
+            .iter()
+            .map(|&other| &operations[other])
+            .any(|other| place(other) == place(own) && is_effect(other))
 }
 
 fn ended(operation: &Operation) -> u64 {
