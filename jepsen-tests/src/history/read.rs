@@ -352,10 +352,7 @@ impl Reader {
         let number = |number: Option<u64>, field| number.ok_or_else(|| missing(field));
         let time = |ms, field| problem::time(number(ms, field)?, field);
         let names = &mut self.history.names;
-        let told = match &line.hold {
-            Some(Text(text)) => Some(names.intern(text)),
-            None => None,
-        };
+        let told = line.hold.as_ref().map(|Text(text)| names.intern(text));
         let hold = || told.ok_or_else(|| missing("hold"));
         let outcome = match line.res {
             None if kind == Kind::Read => Outcome::Counters {
@@ -366,10 +363,7 @@ impl Reader {
             },
             None if kind == Kind::Get => Outcome::Document {
                 version: number(line.version, "version")?,
-                body: match &line.body {
-                    Some(Text(body)) => Some(names.intern(body)),
-                    None => None,
-                },
+                body: line.body.as_ref().map(|Text(body)| names.intern(body)),
                 token: line.token.unwrap_or(0),
                 until: problem::time(line.until.unwrap_or(0), "until")?,
             },
