@@ -153,7 +153,12 @@ impl Matrix {
             let cell = |arena| match self.hunt(bug.name, arena) {
                 None => "not hunted".to_owned(),
                 Some(hunt) if hunt.killed() => {
-                    format!("seed {}, {:.1} s: {}", hunt.last(), hunt.seconds, names(&hunt.wrong))
+                    format!(
+                        "seed {}, {:.1} s: {}",
+                        hunt.last(),
+                        hunt.seconds,
+                        names(&hunt.wrong)
+                    )
                 }
                 Some(hunt) => format!("survived {} seeds", hunt.seeds),
             };

@@ -101,6 +101,9 @@ impl Finale<'_> {
             .map(|(id, ..)| id)
             .collect();
         effects::apply_moves(&mut history, &moved);
+        let unplaced = effects::unplaced(&history, &feeds, &effects::settled(&feeds));
+        let unplaced = effects::in_gaps(&history, &feeds, &unplaced);
+        effects::forget(&mut history, &unplaced);
         let observations = Observations {
             reads: std::mem::take(&mut self.shop.notes().reads),
             feeds,
