@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 pub mod money;
 pub mod stripe;
+pub mod webhook;
 
 pub use money::{Currency, Money, MoneyError};
 /// What secrets are kept in: never printed, wiped when dropped.
