@@ -21,10 +21,12 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub mod breaker;
 pub mod money;
 pub mod stripe;
 pub mod webhook;
 
+pub use breaker::{GuardOptions, Guarded};
 pub use money::{Currency, Money, MoneyError};
 /// What secrets are kept in: never printed, wiped when dropped.
 pub use secrecy::SecretString;
