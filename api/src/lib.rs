@@ -12,7 +12,7 @@
 //! - Everything that waits or grows has a limit in [`Options`].
 //!
 //! `routes/` has one file per resource; `error` alone knows status codes; [`Store`] is all that this
-//! crate asks of the store. Left out: TLS (a proxy's work), payment and orders.
+//! crate asks of the store. Left out: TLS (a proxy's work), orders.
 
 mod admission;
 mod auth;
@@ -23,6 +23,7 @@ mod extract;
 mod json;
 mod live;
 mod options;
+pub mod payment;
 mod refusal;
 mod routes;
 mod serve;

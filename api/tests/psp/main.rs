@@ -1,0 +1,6 @@
+//! The payment provider to rehearse with, over real sockets.
+
+mod faults;
+mod money;
+mod shop;
+mod webhooks;
