@@ -21,7 +21,7 @@ pub struct PspArgs {
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
     /// Where webhooks go; repeated, they take turns, as through a balancer
-    #[arg(long = "webhook-url", value_name = "URL", requires = "webhook_secret_file")]
+    #[arg(long = "webhook-url", value_name = "URL", requires = "webhook_secret_file", value_parser = http_url)]
     webhook_urls: Vec<String>,
     /// File with the secret that webhooks are signed with
     #[arg(long, value_name = "FILE")]
@@ -197,6 +197,14 @@ pub async fn run(args: PspArgs, context: Context) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(format!("payment provider at {address}: {error}")))
 }
 
+/// Webhooks are sent unencrypted, to the machines of a rehearsal.
+fn http_url(text: &str) -> Result<String, String> {
+    match text.strip_prefix("http://") {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(text.to_owned()),
+        _ => Err("write http://HOST:PORT/PATH".into()),
+    }
+}
+
 fn millis(duration: humantime::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -259,6 +267,7 @@ mod tests {
         for wrong in [
             "--decline-rate 2",
             "--webhook-url http://localhost/",
+            "--webhook-url https://localhost/ --webhook-secret-file s",
             "--connections-max 0",
         ] {
             let line = std::iter::once("psp").chain(wrong.split_whitespace());

@@ -1,10 +1,18 @@
 //! Sends webhooks: signed, a bounded number at a time, again when they are not taken.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
 use hmac::{Hmac, Mac};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use sha2::Sha256;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{event::Delivery, server::Shop};
 
@@ -17,7 +25,7 @@ const TIMEOUT_MS: u64 = 10_000;
 /// Where webhooks go.
 #[derive(Clone)]
 pub struct Webhooks {
-    /// Each attempt goes to the next of these, as through a balancer.
+    /// Each attempt goes to the next of these, as through a balancer. Plain `http://` only.
     pub urls: Vec<String>,
     /// The signing secret, as the receiver has it.
     pub secret: Vec<u8>,
@@ -48,15 +56,7 @@ pub fn signature(secret: &[u8], at_s: u64, body: &str) -> String {
 
 /// Sends until told to stop. What is under way then is lost to the receiver, not to a journal.
 pub(super) async fn send(shop: Arc<Shop>, webhooks: Webhooks, mut stopping: watch::Receiver<bool>) {
-    let timeout = Duration::from_millis(TIMEOUT_MS);
-    // Webhooks go where the command line says, and by no other way.
-    let client = match reqwest::Client::builder().timeout(timeout).no_proxy().build() {
-        Ok(client) => client,
-        Err(error) => {
-            tracing::error!(%error, "no webhook will be sent");
-            return;
-        }
-    };
+    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let webhooks = Arc::new(webhooks);
     let mut flying = JoinSet::new();
     loop {
@@ -86,35 +86,41 @@ pub(super) async fn send(shop: Arc<Shop>, webhooks: Webhooks, mut stopping: watc
 
 /// One attempt; whether it was taken.
 async fn attempt(
-    client: reqwest::Client,
+    client: Client<HttpConnector, Body>,
     webhooks: Arc<Webhooks>,
     delivery: Delivery,
     at_s: u64,
 ) -> (Delivery, bool) {
     let turn = delivery.id as usize + delivery.attempts as usize;
     let url = &webhooks.urls[turn % webhooks.urls.len()];
+    let why = match timeout(
+        Duration::from_millis(TIMEOUT_MS),
+        post(&client, url, &webhooks, &delivery, at_s),
+    )
+    .await
+    {
+        Ok(Ok(status)) if status.is_success() => return (delivery, true),
+        Ok(Ok(status)) => status.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it took too long".into(),
+    };
+    tracing::debug!(event = delivery.event.id, url, why, "webhook not taken");
+    (delivery, false)
+}
+
+async fn post(
+    client: &Client<HttpConnector, Body>,
+    url: &str,
+    webhooks: &Webhooks,
+    delivery: &Delivery,
+    at_s: u64,
+) -> Result<StatusCode, Box<dyn Error + Send + Sync>> {
     let body = delivery.event.body.to_string();
-    let sent = client
-        .post(url)
+    let request = Request::post(url)
         .header("content-type", "application/json; charset=utf-8")
         .header("stripe-signature", signature(&webhooks.secret, at_s, &body))
-        .body(body)
-        .send()
-        .await;
-    let taken = match sent {
-        Ok(answer) if answer.status().is_success() => true,
-        Ok(answer) => {
-            let (event, status) = (&delivery.event.id, answer.status().as_u16());
-            tracing::debug!(event, url, status, "webhook not taken");
-            false
-        }
-        Err(error) => {
-            let event = &delivery.event.id;
-            tracing::debug!(event, url, %error, "webhook not taken");
-            false
-        }
-    };
-    (delivery, taken)
+        .body(Body::from(body))?;
+    Ok(client.request(request).await?.status())
 }
 
 #[cfg(test)]
