@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 pub mod breaker;
 pub mod money;
+pub mod simulator;
 pub mod stripe;
 pub mod webhook;
 
