@@ -69,7 +69,14 @@ impl Doors {
     }
 
     /// He pays for it.
-    pub async fn pay(&self, door: usize, token: &str, key: &str, claim_id: &str, card: &str) -> (u16, Answer) {
+    pub async fn pay(
+        &self,
+        door: usize,
+        token: &str,
+        key: &str,
+        claim_id: &str,
+        card: &str,
+    ) -> (u16, Answer) {
         let url = self.url(door, &format!("claims/{claim_id}/checkout"));
         let body = format!(r#"{{"payment_method":"{card}"}}"#);
         let request = post(&self.http, url, token, key).body(body);
@@ -112,7 +119,9 @@ fn paid(status: u16, body: &[u8]) -> Option<Answer> {
             order_id: standing.order_id?,
             claim_id: standing.claim_id,
         })),
-        "in-progress" => Some(Answer::Pending { next_action_url: None }),
+        "in-progress" => Some(Answer::Pending {
+            next_action_url: None,
+        }),
         "action-required" => Some(Answer::Pending {
             next_action_url: Some(standing.next_action_url?),
         }),
@@ -221,7 +230,11 @@ mod tests {
         assert_eq!(standing("action-required", url), pending(Some("http://bank/")));
         assert_eq!(standing("declined", ""), Answer::Declined);
         assert_eq!(standing("hold-gone", ""), Answer::Gone);
-        for odd in [standing("paid", ""), standing("action-required", ""), standing("eaten", "")] {
+        for odd in [
+            standing("paid", ""),
+            standing("action-required", ""),
+            standing("eaten", ""),
+        ] {
             assert!(matches!(odd, Answer::Odd { .. }), "{odd:?}");
         }
         let until = r#","maybe_more_until":"2030-01-01T00:00:00Z""#;

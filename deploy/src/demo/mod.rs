@@ -325,7 +325,15 @@ async fn start_doors(
     // Either side has to know the other's address: the provider begins without webhooks, and begins again
     // with them where it was.
     let seed = seed.to_string();
-    let mut args = vec!["psp", "--seed", &seed, "--state", &state, "--api-key-file", &payment_key];
+    let mut args = vec![
+        "psp",
+        "--seed",
+        &seed,
+        "--state",
+        &state,
+        "--api-key-file",
+        &payment_key,
+    ];
     args.extend(PROVIDER_FAULTS);
     let text = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
     let mut provider = Process::start(dir, "provider", text(&args)).await?;
@@ -354,9 +362,12 @@ async fn start_doors(
     args.extend(hooks.iter().flat_map(|hook| ["--webhook-url", hook.as_str()]));
     provider.stop().await;
     provider.restart_with(text(&args)).await?;
-    for (name, process) in [("door", &fleet.doors[..]), ("psp", std::slice::from_ref(&provider))]
-        .into_iter()
-        .flat_map(|(name, processes)| processes.iter().map(move |process| (name, process)))
+    for (name, process) in [
+        ("door", &fleet.doors[..]),
+        ("psp", std::slice::from_ref(&provider)),
+    ]
+    .into_iter()
+    .flat_map(|(name, processes)| processes.iter().map(move |process| (name, process)))
     {
         println!(
             "  {name:<7} {:<16}  pid {}",
@@ -423,7 +434,9 @@ async fn latecomers(client: &Client, crowd: &Arc<Crowd>, users: u32, live: &Live
         if left == 0 {
             break;
         }
-        live.say(&format!("  {left} units came back late; some more shoppers pass by"));
+        live.say(&format!(
+            "  {left} units came back late; some more shoppers pass by"
+        ));
         // Enough of them, although some never pay.
         users = users.end..users.end + left * 2 + 20;
         shoppers::run(crowd, users.clone()).await?;
@@ -463,9 +476,10 @@ everything goes on running, with a sale `{ENCORE}` of 10 units; try:
 
 curl -s -X POST http://{door}/v1/sales/{ENCORE}/claims \\
   -H 'Idempotency-Key: first-try' -H 'Authorization: {token}' | tee claim.json
-curl -s -X POST http://{door}/v1/claims/$(sed 's/.*"claim_id":"\([^"]*\)".*/\1/' claim.json)/checkout \\
-  -H 'Idempotency-Key: pay-first-try' -H 'Authorization: {token}' \\
-  -H 'Content-Type: application/json' -d '{{"payment_method":"pm_card_visa"}}'
+claim=$(sed 's/.*\"claim_id\":\"\\([^\"]*\\)\".*/\\1/' claim.json)
+curl -s -X POST http://{door}/v1/claims/$claim/checkout \\
+  -H 'Idempotency-Key: first-payment' -H 'Authorization: {token}' \\
+  -H 'Content-Type: application/json' -d '{{\"payment_method\":\"pm_card_visa\"}}'
 curl -s http://{provider}/_/ledger
 
 export HOLDFAST_ENDPOINTS={}

@@ -13,9 +13,10 @@ use super::{
 /// Gives what was done, in words; `None` when there is too little evidence to spoil.
 pub fn spoil(evidence: &mut Evidence) -> Option<String> {
     let told = |claim_id: &str| {
-        evidence.journal.iter().any(|entry| {
-            matches!(&entry.answer, Answer::Claim(told) if told.claim_id == claim_id)
-        })
+        evidence
+            .journal
+            .iter()
+            .any(|entry| matches!(&entry.answer, Answer::Claim(told) if told.claim_id == claim_id))
     };
     let sold: Vec<String> = evidence
         .replicas

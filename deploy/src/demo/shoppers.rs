@@ -294,7 +294,9 @@ impl<'a> Shopper<'a> {
             }
             self.wait(LOOK_MS).await;
             let (status, seen) = crowd.doors.look(self.door, &self.token, &claim.claim_id).await;
-            crowd.journal.add(self.user, Step::Look, key, status, seen.clone());
+            crowd
+                .journal
+                .add(self.user, Step::Look, key, status, seen.clone());
             answer = seen;
         }
         Ok(answer)

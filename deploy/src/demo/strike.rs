@@ -30,7 +30,12 @@ pub async fn door(door: &mut Process, tally: &Tally, live: &Live) -> Result<(), 
 }
 
 /// Waits for the middle of the sale, kills the leader, waits for the next one, starts the killed one again.
-pub async fn leader(nodes: &mut [Process], client: &Client, tally: &Tally, live: &Live) -> Result<(), Failure> {
+pub async fn leader(
+    nodes: &mut [Process],
+    client: &Client,
+    tally: &Tally,
+    live: &Live,
+) -> Result<(), Failure> {
     // Whoever leads is known beforehand, so that the blow falls in the middle and not after it.
     let leads = Cell::new(who_leads(client, None).await?);
     let watch = async {

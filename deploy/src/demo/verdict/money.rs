@@ -30,7 +30,9 @@ fn charged(money: &Money) -> impl Iterator<Item = &Charge> {
 
 /// The three are of the same claims, not only as many.
 fn bought(evidence: &Evidence) -> Check {
-    let ordered: BTreeSet<&str> = paid(&evidence.money).map(|order| order.claim_id.as_str()).collect();
+    let ordered: BTreeSet<&str> = paid(&evidence.money)
+        .map(|order| order.claim_id.as_str())
+        .collect();
     let charged: BTreeSet<&str> = charged(&evidence.money)
         .map(|charge| charge.claim_id.as_str())
         .collect();
@@ -129,7 +131,8 @@ fn ledger(money: &Money) -> Check {
         let account = money.accounts.iter().find(|(account, _)| *account == name);
         account.map_or(0, |(_, minor)| *minor)
     };
-    let total = |of: fn(&Charge) -> u64| -> i128 { money.charges.iter().map(|charge| i128::from(of(charge))).sum() };
+    let total =
+        |of: fn(&Charge) -> u64| -> i128 { money.charges.iter().map(|charge| i128::from(of(charge))).sum() };
     let sum: i128 = money.accounts.iter().map(|(_, minor)| minor).sum();
     let expected = [
         ("provider_clearing", total(Charge::net_minor)),

@@ -327,15 +327,23 @@ fn money_and_units_that_do_not_belong_together_are_seen() {
     fails(name::BOUGHT, |evidence| {
         evidence.money.orders.remove(0);
     });
-    fails(name::BOUGHT, |evidence| evidence.money.charges[0].refunded_minor = 100);
+    fails(name::BOUGHT, |evidence| {
+        evidence.money.charges[0].refunded_minor = 100
+    });
     // As many as there should be, but of another claim.
-    fails(name::BOUGHT, |evidence| evidence.money.orders[0].claim_id = "c2".into());
-    fails(name::NO_ORDER, |evidence| evidence.money.charges[1].captured_minor = 100);
+    fails(name::BOUGHT, |evidence| {
+        evidence.money.orders[0].claim_id = "c2".into()
+    });
+    fails(name::NO_ORDER, |evidence| {
+        evidence.money.charges[1].captured_minor = 100
+    });
     fails(name::NO_ORDER, |evidence| evidence.money.orders[2].paid = false);
     fails(name::NO_PAYMENT, |evidence| {
         evidence.money.charges.remove(0);
     });
-    fails(name::NO_PAYMENT, |evidence| evidence.money.charges[2].captured_minor = 99);
+    fails(name::NO_PAYMENT, |evidence| {
+        evidence.money.charges[2].captured_minor = 99
+    });
     fails(name::NO_PAYMENT, |evidence| {
         evidence.money.orders[0].payment_id = "p-c3-1".into()
     });
@@ -343,18 +351,26 @@ fn money_and_units_that_do_not_belong_together_are_seen() {
 
 #[test]
 fn a_second_charge_or_too_large_a_one_is_seen() {
-    fails(name::DOUBLE, |evidence| evidence.money.charges[3].refunded_minor = 0);
-    fails(name::DOUBLE, |evidence| evidence.money.charges[0].captured_minor = 101);
+    fails(name::DOUBLE, |evidence| {
+        evidence.money.charges[3].refunded_minor = 0
+    });
+    fails(name::DOUBLE, |evidence| {
+        evidence.money.charges[0].captured_minor = 101
+    });
 }
 
 #[test]
 fn money_left_on_hold_is_seen() {
-    fails(name::HELD_MONEY, |evidence| evidence.money.charges[1].authorized_minor = 100);
+    fails(name::HELD_MONEY, |evidence| {
+        evidence.money.charges[1].authorized_minor = 100
+    });
 }
 
 #[test]
 fn a_lost_order_is_seen() {
-    fails(name::ORDERS, |evidence| evidence.money.orders[1].order_id = "o9".into());
+    fails(name::ORDERS, |evidence| {
+        evidence.money.orders[1].order_id = "o9".into()
+    });
 }
 
 #[test]
