@@ -65,7 +65,10 @@ const CHECKOUT_MAX: Duration = Duration::from_secs(10);
 const PAYMENT_CALL_MS_MAX: u64 = 2_000;
 
 /// Lease of a checkout's owner (usually 20 s), in ms: what a dead door leaves is taken over after this.
-const LEASE_MS: u64 = 3_000;
+const LEASE_MS: u64 = 5_000;
+
+/// Longest a door's checkout waits for the store (usually 5 s), in ms: longer than an election, shorter than the lease.
+const STORE_CALL_MS_MAX: u64 = 4_000;
 
 /// What goes wrong at the provider.
 const PROVIDER_FAULTS: [&str; 16] = [
@@ -341,6 +344,7 @@ async fn start_doors(
     let settings = [
         format!("api.claims_per_user_minute={CLAIMS_PER_MINUTE}"),
         format!("api.payment_call_ms_max={PAYMENT_CALL_MS_MAX}"),
+        format!("api.checkout_store_call_ms_max={STORE_CALL_MS_MAX}"),
         format!("api.checkout_lease_ms={LEASE_MS}"),
     ];
     let nodes = nodes.join(",");

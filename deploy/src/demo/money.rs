@@ -53,7 +53,7 @@ pub async fn gather(client: &Client, provider: &str, price_minor: u64) -> Result
         .collect();
 
     let failed = |error: client::Error| Failure::Failed(format!("the orders: {error}"));
-    let (mut orders, mut after) = (Vec::new(), bytes::Bytes::new());
+    let (mut orders, mut after) = (Vec::new(), Vec::new());
     loop {
         let list = client
             .list_documents(ORDERS, after, PAGE, Consistency::Linearizable)
@@ -71,7 +71,7 @@ pub async fn gather(client: &Client, provider: &str, price_minor: u64) -> Result
             });
         }
         match list.documents.last() {
-            Some(last) if list.more => after = last.key.clone(),
+            Some(last) if list.more => after = last.key.to_vec(),
             _ => break,
         }
     }
