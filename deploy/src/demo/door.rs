@@ -188,7 +188,7 @@ fn parse(status: u16, body: &[u8], retry_after_s: u64, success: Success) -> Answ
             | "not-open-yet"
             | "provider-unavailable"
             | "checkout-in-progress"
-            | "idempotency-key-in-flight",
+            | "key-in-flight",
         ) => Answer::Later { retry_after_s },
         _ => odd(),
     }
