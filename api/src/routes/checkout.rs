@@ -57,7 +57,7 @@ const SLACK_MS: u64 = 15_000;
         (status = 402, description = "declined: the hold is kept; checkout-failed: authorized, but the money could not be taken", body = ProblemJson, content_type = "application/problem+json"),
         (status = 403, description = "forbidden", body = ProblemJson, content_type = "application/problem+json"),
         (status = 404, description = "claim-unknown", body = ProblemJson, content_type = "application/problem+json"),
-        (status = 409, description = "idempotency-key-in-flight, checkout-in-progress, claim-confirmed, attempts-exhausted", body = ProblemJson, content_type = "application/problem+json"),
+        (status = 409, description = "key-in-flight, checkout-in-progress, claim-confirmed, attempts-exhausted", body = ProblemJson, content_type = "application/problem+json"),
         (status = 410, description = "hold-gone: nothing was charged", body = ProblemJson, content_type = "application/problem+json"),
         (status = 422, description = "key-reused, not-payable, amount-differs", body = ProblemJson, content_type = "application/problem+json"),
         (status = 503, description = "provider-unavailable: the hold is extended; checkout-not-configured, unknown-outcome, unavailable", body = ProblemJson, content_type = "application/problem+json"),

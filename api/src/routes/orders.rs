@@ -64,7 +64,7 @@ pub(super) async fn get(
         (status = 401, description = "unauthenticated", body = ProblemJson, content_type = "application/problem+json"),
         (status = 403, description = "forbidden", body = ProblemJson, content_type = "application/problem+json"),
         (status = 404, description = "order-unknown", body = ProblemJson, content_type = "application/problem+json"),
-        (status = 409, description = "refund-refused: the order stands; idempotency-key-in-flight, checkout-in-progress", body = ProblemJson, content_type = "application/problem+json"),
+        (status = 409, description = "refund-refused: the order stands; key-in-flight, checkout-in-progress", body = ProblemJson, content_type = "application/problem+json"),
         (status = 422, description = "key-reused", body = ProblemJson, content_type = "application/problem+json"),
         (status = 503, description = "checkout-not-configured, unknown-outcome, unavailable: the same key is safe", body = ProblemJson, content_type = "application/problem+json"),
     ),
