@@ -271,11 +271,10 @@ mod tests {
         Transaction::new(kind, payment_id, reference, "c_1", amount, at_ms).unwrap()
     }
 
-    /// What differs, as difference, payment and line.
-    fn compare(
-        rows: &[Row],
-        transactions: &[Transaction],
-    ) -> (Counts, Vec<(&'static str, String, Option<u64>)>) {
+    /// A difference, its payment and its line.
+    type Named = (&'static str, String, Option<u64>);
+
+    fn compare(rows: &[Row], transactions: &[Transaction]) -> (Counts, Vec<Named>) {
         let mut matching = Matching::new(100);
         rows.iter().for_each(|row| matching.row(row));
         let period = matching.span();
