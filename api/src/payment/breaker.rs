@@ -10,7 +10,7 @@
 //! - A call that has too little time left is not begun: it would only end as unknown.
 //!
 //! The breaker is `tower-resilience`'s and reads the process's clock, not tokio's, and the jitter is really
-//! random: a simulation with virtual time guards nothing. Left out: a queue or limit of its own; how many
+//! random: a simulation with virtual time goes without this. Left out: a queue or limit of its own; how many
 //! checkouts run at once is decided before they begin.
 
 use std::{

@@ -33,6 +33,7 @@ pub use error::{Doubt, PaymentError, Unavailability};
 pub use money::{Currency, Money, MoneyError};
 /// What secrets are kept in: never printed, wiped when dropped.
 pub use secrecy::SecretString;
+pub use signature::{SIGNATURE_TOLERANCE, SignatureCheck, SignatureError};
 
 /// How long a provider surely remembers a key: Stripe promises at least 24 hours.
 pub const PROVIDER_KEY_REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,4 +1,4 @@
-//! Webhooks: what they say, once their signature was checked ([`SignatureCheck`]).
+//! Webhooks: what they say, once their signature was checked ([`SignatureCheck`](super::SignatureCheck)).
 //!
 //! An event says what *was*: events come late, twice and in any order. Decide by retrieving the payment,
 //! or by what cannot be undone (captured, refunded, disputed). An event whose object cannot be read is
@@ -8,7 +8,6 @@ use std::fmt;
 
 use serde_json::Value;
 
-pub use super::signature::{SIGNATURE_TOLERANCE, SignatureCheck, SignatureError};
 use super::{
     Money, Payment, Refund,
     stripe::objects::{self, amount, minor_or_zero, reference},
