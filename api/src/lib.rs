@@ -12,7 +12,7 @@
 //! - Everything that waits or grows has a limit in [`Options`].
 //!
 //! `routes/` has one file per resource; `error` alone knows status codes; [`Store`] is all that this
-//! crate asks of the store. Left out: TLS (a proxy's work), payment and orders.
+//! crate asks of the store. Left out: TLS (a proxy's work), orders.
 
 mod admission;
 mod auth;

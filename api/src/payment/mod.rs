@@ -25,6 +25,7 @@ pub mod breaker;
 mod error;
 pub mod money;
 mod signature;
+pub mod simulator;
 pub mod stripe;
 pub mod webhook;
 
