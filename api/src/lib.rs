@@ -17,6 +17,7 @@
 mod admission;
 mod auth;
 mod cache;
+mod checkout;
 mod door;
 mod error;
 mod extract;
