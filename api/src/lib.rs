@@ -24,6 +24,7 @@ mod extract;
 mod json;
 mod live;
 mod options;
+pub mod payment;
 mod refusal;
 mod routes;
 mod serve;

@@ -95,6 +95,9 @@ pub(crate) struct Journal {
     /// The provider was seen to have taken it.
     #[serde(default)]
     pub(crate) captured: bool,
+    /// Part of the keys that undo: grows when one of them is used up in vain.
+    #[serde(default)]
+    pub(crate) undo_number: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refund: Option<Refunded>,
     /// When it began, in log time.

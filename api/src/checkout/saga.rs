@@ -82,6 +82,7 @@ pub(crate) fn record(journal: &mut Journal, outcome: Outcome) {
     match outcome {
         Outcome::NotNow { retry_after_ms } => not_now(journal, retry_after_ms),
         Outcome::Unknown => unknown(journal),
+        Outcome::Stuck => stuck(journal),
         outcome => learned(journal, outcome),
     }
     if journal.stage != before {
@@ -120,6 +121,32 @@ fn unknown(journal: &mut Journal) {
         Stage::Create => Doubt::Claim,
         _ => Doubt::Nothing,
     };
+}
+
+/// The key is used up.
+fn stuck(journal: &mut Journal) {
+    in_vain(journal);
+    let refusal = || Refusal {
+        code: "provider_error".into(),
+        decline_code: None,
+        message: "the provider failed and only repeats that it did".into(),
+    };
+    match journal.stage {
+        // What may exist is unconfirmed and never will be; the next attempt has a key of its own.
+        Stage::Create => close(journal, Ending::ProviderUnavailable { retry_after_ms: 0 }),
+        // Never under another key: if it did not happen, it is given up.
+        Stage::Authorize | Stage::Capture => {
+            journal.refusal = Some(refusal());
+            journal.doubt = Doubt::Payment;
+        }
+        // Giving back must succeed in the end. Another key is safe once the payment has been looked at:
+        // what this one asked for is over.
+        Stage::Void | Stage::Refund | Stage::OrderRefund => {
+            journal.undo_number += 1;
+            journal.doubt = Doubt::Payment;
+        }
+        stage => unreachable!("{stage:?} asks nothing of the provider"),
+    }
 }
 
 /// Something is known.
@@ -214,14 +241,13 @@ fn learned(journal: &mut Journal, outcome: Outcome) {
         (S::OrderRefund, Outcome::Payment(PaymentState::Captured { refunded: true })) => {
             go(journal, S::OrderReturn);
         }
-        (S::OrderRefund, Outcome::Payment(_)) => {
-            let refusal = journal.refusal.take().unwrap_or_else(|| Refusal {
-                code: "not_captured".into(),
-                decline_code: None,
-                message: "the payment is not captured".into(),
-            });
-            finish(journal, Ending::CancelRefused(refusal));
-        }
+        (S::OrderRefund, Outcome::Payment(_)) => match journal.refusal.take() {
+            Some(refusal) => finish(journal, Ending::CancelRefused(refusal)),
+            None => {
+                journal.doubt = Doubt::Nothing;
+                in_vain(journal);
+            }
+        },
         (S::Refund | S::OrderRefund, Outcome::Refused(refusal)) => {
             journal.refusal = Some(refusal);
             journal.doubt = Doubt::Payment;

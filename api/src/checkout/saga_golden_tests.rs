@@ -45,6 +45,7 @@ pub(super) fn begun(attempt: u32, closed_version: u64) -> Journal {
         next_action_url: None,
         authorized: false,
         captured: false,
+        undo_number: 0,
         refund: None,
         began_ms: 1_000,
         began_wall_ms: 1_700_000_000_000,
@@ -115,6 +116,7 @@ fn outcome(words: &[&str]) -> Outcome {
         }),
         ["written"] => Outcome::Written,
         ["not", "now"] => Outcome::NotNow { retry_after_ms: 500 },
+        ["stuck"] => Outcome::Stuck,
         ["unknown"] => Outcome::Unknown,
         words => panic!("{words:?} is no outcome"),
     }

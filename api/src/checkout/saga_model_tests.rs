@@ -37,6 +37,8 @@ enum Fate {
     NotNow,
     /// Believed lost, and delivered later.
     Late,
+    /// The provider fails, having done it or not, and repeats that under this key for good.
+    Fails(bool),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +95,18 @@ struct Owner {
 struct Message {
     effect: Effect,
     attempt: u32,
+    undo_number: u32,
     claim_token: u64,
+}
+
+impl Message {
+    /// Under which key, where it goes to the provider.
+    fn key(&self) -> Option<(u32, Effect, u32)> {
+        let undoes = matches!(self.effect, Effect::Void | Effect::Refund);
+        let charges = matches!(self.effect, Effect::Create | Effect::Authorize | Effect::Capture);
+        let number = if undoes { self.undo_number } else { 0 };
+        (undoes || charges).then_some((self.attempt, self.effect, number))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +131,8 @@ struct World {
     order: Order,
     owners: [Option<Owner>; 2],
     late: Vec<Message>,
+    /// Keys that the provider repeats a failure under.
+    stuck: Vec<(u32, Effect, u32)>,
     captures: u32,
     refunds: u32,
 }
@@ -138,6 +153,7 @@ impl World {
             order: Order::None,
             owners: [None, None],
             late: Vec::new(),
+            stuck: Vec::new(),
             captures: 0,
             refunds: 0,
         }
@@ -180,6 +196,9 @@ impl World {
             })
         };
         let attempt = message.attempt;
+        if message.key().is_some_and(|key| self.stuck.contains(&key)) {
+            return Outcome::Stuck;
+        }
         match message.effect {
             Effect::CheckTurn => Outcome::Turn {
                 closed_version: self.closed_version,
@@ -352,6 +371,7 @@ impl World {
                 let message = Message {
                     effect,
                     attempt: owner.journal.attempt,
+                    undo_number: owner.journal.undo_number,
                     claim_token: owner.journal.claim_token,
                 };
                 let journal = owner.journal.clone();
@@ -363,6 +383,16 @@ impl World {
                     }
                     Fate::Lost => Outcome::Unknown,
                     Fate::NotNow => Outcome::NotNow { retry_after_ms: 1 },
+                    Fate::Fails(done) => match message.key() {
+                        Some(key) => {
+                            if done {
+                                self.apply(&message, &journal);
+                            }
+                            self.stuck.push(key);
+                            Outcome::Unknown
+                        }
+                        None => self.apply(&message, &journal),
+                    },
                     Fate::Late => {
                         // What the store is told carries a latest time, and documents a version: only
                         // what goes to the provider can come this late, and what a claim is told.
@@ -560,6 +590,7 @@ fn fate() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::Lost),
         1 => Just(Fate::NotNow),
         2 => Just(Fate::Late),
+        1 => any::<bool>().prop_map(Fate::Fails),
     ]
 }
 

@@ -266,6 +266,9 @@ pub(crate) enum Outcome {
         /// When it may be worth trying again.
         retry_after_ms: u64,
     },
+    /// The provider failed at it once and will repeat that under this key for good. Whether it was done
+    /// is not known; what is known is that this key will not do it any more.
+    Stuck,
     /// It may or may not have been done.
     Unknown,
 }
