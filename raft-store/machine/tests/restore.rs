@@ -10,7 +10,7 @@ use common::{
     script::{self, Player, Ready, SALES, Step},
     write_dirty,
 };
-use inventory_machine::{LoadError, Machine, RowKey, command::*};
+use inventory_machine::{DocumentQuery, LoadError, Machine, RowKey, command::*};
 use proptest::{collection::vec, prelude::*};
 
 /// Everything that can be read must be the same, what is derived included.
@@ -45,8 +45,8 @@ fn assert_same(left: &Machine, right: &Machine) {
         }
     }
     assert_eq!(
-        left.documents(b"", None, usize::MAX),
-        right.documents(b"", None, usize::MAX)
+        left.documents(&DocumentQuery::ALL),
+        right.documents(&DocumentQuery::ALL)
     );
     assert_eq!(
         (
