@@ -174,16 +174,17 @@ impl Effect {
             | Effect::Void
             | Effect::Refund
             | Effect::RecordPaid
-            | Effect::Close
-            | Effect::RecordCancelled => true,
-            // Reads; effects that charge nobody and are found again under the same key; and capture,
-            // whose decision was saved with `Confirm`.
+            | Effect::Close => true,
+            // Reads; effects that charge nobody and are found again under the same key; and what was
+            // decided and saved with the step before: capture with `ConfirmClaim`, the cancelled order
+            // with `CancelClaim`.
             Effect::CheckTurn
             | Effect::Extend
             | Effect::LookAtClaim
             | Effect::Create
             | Effect::Retrieve
-            | Effect::Capture => false,
+            | Effect::Capture
+            | Effect::RecordCancelled => false,
         }
     }
 }
