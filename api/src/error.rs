@@ -51,6 +51,7 @@ pub(crate) enum Kind {
     BodyTooLarge,
     UnsupportedMediaType,
     KeyReused,
+    KeyInFlight,
     RateLimited,
     Internal,
     UnknownOutcome,
@@ -162,6 +163,11 @@ impl Kind {
                 "urn:holdfast:problem:key-reused",
                 S::UNPROCESSABLE_ENTITY,
                 "Idempotency-Key was used for another request",
+            ),
+            Kind::KeyInFlight => (
+                "urn:holdfast:problem:key-in-flight",
+                S::CONFLICT,
+                "A request with this Idempotency-Key is being carried out",
             ),
             Kind::RateLimited => (
                 "urn:holdfast:problem:rate-limited",
@@ -367,6 +373,22 @@ pub(crate) const CREATED: StatusCode = StatusCode::CREATED;
 
 /// Status of "what you have is still so".
 pub(crate) const NOT_MODIFIED: StatusCode = StatusCode::NOT_MODIFIED;
+
+/// Whether an answer is the last word on a request: sent again, it would be answered the same. Not so where
+/// work goes on, somebody else is at it, or the caller was let in too late or too often.
+pub(crate) fn is_final(status: StatusCode) -> bool {
+    use StatusCode as S;
+    let for_now = [
+        S::ACCEPTED,
+        S::UNAUTHORIZED,
+        S::FORBIDDEN,
+        S::REQUEST_TIMEOUT,
+        S::CONFLICT,
+        S::TOO_EARLY,
+        S::TOO_MANY_REQUESTS,
+    ];
+    !status.is_server_error() && !for_now.contains(&status)
+}
 
 /// Whether an answer is our own failure, worth a line in the log.
 pub(crate) fn is_failure(response: &Response) -> bool {

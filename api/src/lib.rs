@@ -18,11 +18,16 @@ mod admission;
 mod auth;
 mod cache;
 mod checkout;
+mod documents;
 mod door;
 mod error;
 mod extract;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the routes of checkout"))]
+mod idempotency;
 mod json;
 mod live;
+#[cfg(test)]
+mod machine_store;
 mod options;
 pub mod payment;
 mod refusal;
@@ -33,6 +38,7 @@ mod telemetry;
 mod time;
 
 pub use auth::{Auth, Keys, Role, mint_hs256};
+pub use documents::{DocumentWrite, Documents};
 pub use options::{Options, SALE_CACHE_MS_MAX, StartError, WhenFull};
 pub use serve::{ServeError, router, serve};
 pub use store::{SaleChange, Settle, Step, Store, Take};

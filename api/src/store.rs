@@ -6,6 +6,8 @@
 use client::{Claim, Claimed, Client, Consistency, Cursor, Error, NewSale, Position, Receipt, Sale, Update};
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
 
+use crate::documents::Documents;
+
 /// A claim to make.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Take {
@@ -61,7 +63,7 @@ pub enum SaleChange {
 }
 
 /// The store behind the door.
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Documents {
     /// Claims units.
     fn claim(&self, take: Take) -> BoxFuture<'_, Result<Claimed, Error>>;
     /// Confirms or releases.

@@ -21,9 +21,15 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub mod breaker;
 pub mod money;
+pub mod stripe;
+pub mod webhook;
 
+pub use breaker::{GuardOptions, Guarded};
 pub use money::{Currency, Money, MoneyError};
+/// What secrets are kept in: never printed, wiped when dropped.
+pub use secrecy::SecretString;
 
 /// How long a provider surely remembers a key: Stripe promises at least 24 hours.
 pub const PROVIDER_KEY_REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -284,7 +290,9 @@ pub enum Doubt {
     ConnectionLost,
     /// The provider failed (5xx).
     ServerError,
-    /// The provider repeats, under this key, that it failed earlier: the same key will never tell more.
+    /// The provider failed, and says that the same key will never tell more.
+    FinalServerError,
+    /// The provider repeats, under this key, that it failed earlier; likewise.
     ReplayedError,
     /// An answer that cannot be read.
     Unreadable,
@@ -310,7 +318,11 @@ impl PaymentError {
             PaymentError::Declined { .. } | PaymentError::Refused { .. } => false,
             PaymentError::Unavailable { cause, .. } => *cause == Unavailability::Unreachable,
             PaymentError::Unknown { cause, .. } => match cause {
-                Doubt::TimedOut | Doubt::ConnectionLost | Doubt::ServerError | Doubt::Unreadable => true,
+                Doubt::TimedOut
+                | Doubt::ConnectionLost
+                | Doubt::ServerError
+                | Doubt::FinalServerError
+                | Doubt::Unreadable => true,
                 Doubt::ReplayedError | Doubt::InProgress => false,
             },
         }
@@ -323,7 +335,9 @@ impl PaymentError {
             PaymentError::Unavailable { cause, .. } => {
                 matches!(cause, Unavailability::Unreachable | Unavailability::Throttled)
             }
-            PaymentError::Unknown { cause, .. } => *cause != Doubt::ReplayedError,
+            PaymentError::Unknown { cause, .. } => {
+                !matches!(cause, Doubt::ReplayedError | Doubt::FinalServerError)
+            }
         }
     }
 }
@@ -394,6 +408,18 @@ pub trait PaymentProvider: Send + Sync + 'static {
     }
 }
 
+/// Longest token of a payment method, in bytes: Stripe promises at most 255.
+const PAYMENT_METHOD_BYTES_MAX: usize = 255;
+
+/// Whether this can be a token for a payment method. Digits alone are not: a card number must neither be
+/// sent on nor kept nor logged.
+pub fn is_payment_method_token(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=PAYMENT_METHOD_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(plain)
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
+
 /// A provider to share between tasks.
 pub type SharedProvider = Arc<dyn PaymentProvider>;
 
@@ -417,6 +443,24 @@ mod tests {
     #[should_panic(expected = "provider key")]
     fn a_key_that_no_header_can_carry_is_our_mistake() {
         ProviderKey::new("c 7f", 1, Call::Create);
+    }
+
+    #[test]
+    fn a_card_number_is_no_token() {
+        for token in ["pm_card_visa", "pm_1NqG", "card_1a", "tok-x"] {
+            assert!(is_payment_method_token(token), "{token}");
+        }
+        for other in [
+            "",
+            "4242424242424242",
+            "4242-4242-4242-4242",
+            "4242 4242",
+            "pm_1&confirm=true",
+            "pm_ä",
+        ] {
+            assert!(!is_payment_method_token(other), "{other}");
+        }
+        assert!(!is_payment_method_token(&"p".repeat(256)));
     }
 
     #[test]
@@ -462,6 +506,7 @@ mod tests {
             (unknown(Doubt::TimedOut), true, true),
             (unknown(Doubt::ConnectionLost), true, true),
             (unknown(Doubt::ServerError), true, true),
+            (unknown(Doubt::FinalServerError), true, false),
             (unknown(Doubt::ReplayedError), false, false),
             (unknown(Doubt::Unreadable), true, true),
             (unknown(Doubt::InProgress), false, true),

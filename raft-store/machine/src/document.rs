@@ -3,27 +3,24 @@
 //! A document is an immutable `Arc`; a change replaces it. `due` names every document that log time
 //! will change, at the earlier of its lease's end and its own; it is derived and rebuilt on load.
 
-use alloc::{
-    collections::{BTreeSet, BinaryHeap},
-    sync::Arc,
-    vec::Vec,
-};
-use core::{cmp::Ordering, ops::Bound};
+use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
+use core::ops::Bound;
 
+use imbl::OrdMap;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::{
     bytes::Put,
     command::LogMs,
     reply::{DocumentList, DocumentView},
-    sharded::Sharded,
 };
 
-/// Most documents. Four per order for a million orders.
-pub const DOCUMENTS_MAX: usize = 4_000_000;
+/// Most documents: an order, its journal, ledger entries, webhook events and idempotency records come to a
+/// dozen for each of a million orders. Beside key and body each takes about 300 bytes (measured).
+pub const DOCUMENTS_MAX: usize = 1 << 24;
 
-/// Most bytes of keys and bodies together: the state lives in memory.
-pub const DOCUMENTS_BYTES_MAX: u64 = 2 << 30;
+/// Most bytes of keys and bodies together: 512 for each of the most documents. The state lives in memory.
+pub const DOCUMENTS_BYTES_MAX: u64 = 8 << 30;
 
 /// Longest lease, in ms of log time: longer than any step of a checkout, short enough that a dead
 /// owner's documents come free within the hour.
@@ -95,7 +92,7 @@ impl Document {
 /// All documents.
 #[derive(Default)]
 pub(crate) struct Documents {
-    map: Sharded<Arc<[u8]>, Arc<Document>>,
+    map: OrdMap<Arc<[u8]>, Arc<Document>>,
     due: BTreeSet<(LogMs, Arc<[u8]>)>,
     bytes: u64,
     digest: u128,
@@ -114,7 +111,7 @@ impl Documents {
     }
 
     /// The map, to be frozen.
-    pub fn map(&self) -> &Sharded<Arc<[u8]>, Arc<Document>> {
+    pub fn map(&self) -> &OrdMap<Arc<[u8]>, Arc<Document>> {
         &self.map
     }
 
@@ -177,7 +174,7 @@ impl Documents {
         Some((before, gone))
     }
 
-    /// Documents in order of keys: the shards' runs merged.
+    /// Documents in order of keys.
     pub fn list(&self, query: &DocumentQuery<'_>) -> DocumentList {
         let &DocumentQuery { prefix, after, .. } = query;
         // No key is empty, so an empty `after` is before all of them.
@@ -186,20 +183,11 @@ impl Documents {
         } else {
             Bound::Included(prefix)
         };
-        let mut runs: Vec<_> = (self.map.shards())
-            .map(|shard| {
-                let run = shard.range::<[u8], _>((from, Bound::Unbounded));
-                run.take_while(|(key, _)| key.starts_with(prefix))
-                    .map(|(_, document)| document)
-            })
-            .collect();
-        let mut heads = BinaryHeap::new();
-        for (run, documents) in runs.iter_mut().enumerate() {
-            heads.extend(documents.next().map(|document| Head { document, run }));
-        }
+        let run = self.map.range::<_, [u8]>((from, Bound::Unbounded));
+        let run = run.take_while(|(key, _)| key.starts_with(prefix));
         let mut list = DocumentList::default();
         let mut bytes = 0;
-        while let Some(Head { document, run }) = heads.pop() {
+        for (_, document) in run {
             let body_bytes = if query.keys_only { 0 } else { document.body.len() };
             bytes += document.key.len() + body_bytes + LISTED_BYTES;
             let full = bytes > query.bytes_max && !list.documents.is_empty();
@@ -208,7 +196,6 @@ impl Documents {
                 break;
             }
             list.documents.push(document.listed(query.keys_only));
-            heads.extend(runs[run].next().map(|document| Head { document, run }));
         }
         list
     }
@@ -243,32 +230,6 @@ impl DocumentQuery<'static> {
     };
 }
 
-/// The next document of one shard's run, ordered by its key alone, smallest first in a max-heap.
-struct Head<'a> {
-    document: &'a Arc<Document>,
-    run: usize,
-}
-
-impl Ord for Head<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.document.key.cmp(&self.document.key)
-    }
-}
-
-impl PartialOrd for Head<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Head<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Head<'_> {}
-
 #[cfg(test)]
 mod tests {
     use alloc::vec;
@@ -302,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_merge_the_shards_in_order() {
+    fn lists_are_in_order_whatever_the_documents_were_made_in() {
         let mut documents = Documents::default();
         let mut keys: Vec<Vec<u8>> = (0..2_000u32)
             .map(|n| alloc::format!("o/{}", n * 7_919 % 2_000).into_bytes())

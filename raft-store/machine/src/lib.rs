@@ -51,7 +51,6 @@ mod machine;
 pub mod reply;
 mod rows;
 mod sale;
-mod sharded;
 mod view;
 
 pub use apply::{CHECKOUT_MAX_MS_MAX, SALES_MAX};
