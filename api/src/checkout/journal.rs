@@ -10,10 +10,10 @@
 //!
 //! Both are JSON with a format number: an operator can read them, and a newer process an older one's.
 
-use client::Receipt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::terms::{Doubt, Ending, Refusal, Stage};
+use crate::orders::Granted;
 
 /// Prefix of the journals of checkouts in progress.
 pub(crate) const OPEN_PREFIX: &str = "checkout/open/";
@@ -121,31 +121,18 @@ pub(crate) struct Journal {
     pub(crate) vain: u32,
 }
 
+impl Journal {
+    /// When it was last looked at while it waits for the shopper, log time: before any wait that it has.
+    pub(crate) fn looked_ms(&self) -> u64 {
+        self.wake_ms.saturating_sub(super::driver::look_ms(self.looks))
+    }
+}
+
 /// A refund that the provider accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refunded {
     pub(crate) refund_id: String,
     pub(crate) amount_minor: u64,
-}
-
-/// A claim's receipt as it is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Granted {
-    pub(crate) log_index: u64,
-    pub(crate) position: u32,
-    pub(crate) term: u64,
-    pub(crate) log_time_ms: u64,
-}
-
-impl From<&Receipt> for Granted {
-    fn from(receipt: &Receipt) -> Self {
-        Granted {
-            log_index: receipt.log_index,
-            position: receipt.position,
-            term: receipt.term,
-            log_time_ms: receipt.log_time_ms,
-        }
-    }
 }
 
 /// The attempts that ended without an order.

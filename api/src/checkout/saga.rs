@@ -213,14 +213,12 @@ fn learned(journal: &mut Journal, outcome: Outcome) {
             journal.refusal = Some(refusal);
             journal.doubt = Doubt::Payment;
         }
-        // The money is taken, if not as asked: the order is owed, and its payment for people to see to.
-        (S::Capture, Outcome::Mismatch(_)) => capturing(journal, PaymentState::Captured { refunded: false }),
         (S::Record, Outcome::Written) => finish(journal, Ending::Paid),
 
         // Refused is it only when it is not confirmed any more: the unit is back already.
         (S::Return, Outcome::Settled | Outcome::Claim(_) | Outcome::StaleToken) => go(journal, S::Void),
         (S::Void, Outcome::Payment(state)) => voiding(journal, state),
-        (S::Void, Outcome::Refused(refusal) | Outcome::Mismatch(refusal)) => {
+        (S::Void, Outcome::Refused(refusal)) => {
             journal.refusal = Some(refusal);
             journal.doubt = Doubt::Payment;
         }
@@ -351,10 +349,8 @@ fn voiding(journal: &mut Journal, state: PaymentState) {
             journal.captured = true;
             go(journal, if refunded { Stage::Close } else { Stage::Refund });
         }
-        PaymentState::Unconfirmed
-        | PaymentState::ActionRequired { .. }
-        | PaymentState::Processing
-        | PaymentState::Authorized => {
+        state => {
+            journal.authorized |= state == PaymentState::Authorized;
             journal.doubt = Doubt::Nothing;
             in_vain(journal);
         }

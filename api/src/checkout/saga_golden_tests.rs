@@ -14,8 +14,12 @@ use std::{fs, path::Path};
 
 use client::ClaimStatus;
 
-use super::super::journal::{FORMAT, Granted, Journal, Refunded, Request, decode, encode};
+use super::super::{
+    journal::{FORMAT, Journal, Refunded, Request, decode, encode},
+    terms::{Doubt, PaymentState},
+};
 use super::*;
+use crate::orders::Granted;
 
 /// A journal as it is when a checkout begins.
 pub(super) fn begun(attempt: u32, closed_version: u64) -> Journal {

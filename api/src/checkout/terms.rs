@@ -254,7 +254,7 @@ pub(crate) enum Outcome {
     },
     /// The payment as it is now.
     Payment(PaymentState),
-    /// The payment is not the one that was asked for.
+    /// Before the claim is confirmed: the payment is not the one that was asked for.
     Mismatch(Refusal),
     /// The provider refused the request; this request did nothing.
     Refused(Refusal),
