@@ -33,6 +33,7 @@ pub(crate) enum Kind {
     NotFound,
     SaleUnknown,
     ClaimUnknown,
+    OrderUnknown,
     MethodNotAllowed,
     BodyTimeout,
     SoldOut,
@@ -85,6 +86,11 @@ impl Kind {
                 "urn:holdfast:problem:claim-unknown",
                 S::NOT_FOUND,
                 "No such claim",
+            ),
+            Kind::OrderUnknown => (
+                "urn:holdfast:problem:order-unknown",
+                S::NOT_FOUND,
+                "No such order",
             ),
             Kind::MethodNotAllowed => (
                 "urn:holdfast:problem:method-not-allowed",

@@ -8,7 +8,11 @@ use client::{Claim, ClaimStatus, Grant, NewSale, Position, Receipt, Sale, SaleSt
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{error::Problem, time};
+use crate::{
+    error::Problem,
+    orders::{Order, OrderDispute, OrderDisputeStatus, OrderRefund, OrderRefundStatus},
+    time,
+};
 
 /// Name of a sale's status.
 pub(crate) fn sale_status(status: SaleStatus) -> &'static str {
@@ -118,6 +122,114 @@ impl<'a> ClaimJson<'a> {
             rank: claim.rank,
             fencing_token: claim.fencing_token,
             receipt: ReceiptJson::from(&claim.receipt),
+        }
+    }
+}
+
+/// One order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OrderJson<'a> {
+    /// Opaque id.
+    order_id: &'a str,
+    /// The claim it was made from.
+    claim_id: &'a str,
+    /// The sale.
+    sale_id: &'a str,
+    /// Who bought.
+    user: &'a str,
+    /// `paid`, `partially_refunded`, `refunded`, `disputed` (until the dispute is won), `cancelling` or
+    /// `cancelled`.
+    status: &'static str,
+    /// Units.
+    quantity: u32,
+    /// Rank of the claim in the sale.
+    rank: u32,
+    /// All of it, in minor units.
+    amount_minor: u64,
+    /// ISO 4217.
+    currency: String,
+    /// Minor units that went back or are on their way back.
+    refunded_minor: u64,
+    /// The provider's id of the payment.
+    payment_id: &'a str,
+    /// Money given back, in the order in which it was heard of.
+    refunds: Vec<OrderRefundJson<'a>>,
+    /// Disputes with the shopper's bank.
+    disputes: Vec<OrderDisputeJson<'a>>,
+    /// When it was paid, RFC 3339.
+    paid_at: String,
+    /// When it was cancelled, RFC 3339; only then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancelled_at: Option<String>,
+    /// When the claim was granted.
+    receipt: ReceiptJson,
+}
+
+/// A refund of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OrderRefundJson<'a> {
+    /// The provider's id.
+    refund_id: &'a str,
+    /// In minor units.
+    amount_minor: u64,
+    /// `pending`, `succeeded` or `failed`.
+    status: &'static str,
+}
+
+/// A dispute about an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OrderDisputeJson<'a> {
+    /// The provider's id.
+    dispute_id: &'a str,
+    /// In minor units.
+    amount_minor: u64,
+    /// `open`, `won` or `lost`.
+    status: &'static str,
+}
+
+impl<'a> OrderJson<'a> {
+    /// An order.
+    pub(crate) fn new(order: &'a Order) -> Self {
+        let refund = |refund: &'a OrderRefund| OrderRefundJson {
+            refund_id: &refund.refund_id,
+            amount_minor: refund.amount_minor,
+            status: match refund.status {
+                OrderRefundStatus::Pending => "pending",
+                OrderRefundStatus::Succeeded => "succeeded",
+                OrderRefundStatus::Failed => "failed",
+            },
+        };
+        let dispute = |dispute: &'a OrderDispute| OrderDisputeJson {
+            dispute_id: &dispute.dispute_id,
+            amount_minor: dispute.amount_minor,
+            status: match dispute.status {
+                OrderDisputeStatus::Open => "open",
+                OrderDisputeStatus::Won => "won",
+                OrderDisputeStatus::Lost => "lost",
+            },
+        };
+        OrderJson {
+            order_id: &order.order_id,
+            claim_id: &order.claim_id,
+            sale_id: &order.sale_id,
+            user: &order.user,
+            status: order.status(),
+            quantity: order.quantity,
+            rank: order.rank,
+            amount_minor: order.amount.minor,
+            currency: order.amount.currency.to_string(),
+            refunded_minor: order.refunded_minor(),
+            payment_id: &order.payment_id,
+            refunds: order.refunds.iter().map(refund).collect(),
+            disputes: order.disputes.iter().map(dispute).collect(),
+            paid_at: time::rfc3339(order.paid_at_ms),
+            cancelled_at: order.cancelled_at_ms.map(time::rfc3339),
+            receipt: ReceiptJson {
+                log_index: order.receipt.log_index,
+                position: order.receipt.position,
+                term: order.receipt.term,
+                log_time_ms: order.receipt.log_time_ms,
+            },
         }
     }
 }

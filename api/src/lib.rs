@@ -25,10 +25,13 @@ mod extract;
 #[cfg_attr(not(test), expect(dead_code, reason = "for the routes of checkout"))]
 mod idempotency;
 mod json;
+pub mod ledger;
 mod live;
 #[cfg(test)]
 mod machine_store;
 mod options;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the routes of checkout"))]
+mod orders;
 pub mod payment;
 mod refusal;
 mod routes;

@@ -19,7 +19,7 @@ use utoipa::{
 };
 use utoipa_swagger_ui::Config;
 
-use super::{claims, dev, live, probes, sales};
+use super::{claims, dev, live, orders, probes, sales};
 use crate::door::Door;
 
 #[derive(OpenApi)]
@@ -43,6 +43,7 @@ use crate::door::Door;
         claims::get,
         claims::release,
         claims::confirm,
+        orders::get,
         live::live,
         probes::livez,
         probes::readyz,
@@ -52,6 +53,7 @@ use crate::door::Door;
     tags(
         (name = "sales", description = "Sales and their counters"),
         (name = "claims", description = "Claims and what becomes of them"),
+        (name = "orders", description = "What was bought and paid for"),
         (name = "operating", description = "Probes and metrics"),
     ),
 )]
