@@ -54,6 +54,16 @@ pub(crate) enum Kind {
     KeyReused,
     KeyInFlight,
     RateLimited,
+    Declined,
+    CheckoutInProgress,
+    CheckoutFailed,
+    AttemptsExhausted,
+    NotPayable,
+    AmountDiffers,
+    RefundRefused,
+    SignatureInvalid,
+    CheckoutNotConfigured,
+    ProviderUnavailable,
     Internal,
     UnknownOutcome,
     Unavailable,
@@ -180,6 +190,56 @@ impl Kind {
                 S::TOO_MANY_REQUESTS,
                 "Too many attempts",
             ),
+            Kind::Declined => (
+                "urn:holdfast:problem:declined",
+                S::PAYMENT_REQUIRED,
+                "The payment was declined",
+            ),
+            Kind::CheckoutInProgress => (
+                "urn:holdfast:problem:checkout-in-progress",
+                S::CONFLICT,
+                "A checkout is in progress",
+            ),
+            Kind::CheckoutFailed => (
+                "urn:holdfast:problem:checkout-failed",
+                S::PAYMENT_REQUIRED,
+                "The payment failed, and the units went back",
+            ),
+            Kind::AttemptsExhausted => (
+                "urn:holdfast:problem:attempts-exhausted",
+                S::CONFLICT,
+                "Too many attempts to pay",
+            ),
+            Kind::NotPayable => (
+                "urn:holdfast:problem:not-payable",
+                S::UNPROCESSABLE_ENTITY,
+                "This cannot be paid for",
+            ),
+            Kind::AmountDiffers => (
+                "urn:holdfast:problem:amount-differs",
+                S::UNPROCESSABLE_ENTITY,
+                "Amount or currency is another one",
+            ),
+            Kind::RefundRefused => (
+                "urn:holdfast:problem:refund-refused",
+                S::CONFLICT,
+                "The refund was refused, the order stands",
+            ),
+            Kind::SignatureInvalid => (
+                "urn:holdfast:problem:signature-invalid",
+                S::BAD_REQUEST,
+                "The webhook's signature is not believed",
+            ),
+            Kind::CheckoutNotConfigured => (
+                "urn:holdfast:problem:checkout-not-configured",
+                S::SERVICE_UNAVAILABLE,
+                "No payment is configured here",
+            ),
+            Kind::ProviderUnavailable => (
+                "urn:holdfast:problem:provider-unavailable",
+                S::SERVICE_UNAVAILABLE,
+                "The payment provider is not to be reached",
+            ),
             Kind::Internal => (
                 "urn:holdfast:problem:internal",
                 S::INTERNAL_SERVER_ERROR,
@@ -216,6 +276,10 @@ pub(crate) struct Members {
     pub(crate) claim_status: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) payment_code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) decline_code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) same_key_safe: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -373,6 +437,12 @@ pub(crate) fn status_of_grant(grant: Grant) -> StatusCode {
         Grant::Repeated | Grant::Already | Grant::Unspecified => StatusCode::OK,
     }
 }
+
+/// Status of a mere yes.
+pub(crate) const OK: StatusCode = StatusCode::OK;
+
+/// Status of an answer that is not decided yet.
+pub(crate) const ACCEPTED: StatusCode = StatusCode::ACCEPTED;
 
 /// Status of something newly made.
 pub(crate) const CREATED: StatusCode = StatusCode::CREATED;

@@ -235,7 +235,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a body of at most so many bytes. A body in one piece, as small ones are, is not copied.
-async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::new(
             Kind::BodyTooLarge,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
+    checkout::Standing,
     error::Problem,
     orders::{Order, OrderDispute, OrderDisputeStatus, OrderRefund, OrderRefundStatus},
     time,
@@ -98,6 +99,9 @@ pub(crate) struct ClaimJson<'a> {
     rank: u32,
     /// What a confirm must present.
     fencing_token: u64,
+    /// Where to pay for it; only while held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkout_url: Option<String>,
     /// When it was granted.
     receipt: ReceiptJson,
 }
@@ -121,6 +125,7 @@ impl<'a> ClaimJson<'a> {
             seconds_remaining: held.then(|| time::remaining_ms(claim.deadline_ms, position) / 1_000),
             rank: claim.rank,
             fencing_token: claim.fencing_token,
+            checkout_url: held.then(|| format!("/v1/claims/{}/checkout", claim.claim_id)),
             receipt: ReceiptJson::from(&claim.receipt),
         }
     }
@@ -359,6 +364,93 @@ fn one() -> u32 {
     1
 }
 
+/// How to pay.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckoutJson {
+    /// The provider's token for the card or account (`pm_…`); never a card number.
+    pub(crate) payment_method: String,
+    /// Where the provider sends the shopper back to, should his bank want to see him.
+    pub(crate) return_url: Option<String>,
+    /// What the shopper believes to pay, in minor units; if that is not the price, nothing is charged.
+    pub(crate) amount_minor: Option<u64>,
+    /// ISO 4217; with `amount_minor`.
+    pub(crate) currency: Option<String>,
+}
+
+/// How a checkout stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StandingJson {
+    claim_id: String,
+    /// `in-progress`, `action-required`, `paid`, `cancelling`, or how it ended without an order:
+    /// `declined`, `refused`, `hold-gone`, `capture-failed`, …
+    status: &'static str,
+    /// Number of the attempt, from one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    /// Where the shopper has to go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_action_url: Option<String>,
+    /// The order, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<String>,
+    /// Where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_url: Option<String>,
+    /// The provider's word for why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment_code: Option<String>,
+    /// The bank's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decline_code: Option<String>,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+impl StandingJson {
+    pub(crate) fn new(claim_id: &str, standing: &Standing) -> Self {
+        let mut json = StandingJson {
+            claim_id: claim_id.to_owned(),
+            status: "in-progress",
+            attempt: None,
+            next_action_url: None,
+            order_id: None,
+            order_url: None,
+            payment_code: None,
+            decline_code: None,
+            detail: None,
+        };
+        match standing {
+            Standing::Pending { attempt } => json.attempt = Some(*attempt).filter(|attempt| *attempt > 0),
+            Standing::Cancelling => json.status = "cancelling",
+            Standing::ActionRequired { attempt, url } => {
+                json.status = "action-required";
+                json.attempt = Some(*attempt);
+                json.next_action_url.clone_from(url);
+            }
+            Standing::Ordered(order) => {
+                json.status = match order.status() {
+                    "cancelled" => "cancelled",
+                    _ => "paid",
+                };
+                json.order_url = Some(format!("/v1/orders/{}", order.order_id));
+                json.order_id = Some(order.order_id.clone());
+            }
+            Standing::Ended { attempt, ending } => {
+                json.status = ending.name();
+                json.attempt = Some(*attempt);
+                if let Some(refusal) = ending.refusal() {
+                    json.payment_code = Some(refusal.code.clone());
+                    json.decline_code.clone_from(&refusal.decline_code);
+                    json.detail = Some(refusal.message.clone());
+                }
+            }
+        }
+        json
+    }
+}
+
 /// What a confirm presents.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -482,6 +574,10 @@ pub(crate) struct ProblemJson {
     claim_status: Option<String>,
     /// The limit that was reached.
     limit: Option<u64>,
+    /// The payment provider's word for why not.
+    payment_code: Option<String>,
+    /// The bank's.
+    decline_code: Option<String>,
     /// Whether the same Idempotency-Key may be sent again without fear of a second effect.
     same_key_safe: Option<bool>,
     /// Log index that the answer reflects.

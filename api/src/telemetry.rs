@@ -20,6 +20,7 @@ use metrics::Counter;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::{
+    checkout,
     door::Door,
     error::{self, Problem},
     json,
@@ -36,6 +37,12 @@ const LIVE_SALES: &str = "holdfast_live_sales";
 /// an election.
 const DURATION_BUCKETS_S: [f64; 13] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
+/// Upper bounds of the histogram of checkouts, in seconds: from a provider next door to a shopper's whole
+/// patience.
+const CHECKOUT_BUCKETS_S: [f64; 12] = [
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0,
 ];
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -110,6 +117,11 @@ fn install() -> Result<PrometheusHandle, StartError> {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS_S)
         .expect("the buckets are not empty")
+        .set_buckets_for_metric(
+            Matcher::Full(checkout::metrics::DURATION.to_owned()),
+            &CHECKOUT_BUCKETS_S,
+        )
+        .expect("the buckets are not empty")
         .build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| StartError::Metrics)?;
@@ -147,10 +159,12 @@ fn status_label(status: u16) -> &'static str {
     match status {
         200 => "200",
         201 => "201",
+        202 => "202",
         303 => "303",
         304 => "304",
         400 => "400",
         401 => "401",
+        402 => "402",
         403 => "403",
         404 => "404",
         405 => "405",

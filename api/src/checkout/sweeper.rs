@@ -33,6 +33,9 @@ pub(crate) async fn run(checkouts: Weak<Checkouts>, mut stopping: watch::Receive
         if let Err(error) = sweep(&now).await {
             tracing::debug!(%error, "open checkouts cannot be listed now");
         }
+        if let Err(error) = now.sweep_webhooks().await {
+            tracing::debug!(%error, "events that wait cannot be listed now");
+        }
         drop(now);
         let wait = Duration::from_millis(every_ms / 2 + rand::random_range(0..=every_ms));
         tokio::select! {

@@ -111,6 +111,18 @@ impl Ending {
         )
     }
 
+    /// The provider's words, where it was the provider who ended it.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Ending::Declined(refusal)
+            | Ending::Refused(refusal)
+            | Ending::CaptureFailed(refusal)
+            | Ending::Mismatch(refusal)
+            | Ending::CancelRefused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
     /// Name in metrics and answers.
     pub(crate) fn name(&self) -> &'static str {
         match self {
