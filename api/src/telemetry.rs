@@ -25,6 +25,7 @@ use crate::{
     error::{self, Problem},
     json,
     options::{Options, StartError},
+    payment::breaker,
     routes,
 };
 
@@ -43,6 +44,12 @@ const DURATION_BUCKETS_S: [f64; 13] = [
 /// patience.
 const CHECKOUT_BUCKETS_S: [f64; 12] = [
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0,
+];
+
+/// Upper bounds of the duration histogram of payment calls, in s: from a provider next door to one that
+/// uses up a call's whole deadline.
+const PAYMENT_BUCKETS_S: [f64; 12] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0,
 ];
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -74,6 +81,7 @@ impl Telemetry {
         );
         metrics::describe_counter!(CLAIMS, "Claims answered, by outcome.");
         metrics::describe_gauge!(LIVE_SALES, "Sales whose counters are watched live.");
+        breaker::describe_metrics();
         let claims = |outcome: &'static str| metrics::counter!(CLAIMS, "outcome" => outcome);
         Ok(Telemetry {
             handle,
@@ -116,6 +124,10 @@ fn install() -> Result<PrometheusHandle, StartError> {
     }
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS_S)
+        .and_then(|builder| {
+            let payments = Matcher::Full(breaker::DURATION.to_owned());
+            builder.set_buckets_for_metric(payments, &PAYMENT_BUCKETS_S)
+        })
         .expect("the buckets are not empty")
         .set_buckets_for_metric(
             Matcher::Full(checkout::metrics::DURATION.to_owned()),

@@ -132,6 +132,20 @@ impl GuardOptions {
     }
 }
 
+/// Says in the process's recorder what is measured here.
+pub(crate) fn describe_metrics() {
+    metrics::describe_histogram!(
+        DURATION,
+        metrics::Unit::Seconds,
+        "Time of one attempt at a call of the payment provider, by call and outcome."
+    );
+    metrics::describe_counter!(
+        RETRIES,
+        "Attempts beyond the first at a call of the payment provider."
+    );
+    metrics::describe_gauge!(STATE, "Breakers: 0 closed, 1 half-open, 2 open.");
+}
+
 /// A provider behind retries and a breaker.
 pub struct Guarded<P: ?Sized> {
     provider: Arc<P>,
@@ -265,8 +279,6 @@ struct Breaker {
 
 impl Breaker {
     fn new(options: &BreakerOptions) -> Self {
-        metrics::describe_gauge!(STATE, "Breakers: 0 closed, 1 half-open, 2 open.");
-        metrics::gauge!(STATE, "name" => NAME).set(0.0);
         let opened = Arc::new(Mutex::new(None));
         let noted = opened.clone();
         let open = Duration::from_millis(options.open_ms);
@@ -281,12 +293,7 @@ impl Breaker {
             .wait_duration_in_open(open)
             .permitted_calls_in_half_open(1)
             .on_state_transition(move |from, to| {
-                let state = match to {
-                    CircuitState::Closed => 0.0,
-                    CircuitState::HalfOpen => 1.0,
-                    CircuitState::Open => 2.0,
-                };
-                metrics::gauge!(STATE, "name" => NAME).set(state);
+                show(to);
                 *noted.lock().unwrap_or_else(PoisonError::into_inner) =
                     (to == CircuitState::Open).then(ProcessInstant::now);
                 tracing::warn!(?from, ?to, "payment breaker changed its state");
@@ -302,19 +309,18 @@ impl Breaker {
     }
 
     async fn run<T: Send + 'static>(&self, attempt: Attempt<T>) -> Result<T, PaymentError> {
-        self.service
-            .clone()
-            .oneshot(attempt)
-            .await
-            .map_err(|error| match error {
-                CircuitBreakerError::Inner(error) => error,
-                CircuitBreakerError::OpenCircuit => PaymentError::Unavailable {
-                    cause: Unavailability::BreakerOpen,
-                    // Half open, somebody is probing: the answer will not take long.
-                    retry_after: Some(self.remaining().unwrap_or(PROBE_RETRY_AFTER)),
-                    why: "the payment provider is failing; it is given time to recover".into(),
-                },
-            })
+        // Also while nothing changes: the recorder may be younger than the breaker.
+        show(self.service.state_sync());
+        let result = self.service.clone().oneshot(attempt).await;
+        result.map_err(|error| match error {
+            CircuitBreakerError::Inner(error) => error,
+            CircuitBreakerError::OpenCircuit => PaymentError::Unavailable {
+                cause: Unavailability::BreakerOpen,
+                // Half open, somebody is probing: the answer will not take long.
+                retry_after: Some(self.remaining().unwrap_or(PROBE_RETRY_AFTER)),
+                why: "the payment provider is failing; it is given time to recover".into(),
+            },
+        })
     }
 
     /// How long it stays open still.
@@ -323,6 +329,16 @@ impl Breaker {
         let remaining = self.open.saturating_sub(opened?.elapsed());
         (!remaining.is_zero()).then_some(remaining)
     }
+}
+
+/// Shows a state in the metrics.
+fn show(state: CircuitState) {
+    let state = match state {
+        CircuitState::Closed => 0.0,
+        CircuitState::HalfOpen => 1.0,
+        CircuitState::Open => 2.0,
+    };
+    metrics::gauge!(STATE, "name" => NAME).set(state);
 }
 
 /// When to come back while another call probes.

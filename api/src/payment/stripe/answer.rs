@@ -28,8 +28,8 @@ use super::{
 /// enough that nobody asks in vain all day, short enough that a new API key is soon noticed.
 const RETRY_LATER: Duration = Duration::from_secs(30);
 
-/// Longest message of a provider's that is passed on, in bytes: Stripe's are a sentence or two.
-const MESSAGE_BYTES_MAX: usize = 512;
+/// Longest message of a provider's that is passed on, in characters: Stripe's are a sentence or two.
+const MESSAGE_CHARS_MAX: usize = 256;
 
 /// An answer, complete.
 #[derive(Debug)]
@@ -135,7 +135,11 @@ impl Answer {
 }
 
 fn shortened(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MESSAGE_BYTES_MAX)]
+    let end = text
+        .char_indices()
+        .nth(MESSAGE_CHARS_MAX)
+        .map_or(text.len(), |(at, _)| at);
+    &text[..end]
 }
 
 #[cfg(test)]

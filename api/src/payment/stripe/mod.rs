@@ -14,6 +14,7 @@
 
 mod amount;
 mod answer;
+mod form;
 pub(super) mod objects;
 
 use std::time::Duration;
@@ -25,12 +26,12 @@ use reqwest::{
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use self::answer::Answer;
 use super::{
     Doubt, Money, NewPayment, Payment, PaymentError, PaymentProvider, ProviderKey, Refund, Unavailability,
-    is_payment_method_token,
 };
 
 /// The version of the API that requests and shapes here are written for.
@@ -39,11 +40,8 @@ pub const STRIPE_VERSION: &str = "2025-09-30.clover";
 /// Where Stripe itself is.
 pub const STRIPE_URL: &str = "https://api.stripe.com";
 
-/// Metadata of a payment that names our claim, the attempt and the order. They come back in every
-/// answer and every webhook.
-pub(super) const METADATA_CLAIM: &str = "claim_id";
-pub(super) const METADATA_ATTEMPT: &str = "attempt";
-const METADATA_ORDER: &str = "order_id";
+/// The form of a request that says all in its path.
+const NO_FIELDS: [(&str, &str); 0] = [];
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const VERSION: HeaderName = HeaderName::from_static("stripe-version");
@@ -177,7 +175,7 @@ impl Stripe {
     async fn post(
         &self,
         path: &str,
-        form: &[(&str, String)],
+        form: &(impl Serialize + ?Sized),
         key: &ProviderKey,
         deadline: Instant,
     ) -> Result<Answer, PaymentError> {
@@ -307,11 +305,6 @@ fn refused(code: &str, message: String) -> PaymentError {
     }
 }
 
-fn stripe_amount(money: Money) -> Result<String, PaymentError> {
-    let amount = amount::to_stripe(money).map_err(|why| refused("amount_unsupported", why))?;
-    Ok(amount.to_string())
-}
-
 impl PaymentProvider for Stripe {
     fn create<'a>(
         &'a self,
@@ -320,28 +313,7 @@ impl PaymentProvider for Stripe {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Payment, PaymentError>> {
         async move {
-            if !is_payment_method_token(&new.payment_method) {
-                let message = "the payment method must be a token such as pm_…, never card data";
-                return Err(refused("payment_method_invalid", message.into()));
-            }
-            let mut form = vec![
-                ("amount", stripe_amount(new.amount)?),
-                ("currency", new.amount.currency.code().to_ascii_lowercase()),
-                ("capture_method", "manual".into()),
-                ("confirm", "false".into()),
-                ("payment_method", new.payment_method.clone()),
-                // Without it the account's dashboard decides, and may add methods that cannot be
-                // captured later.
-                ("payment_method_types[0]", "card".into()),
-            ];
-            let claim = format!("metadata[{METADATA_CLAIM}]");
-            let attempt = format!("metadata[{METADATA_ATTEMPT}]");
-            let order = format!("metadata[{METADATA_ORDER}]");
-            form.push((&claim, new.reference.clone()));
-            form.push((&attempt, new.attempt.to_string()));
-            if let Some(order_id) = &new.order_id {
-                form.push((&order, order_id.clone()));
-            }
+            let form = form::create(new)?;
             let answer = self.post("payment_intents", &form, key, deadline).await?;
             answer.read(objects::payment)
         }
@@ -372,7 +344,9 @@ impl PaymentProvider for Stripe {
     ) -> BoxFuture<'a, Result<Payment, PaymentError>> {
         async move {
             let path = format!("payment_intents/{}/capture", checked_id(payment_id, "payment")?);
-            self.post(&path, &[], key, deadline).await?.read(objects::payment)
+            self.post(&path, &NO_FIELDS, key, deadline)
+                .await?
+                .read(objects::payment)
         }
         .boxed()
     }
@@ -385,7 +359,9 @@ impl PaymentProvider for Stripe {
     ) -> BoxFuture<'a, Result<Payment, PaymentError>> {
         async move {
             let path = format!("payment_intents/{}/cancel", checked_id(payment_id, "payment")?);
-            self.post(&path, &[], key, deadline).await?.read(objects::payment)
+            self.post(&path, &NO_FIELDS, key, deadline)
+                .await?
+                .read(objects::payment)
         }
         .boxed()
     }
@@ -400,7 +376,7 @@ impl PaymentProvider for Stripe {
         async move {
             let mut form = vec![("payment_intent", checked_id(payment_id, "payment")?.to_owned())];
             if let Some(amount) = amount {
-                form.push(("amount", stripe_amount(amount)?));
+                form.push(("amount", form::amount(amount)?));
             }
             self.post("refunds", &form, key, deadline)
                 .await?

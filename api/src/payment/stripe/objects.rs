@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     super::{Decline, Money, Payment, PaymentStatus, Refund, RefundStatus},
     amount::from_stripe,
+    form::{METADATA_ATTEMPT, METADATA_CLAIM},
 };
 
 /// A field that must be there.
@@ -57,8 +58,8 @@ pub(crate) fn id(object: &Value) -> Result<String, String> {
 /// Our claim and attempt, from the metadata that we gave a payment.
 pub(crate) fn ours(object: &Value) -> (Option<String>, Option<u32>) {
     let metadata = &object["metadata"];
-    let claim = metadata[super::METADATA_CLAIM].as_str().map(str::to_owned);
-    let attempt = metadata[super::METADATA_ATTEMPT]
+    let claim = metadata[METADATA_CLAIM].as_str().map(str::to_owned);
+    let attempt = metadata[METADATA_ATTEMPT]
         .as_str()
         .and_then(|text| text.parse().ok());
     (claim, attempt)
