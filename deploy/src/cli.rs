@@ -85,6 +85,8 @@ pub enum Command {
     Node(commands::node::NodeArgs),
     /// Run the shoppers' HTTP door
     Api(commands::api::ApiArgs),
+    /// Run a payment provider to rehearse with: Stripe's API, and faults on demand
+    Psp(commands::psp::PspArgs),
     /// Make a cluster, see how it is
     #[command(subcommand)]
     Cluster(commands::cluster::ClusterCommand),
@@ -161,6 +163,8 @@ mod tests {
         for line in [
             "node --id 1 --listen 127.0.0.1:7401 --data-dir d",
             "api --listen 127.0.0.1:7480",
+            "psp --listen 127.0.0.1:0 --seed 7 --decline-rate 5% --delay-ms 40 --delay-p99-ms 900 --state psp.journal",
+            "psp --webhook-url http://127.0.0.1:7480/v1/webhooks/stripe --webhook-secret-file s --webhook-twice-rate 0.1",
             "cluster init --endpoints a:1,b:2,c:3",
             "cluster init --member 1=a:1 --member 2=b:2 --member 3=c:3",
             "cluster status -o json",
@@ -218,6 +222,7 @@ mod tests {
             "cluster init --member 1",
             "claim resolve hot --operation steal --key k --principal p",
             "watch --from x",
+            "psp --hang-rate often",
             "demo --nodes 4",
             "demo --units 0",
             "sell everything",

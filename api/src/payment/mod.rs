@@ -24,6 +24,7 @@ use tokio::time::Instant;
 pub mod breaker;
 mod error;
 pub mod money;
+pub mod simulator;
 mod signature;
 pub mod stripe;
 pub mod webhook;

@@ -1,0 +1,7 @@
+//! The payment provider to rehearse with, over real sockets.
+
+mod faults;
+mod model;
+mod money;
+mod shop;
+mod webhooks;

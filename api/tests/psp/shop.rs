@@ -1,0 +1,188 @@
+//! A provider on a free port, and a caller.
+
+use std::{future::Future, path::Path};
+
+use api::payment::simulator::{Faults, Ledger, ServerOptions, SimulatorError, serve};
+use reqwest::{Client, RequestBuilder, StatusCode, header::HeaderMap};
+use serde_json::Value;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+/// The key that tests call with.
+pub const KEY: &str = "sk_test_rehearsal";
+
+/// A running provider.
+pub struct Shop {
+    pub base: String,
+    pub client: Client,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<Result<(), SimulatorError>>,
+}
+
+/// What a call was answered.
+#[derive(Debug)]
+pub struct Told {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub json: Value,
+}
+
+impl Told {
+    /// The object, if all went well.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{:#}", self.json);
+        self.json
+    }
+
+    /// The error's status, type and code.
+    pub fn error(&self) -> (u16, &str, &str) {
+        let text = |name: &str| self.json["error"][name].as_str().unwrap_or_default();
+        (self.status.as_u16(), text("type"), text("code"))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("text"))
+    }
+}
+
+impl Shop {
+    /// Without faults and webhooks.
+    pub async fn open() -> Shop {
+        Shop::with(ServerOptions::default()).await
+    }
+
+    pub async fn faulty(faults: Faults) -> Shop {
+        let mut options = ServerOptions::default();
+        options.provider.faults = faults;
+        Shop::with(options).await
+    }
+
+    pub async fn with(mut options: ServerOptions) -> Shop {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let base = format!("http://{}", listener.local_addr().expect("bound"));
+        options.provider.base_url = String::new();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let served = tokio::spawn(serve(listener, options, shutdown));
+        // One connection a call: a connection that was cut must not be blamed on the next call.
+        let client = Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .expect("a client");
+        Shop {
+            base,
+            client,
+            stop: Some(stop),
+            served,
+        }
+    }
+
+    /// With a journal.
+    pub async fn remembering(journal: &Path) -> Shop {
+        Shop::with(ServerOptions {
+            journal: Some(journal.to_owned()),
+            ..ServerOptions::default()
+        })
+        .await
+    }
+
+    /// Stops it; what it says.
+    pub async fn close(mut self) -> Result<(), SimulatorError> {
+        drop(self.stop.take());
+        self.served.await.expect("the server does not panic")
+    }
+
+    pub fn post(&self, path: &str, key: &str, form: &[(&str, &str)]) -> impl Future<Output = Told> + use<> {
+        let told = tell(self.try_post(path, key, form));
+        async { told.await.expect("an answer") }
+    }
+
+    /// A call whose answer may never come.
+    pub fn try_post(&self, path: &str, key: &str, form: &[(&str, &str)]) -> RequestBuilder {
+        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(KEY);
+        let request = encode(request, form);
+        if key.is_empty() {
+            request
+        } else {
+            request.header("idempotency-key", key)
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Told {
+        let request = self.client.get(format!("{}{path}", self.base)).bearer_auth(KEY);
+        tell(request).await.expect("an answer")
+    }
+
+    /// A payment of 49.00 EUR, not confirmed.
+    pub async fn create(&self, claim: &str, method: &str) -> String {
+        let told = self.post(
+            "/v1/payment_intents",
+            &format!("{claim}.create"),
+            &new_payment(claim, method),
+        );
+        text(&told.await.ok()["id"])
+    }
+
+    /// A payment of 49.00 EUR, authorized.
+    pub async fn authorize(&self, claim: &str, method: &str) -> String {
+        let id = self.create(claim, method).await;
+        let path = format!("/v1/payment_intents/{id}/confirm");
+        let confirmed = self.post(&path, &format!("{claim}.confirm"), &[]).await.ok();
+        assert_eq!(confirmed["status"], "requires_capture");
+        id
+    }
+
+    pub async fn status(&self, payment: &str) -> String {
+        text(&self.get(&format!("/v1/payment_intents/{payment}")).await.ok()["status"])
+    }
+
+    pub async fn ledger(&self) -> Ledger {
+        serde_json::from_value(self.get("/_/ledger").await.ok()).expect("a ledger")
+    }
+}
+
+/// What our own side sends to begin a payment.
+pub fn new_payment<'a>(claim: &'a str, method: &'a str) -> [(&'a str, &'a str); 6] {
+    [
+        ("amount", "4900"),
+        ("currency", "eur"),
+        ("capture_method", "manual"),
+        ("payment_method", method),
+        ("metadata[claim_id]", claim),
+        ("metadata[attempt]", "1"),
+    ]
+}
+
+/// With a form as its body.
+pub fn encode(request: RequestBuilder, form: &[(&str, &str)]) -> RequestBuilder {
+    let body = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
+    request
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(body)
+}
+
+pub async fn tell(request: RequestBuilder) -> reqwest::Result<Told> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = response.text().await?;
+    Ok(Told {
+        status,
+        headers,
+        json: serde_json::from_str(&body).unwrap_or(Value::String(body)),
+    })
+}
+
+pub fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is not text"))
+        .to_owned()
+}
