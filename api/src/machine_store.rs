@@ -21,6 +21,8 @@ use inventory_machine::{
 
 use crate::documents::{DocumentWrite, Documents};
 
+mod claims;
+
 const SECRET: u128 = 7;
 
 pub(crate) struct MachineStore {
@@ -143,7 +145,15 @@ impl MachineStore {
 }
 
 fn rejected(rejection: Rejection, position: Position) -> Error {
+    let mut status = ClaimStatus::Unspecified;
     let (reason, value, until_ms) = match rejection {
+        Rejection::ClaimGone { status: is } => {
+            status = claim_status(is);
+            (Reason::ClaimGone, 0, 0)
+        }
+        Rejection::ClaimUnknown => (Reason::ClaimUnknown, 0, 0),
+        Rejection::SaleUnknown => (Reason::SaleUnknown, 0, 0),
+        Rejection::SoldOut { units_available, .. } => (Reason::SoldOut, u64::from(units_available), 0),
         Rejection::VersionMismatch { version } => (Reason::VersionMismatch, version, 0),
         Rejection::Leased { leased_until_ms } => (Reason::Leased, 0, leased_until_ms),
         Rejection::StaleToken { fencing_token } => (Reason::StaleToken, fencing_token, 0),
@@ -158,9 +168,20 @@ fn rejected(rejection: Rejection, position: Position) -> Error {
         until_ms,
         opens_at_ms: 0,
         sale_status: SaleStatus::Unspecified,
-        claim_status: ClaimStatus::Unspecified,
+        claim_status: status,
         position,
     }))
+}
+
+fn claim_status(status: inventory_machine::reply::ClaimStatus) -> ClaimStatus {
+    use inventory_machine::reply::ClaimStatus as Is;
+    match status {
+        Is::Held => ClaimStatus::Held,
+        Is::Confirmed => ClaimStatus::Confirmed,
+        Is::Released => ClaimStatus::Released,
+        Is::Expired => ClaimStatus::Expired,
+        Is::Cancelled => ClaimStatus::Cancelled,
+    }
 }
 
 impl Documents for MachineStore {

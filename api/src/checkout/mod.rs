@@ -42,7 +42,7 @@ use {
 };
 
 use crate::{
-    payment::{SharedProvider, webhook::SignatureCheck},
+    payment::{SharedProvider, SignatureCheck},
     store::Store,
 };
 
