@@ -39,8 +39,8 @@ mod store;
 mod telemetry;
 mod time;
 
-pub use checkout::{CheckoutOptions, Payments};
 pub use auth::{Auth, Keys, Role, mint_hs256};
+pub use checkout::{CheckoutOptions, Payments};
 pub use documents::{DocumentWrite, Documents};
 pub use options::{Options, SALE_CACHE_MS_MAX, StartError, WhenFull};
 pub use serve::{ServeError, router, serve};

@@ -25,7 +25,14 @@ pub(crate) async fn paid(store: &dyn Documents, journal: &Journal) -> Result<(),
     // Two documents that do not depend on one another.
     let (hold, capture) = futures::join!(
         book(store, Kind::Hold, None, journal, amount(journal), Some(&order_id)),
-        book(store, Kind::Capture, None, journal, amount(journal), Some(&order_id)),
+        book(
+            store,
+            Kind::Capture,
+            None,
+            journal,
+            amount(journal),
+            Some(&order_id)
+        ),
     );
     hold.and(capture)?;
     let order = Order::paid(Sold {

@@ -89,12 +89,13 @@ impl Known {
                     attempt: open.attempt,
                 },
             }),
-            (None, None) => self.closed.and_then(|closed| closed.attempts.last().cloned()).map(|last| {
-                Standing::Ended {
+            (None, None) => self
+                .closed
+                .and_then(|closed| closed.attempts.last().cloned())
+                .map(|last| Standing::Ended {
                     attempt: last.attempt,
                     ending: last.ending,
-                }
-            }),
+                }),
         }
     }
 }
@@ -180,7 +181,8 @@ impl Checkouts {
                 .ok_or_else(|| Problem::busy("this node has all the checkouts under way that it can"))?;
             let owner = match Owner::begin(&self.store, journal, self.options.lease_ms).await {
                 Ok(owner) => owner,
-                Err(Lost::Taken) => return Err(in_progress()),
+                // By another attempt, or ours by a sweep that was faster: the next look tells.
+                Err(Lost::Taken) => continue,
                 Err(Lost::Away(error)) => return Err(error.into()),
             };
             let driven = self.spawn(owner, place);
@@ -217,7 +219,11 @@ impl Checkouts {
         if let Some(order) = &known.order {
             return Ok(Some(Standing::Ordered(Box::new(order.clone()))));
         }
-        if let Some(attempt) = known.closed.as_ref().and_then(|closed| closed.answered(&asked.key)) {
+        if let Some(attempt) = known
+            .closed
+            .as_ref()
+            .and_then(|closed| closed.answered(&asked.key))
+        {
             if attempt.request != asked.request {
                 return Err(idempotency::mismatch());
             }
@@ -262,7 +268,10 @@ impl Checkouts {
                 "this claim was tried to be paid for as often as is allowed",
             ));
         }
-        let (sale, _) = self.store.sale(&sale_id, client::Consistency::Linearizable).await?;
+        let (sale, _) = self
+            .store
+            .sale(&sale_id, client::Consistency::Linearizable)
+            .await?;
         let price = Currency::from_code(&sale.currency)
             .map(|currency| Money::new(sale.price_minor, currency))
             .and_then(|price| price.times(claim.quantity))
@@ -293,7 +302,11 @@ impl Checkouts {
             key: asked.key.clone(),
             request: asked.request.clone(),
             closed_version: known.closed_version,
-            claim_token: if extended { extended_token } else { claim.fencing_token },
+            claim_token: if extended {
+                extended_token
+            } else {
+                claim.fencing_token
+            },
             extended,
             hold_until_ms: claim.deadline_ms,
             receipt: Granted::from(&claim.receipt),
@@ -457,6 +470,7 @@ impl Checkouts {
 }
 
 fn in_progress() -> Problem {
-    let detail = "a checkout of this claim is in progress; ask how it stands at /v1/claims/{claim_id}/checkout";
+    let detail =
+        "a checkout of this claim is in progress; ask how it stands at /v1/claims/{claim_id}/checkout";
     Problem::new(Kind::CheckoutInProgress, detail).retry_after(1)
 }

@@ -86,7 +86,12 @@ pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duratio
         }
         let vain = owner.journal.vain;
         let outcome = steps.carry_out(effect, &owner.journal).await;
-        tracing::debug!(claim_id = owner.journal.claim_id, ?effect, ?outcome, "checkout step");
+        tracing::debug!(
+            claim_id = owner.journal.claim_id,
+            ?effect,
+            ?outcome,
+            "checkout step"
+        );
         saga::record(&mut owner.journal, outcome);
         last = owner.journal.clone();
         if owner.journal.vain > vain {
@@ -104,7 +109,11 @@ pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duratio
 }
 
 fn left(journal: Journal, lost: &Lost) -> End {
-    tracing::info!(claim_id = journal.claim_id, ?lost, "a checkout is not owned any more");
+    tracing::info!(
+        claim_id = journal.claim_id,
+        ?lost,
+        "a checkout is not owned any more"
+    );
     End::Left(journal)
 }
 

@@ -166,7 +166,10 @@ impl Closed {
         if journal.extended {
             closed.claim_token = journal.claim_token;
         }
-        let ending = journal.ending.clone().expect("an attempt is closed with an ending");
+        let ending = journal
+            .ending
+            .clone()
+            .expect("an attempt is closed with an ending");
         closed.attempts.push(Attempt {
             attempt: journal.attempt,
             key: journal.key.clone(),

@@ -20,7 +20,10 @@ pub(crate) fn describe() {
     );
     metrics::describe_gauge!(IN_FLIGHT, "Checkouts that this process is working on.");
     metrics::describe_gauge!(OPEN, "Checkouts open in the store when this process last looked.");
-    metrics::describe_counter!(RESUMED, "Checkouts taken over after their owner's lease had ended.");
+    metrics::describe_counter!(
+        RESUMED,
+        "Checkouts taken over after their owner's lease had ended."
+    );
     metrics::describe_counter!(WEBHOOKS, "Webhooks received, by what came of them.");
     metrics::describe_counter!(
         BOOKS_REFUSED,

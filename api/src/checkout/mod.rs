@@ -80,7 +80,11 @@ pub(crate) struct Checkouts {
 }
 
 impl Checkouts {
-    pub(crate) fn new(store: Arc<dyn Store>, payments: Option<Payments>, options: CheckoutOptions) -> Arc<Self> {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        payments: Option<Payments>,
+        options: CheckoutOptions,
+    ) -> Arc<Self> {
         metrics::describe();
         let till = payments.map(|payments| Till {
             steps: Steps::new(Arc::clone(&store), payments.provider, &options),
@@ -102,9 +106,15 @@ impl Checkouts {
 
     /// Drives a checkout in a task of its own; how it ended comes when it did.
     fn spawn(&self, owner: Owner, place: OwnedSemaphorePermit) -> oneshot::Receiver<End> {
-        let till = self.till.as_ref().expect("whoever owns a checkout can take money");
+        let till = self
+            .till
+            .as_ref()
+            .expect("whoever owns a checkout can take money");
         let steps = till.steps.clone();
-        let longest = self.options.payment_call_ms_max.max(self.options.store_call_ms_max);
+        let longest = self
+            .options
+            .payment_call_ms_max
+            .max(self.options.store_call_ms_max);
         let (tell, told) = oneshot::channel();
         let in_flight = Counted::new(&self.in_flight);
         tokio::spawn(async move {

@@ -1,5 +1,8 @@
 //! Every limit of the checkout, with its unit and the reason for its default.
 
+/// Longest lease that the store gives, in ms of log time.
+const LEASE_MS_MAX: u64 = 3_600_000;
+
 /// Settings of the checkout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckoutOptions {
@@ -56,6 +59,13 @@ impl CheckoutOptions {
         if self.lease_ms <= self.payment_call_ms_max.max(self.store_call_ms_max) {
             let rule = "longer than any one call: above payment_call_ms_max and store_call_ms_max";
             return Err(("lease_ms", self.lease_ms, rule));
+        }
+        if self.lease_ms > LEASE_MS_MAX {
+            return Err((
+                "lease_ms",
+                self.lease_ms,
+                "at most 3600000, which is the store's own limit",
+            ));
         }
         Ok(())
     }

@@ -149,7 +149,10 @@ impl Owner {
     /// Gives the lease back, so that whoever comes next need not wait for its end.
     pub(crate) async fn give_back(self) -> Journal {
         let document = open_key(&self.journal.claim_id);
-        let given = self.store.lease_document(document, self.token, 0, fresh_key()).await;
+        let given = self
+            .store
+            .lease_document(document, self.token, 0, fresh_key())
+            .await;
         if let Err(error) = given {
             tracing::debug!(%error, "a lease could not be given back; it ends by itself");
         }

@@ -17,8 +17,9 @@
 //! Invariants, each with the reason why it holds although owners die, pause and come back:
 //! - **No money moves that is not journalled.** A payment is created unconfirmed, its id is saved, and
 //!   only then it is confirmed. A payment whose id was lost was never confirmed and never will be.
-//! - **One attempt at a time.** An attempt is the creation of the open document. Its number is fixed by
-//!   the version of the closed record, which only a closing attempt changes.
+//! - **One attempt at a time.** An attempt is the creation of the open document. What it was begun upon is
+//!   checked once it owns that: every attempt before it has left an order, or a newer version of the closed
+//!   record, which fixes its number.
 //! - **The store decides whether the shopper has the unit**, not a clock here: `Confirm` either confirms
 //!   the claim or is refused for good. It is saved before it is asked, so nobody who comes later closes
 //!   the checkout without asking again with the same key.
@@ -153,8 +154,14 @@ fn stuck(journal: &mut Journal) {
 fn learned(journal: &mut Journal, outcome: Outcome) {
     use Stage as S;
     match (journal.stage, outcome) {
-        (S::Begin, Outcome::Turn { closed_version }) => {
-            if closed_version != journal.closed_version {
+        (
+            S::Begin,
+            Outcome::Turn {
+                closed_version,
+                ordered,
+            },
+        ) => {
+            if ordered || closed_version != journal.closed_version {
                 finish(journal, Ending::Superseded);
             } else if journal.extended {
                 go(journal, S::Create);
@@ -255,7 +262,9 @@ fn learned(journal: &mut Journal, outcome: Outcome) {
             journal.doubt = Doubt::Nothing;
             in_vain(journal);
         }
-        (S::OrderReturn, Outcome::Settled | Outcome::Claim(_) | Outcome::StaleToken) => go(journal, S::OrderRecord),
+        (S::OrderReturn, Outcome::Settled | Outcome::Claim(_) | Outcome::StaleToken) => {
+            go(journal, S::OrderRecord)
+        }
         (S::OrderRecord, Outcome::Written) => finish(journal, Ending::Cancelled),
         (stage, outcome) => unreachable!("{outcome:?} is no outcome of a step of {stage:?}"),
     }
@@ -331,7 +340,10 @@ fn capturing(journal: &mut Journal, state: PaymentState) {
             return;
         }
         PaymentState::Declined(refusal) => refusal,
-        PaymentState::Canceled => failed("payment_canceled", "the authorization was cancelled at the provider"),
+        PaymentState::Canceled => failed(
+            "payment_canceled",
+            "the authorization was cancelled at the provider",
+        ),
         PaymentState::Unconfirmed | PaymentState::ActionRequired { .. } => {
             failed("not_authorized", "the payment is not authorized any more")
         }

@@ -89,8 +89,13 @@ fn status(word: &str) -> ClaimStatus {
 
 fn outcome(words: &[&str]) -> Outcome {
     match words {
+        ["turn", "ordered"] => Outcome::Turn {
+            closed_version: 0,
+            ordered: true,
+        },
         ["turn", version] => Outcome::Turn {
             closed_version: version.parse().unwrap(),
+            ordered: false,
         },
         ["extended"] => Outcome::Extended {
             claim_token: 12,

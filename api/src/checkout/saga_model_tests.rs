@@ -177,7 +177,9 @@ impl World {
     }
 
     fn payment(&mut self, attempt: u32) -> Option<&mut Payment> {
-        self.payments.iter_mut().find(|payment| payment.attempt == attempt)
+        self.payments
+            .iter_mut()
+            .find(|payment| payment.attempt == attempt)
     }
 
     fn state(&mut self, attempt: u32) -> Outcome {
@@ -214,6 +216,7 @@ impl World {
         match message.effect {
             Effect::CheckTurn => Outcome::Turn {
                 closed_version: self.closed_version,
+                ordered: self.order != Order::None,
             },
             Effect::LookAtClaim => Outcome::Claim(self.claim),
             Effect::Extend => match self.claim {
@@ -300,7 +303,11 @@ impl World {
             }
             Effect::CancelClaim => match self.claim {
                 ClaimStatus::Confirmed => {
-                    assert_eq!(self.confirmed_by, Some(attempt), "somebody else's claim is cancelled");
+                    assert_eq!(
+                        self.confirmed_by,
+                        Some(attempt),
+                        "somebody else's claim is cancelled"
+                    );
                     self.claim = ClaimStatus::Cancelled;
                     Outcome::Settled
                 }
@@ -582,14 +589,27 @@ impl World {
     }
 
     fn check_end(&self) {
-        let of = |funds| self.payments.iter().filter(|payment| payment.funds == funds).count();
+        let of = |funds| {
+            self.payments
+                .iter()
+                .filter(|payment| payment.funds == funds)
+                .count()
+        };
         assert_eq!(of(Funds::Held), 0, "money is still held: {:?}", self.payments);
-        assert_eq!(of(Funds::Action), 0, "a shopper could still pay: {:?}", self.payments);
+        assert_eq!(
+            of(Funds::Action),
+            0,
+            "a shopper could still pay: {:?}",
+            self.payments
+        );
         assert_eq!(self.captures as usize, of(Funds::Taken) + of(Funds::Returned));
         assert!(self.refunds <= self.captures, "refunded twice");
         let closed = self.closed.iter().flat_map(|closed| &closed.attempts);
         let closed: Vec<u32> = closed.map(|attempt| attempt.attempt).collect();
-        assert!(closed.is_sorted_by(|a, b| a < b), "numbers are used once: {closed:?}");
+        assert!(
+            closed.is_sorted_by(|a, b| a < b),
+            "numbers are used once: {closed:?}"
+        );
         match self.order {
             Order::Paid(attempt) => {
                 assert!(!closed.contains(&attempt), "an attempt both paid and failed");
@@ -647,7 +667,11 @@ fn event() -> impl Strategy<Value = Event> {
 
 /// A life of one claim: what its first bank says, whether the provider forgets keys, what happens.
 fn life() -> impl Strategy<Value = (Bank, bool, Vec<Event>)> {
-    (bank(), prop::bool::weighted(0.3), prop::collection::vec(event(), 1..80))
+    (
+        bank(),
+        prop::bool::weighted(0.3),
+        prop::collection::vec(event(), 1..80),
+    )
 }
 
 fn lived((bank, forgetful, events): (Bank, bool, Vec<Event>)) -> World {

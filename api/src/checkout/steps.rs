@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     documents::{DocumentWrite, fresh_key, is_version_mismatch},
+    orders::{self, OrderError},
     payment::{
         Call, Currency, Decline, Doubt, Money, NewPayment, Payment, PaymentError, PaymentStatus, ProviderKey,
         RefundStatus, SharedProvider,
@@ -52,12 +53,7 @@ impl Steps {
     /// Does it.
     pub(crate) async fn carry_out(&self, effect: Effect, journal: &Journal) -> Outcome {
         match effect {
-            Effect::CheckTurn => {
-                let found = self.in_time(self.store.document(&closed_key(&journal.claim_id))).await;
-                found.map_or_else(of_error, |found| Outcome::Turn {
-                    closed_version: found.map_or(0, |found| found.version),
-                })
-            }
+            Effect::CheckTurn => self.in_time(self.turn(journal)).await.unwrap_or_else(of_error),
             Effect::LookAtClaim => {
                 let found = self.in_time(self.store.find_claim(&journal.claim_id, None)).await;
                 found.map_or_else(of_error, |(claim, _, _)| Outcome::Claim(claim.status))
@@ -92,6 +88,23 @@ impl Steps {
         })
     }
 
+    async fn turn(&self, journal: &Journal) -> Result<Outcome, Error> {
+        let (closed_key, order_id) = (closed_key(&journal.claim_id), orders::order_id(&journal.claim_id));
+        let (closed, order) = futures::join!(
+            self.store.document(&closed_key),
+            orders::load(&*self.store, &order_id),
+        );
+        Ok(Outcome::Turn {
+            closed_version: closed?.map_or(0, |closed| closed.version),
+            ordered: match order {
+                Ok(order) => order.is_some(),
+                Err(OrderError::Store(error)) => return Err(error),
+                // One that cannot be read is one all the same.
+                Err(_) => true,
+            },
+        })
+    }
+
     async fn settle(&self, step: Step, name: &str, journal: &Journal) -> Outcome {
         let claim_id = &journal.claim_id;
         let key = match step {
@@ -116,7 +129,9 @@ impl Steps {
                 claim_token: claim.fencing_token,
                 hold_until_ms: claim.deadline_ms,
             },
-            (Step::Confirm, ClaimStatus::Confirmed) | (Step::Cancel, ClaimStatus::Cancelled) => Outcome::Settled,
+            (Step::Confirm, ClaimStatus::Confirmed) | (Step::Cancel, ClaimStatus::Cancelled) => {
+                Outcome::Settled
+            }
             (_, status) => Outcome::Claim(status),
         }
     }
@@ -130,7 +145,10 @@ impl Steps {
             Some(found) => Some(decode(&document, &found.body).map_err(unreadable)?),
             None => None,
         };
-        if before.as_ref().is_some_and(|closed| closed.attempt() >= journal.attempt) {
+        if before
+            .as_ref()
+            .is_some_and(|closed| closed.attempt() >= journal.attempt)
+        {
             return Ok(());
         }
         let write = DocumentWrite {
@@ -162,13 +180,15 @@ impl Steps {
                     payment_method: journal.request.payment_method.clone(),
                     reference: claim_id.clone(),
                     attempt,
-                    order_id: Some(crate::orders::order_id(claim_id)),
+                    order_id: Some(orders::order_id(claim_id)),
                 };
                 provider.create(&new, &key(Call::Create), deadline).await
             }
             Effect::Authorize => {
                 let return_url = journal.request.return_url.as_deref();
-                provider.confirm(id, return_url, &key(Call::Confirm), deadline).await
+                provider
+                    .confirm(id, return_url, &key(Call::Confirm), deadline)
+                    .await
             }
             Effect::Retrieve => provider.retrieve(id, deadline).await,
             Effect::Capture => provider.capture(id, &key(Call::Capture), deadline).await,
@@ -193,11 +213,18 @@ impl Steps {
             Err(error) => of_payment_error(effect, error),
             Ok(payment) => {
                 if let Some(refusal) = mismatch(&payment, journal) {
-                    tracing::error!(claim_id, payment_id = payment.id, why = refusal.message, "payment differs");
+                    tracing::error!(
+                        claim_id,
+                        payment_id = payment.id,
+                        why = refusal.message,
+                        "payment differs"
+                    );
                     return Outcome::Mismatch(refusal);
                 }
                 if effect == Effect::Create {
-                    return Outcome::Created { payment_id: payment.id };
+                    return Outcome::Created {
+                        payment_id: payment.id,
+                    };
                 }
                 Outcome::Payment(state(payment))
             }
@@ -324,7 +351,11 @@ fn of_error(error: Error) -> Outcome {
                 retry_after_ms: STORE_WAIT_MS,
             },
             reason => {
-                tracing::error!(?reason, message = rejected.message, "the store refused a step of a checkout");
+                tracing::error!(
+                    ?reason,
+                    message = rejected.message,
+                    "the store refused a step of a checkout"
+                );
                 Outcome::NotNow {
                     retry_after_ms: STORE_WAIT_MS,
                 }

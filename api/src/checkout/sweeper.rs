@@ -25,6 +25,10 @@ use super::{
 /// Journals read in one page: with their bodies some 200 KB.
 const PAGE_MAX: u32 = 256;
 
+/// How long a journal that was just written is left to who wrote it, in ms of log time: he is about to
+/// lease it.
+const FRESH_MS: u64 = 2_000;
+
 /// Sweeps until the checkouts are dropped or the process stops.
 pub(crate) async fn run(checkouts: Weak<Checkouts>, mut stopping: watch::Receiver<bool>) {
     loop {
@@ -63,7 +67,8 @@ pub(crate) async fn sweep(checkouts: &Arc<Checkouts>) -> Result<usize, Error> {
                 continue;
             };
             let rests = journal.stage == Stage::AwaitShopper && journal.wake_ms > now_ms;
-            if rests || journal.stage == Stage::Done {
+            let begins = journal.stage == Stage::Begin && journal.began_ms + FRESH_MS > now_ms;
+            if rests || begins || journal.stage == Stage::Done {
                 continue;
             }
             let Ok(place) = Arc::clone(&room).acquire_owned().await else {

@@ -145,7 +145,7 @@ impl Ending {
 /// One thing to do in the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Read the version of the closed record.
+    /// Read whether there is an order, and the version of the closed record.
     CheckTurn,
     /// Extend the hold.
     Extend,
@@ -240,10 +240,12 @@ pub(crate) enum PaymentState {
 /// What came of an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// `CheckTurn`: the closed record's version.
+    /// `CheckTurn`: what became of the attempts before.
     Turn {
-        /// Zero: there is none.
+        /// The closed record's version; zero: there is none.
         closed_version: u64,
+        /// There is an order.
+        ordered: bool,
     },
     /// `Extend`: done, now or before under the same key.
     Extended {

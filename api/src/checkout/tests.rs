@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::Instant};
 use tower::ServiceExt;
 
-use super::{CheckoutOptions, Payments, sweeper::sweep};
+use super::{Asked, CheckoutOptions, Payments, Standing, sweeper::sweep};
 use crate::{
     Auth, Keys, Options, Role,
     documents::Documents,
@@ -70,6 +70,7 @@ impl Answer {
 
 impl World {
     async fn new() -> World {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let psp = format!("http://{}", listener.local_addr().unwrap());
         let mut options = simulator::ServerOptions::default();
@@ -80,7 +81,11 @@ impl World {
         World {
             store,
             psp,
-            http: reqwest::Client::new(),
+            // The challenge sends the shopper on to a shop that is not there.
+            http: reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap(),
         }
     }
 
@@ -129,13 +134,21 @@ impl World {
 
     /// The provider's books.
     async fn books(&self) -> Value {
-        let answer = self.http.get(format!("{}/_/ledger", self.psp)).send().await.unwrap();
+        let answer = self
+            .http
+            .get(format!("{}/_/ledger", self.psp))
+            .send()
+            .await
+            .unwrap();
         answer.json().await.unwrap()
     }
 
     async fn control(&self, road: &str, form: &[(&str, &str)]) -> Value {
         let request = self.http.post(format!("{}{road}", self.psp));
-        let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let body: Vec<String> = form
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let request = request
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body.join("&"));
@@ -148,7 +161,10 @@ impl World {
         assert_eq!(books["double_charged"], json!([]), "{books:#}");
         let mut captured = 0;
         for payment in books["payments"].as_array().unwrap() {
-            assert_ne!(payment["status"], "requires_capture", "money is held: {payment:#}");
+            assert_ne!(
+                payment["status"], "requires_capture",
+                "money is held: {payment:#}"
+            );
             captured += payment["captured_minor"].as_i64().unwrap();
         }
         let mut balances = Balances::default();
@@ -213,7 +229,8 @@ impl Process {
         for _ in 0..400 {
             sweep(&self.door.checkouts).await.unwrap();
             let answer = self.status(claim_id, user).await;
-            if answer.json["status"] != "in-progress" {
+            let undecided = ["in-progress", "action-required"];
+            if !undecided.iter().any(|status| answer.json["status"] == *status) {
                 return answer;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
@@ -290,10 +307,12 @@ impl PaymentProvider for Dying {
             .boxed()
     }
     fn capture<'a>(&'a self, payment_id: &'a str, key: &'a ProviderKey, deadline: Instant) -> Paid<'a> {
-        self.through(self.provider.capture(payment_id, key, deadline)).boxed()
+        self.through(self.provider.capture(payment_id, key, deadline))
+            .boxed()
     }
     fn cancel<'a>(&'a self, payment_id: &'a str, key: &'a ProviderKey, deadline: Instant) -> Paid<'a> {
-        self.through(self.provider.cancel(payment_id, key, deadline)).boxed()
+        self.through(self.provider.cancel(payment_id, key, deadline))
+            .boxed()
     }
     fn refund<'a>(
         &'a self,
@@ -363,7 +382,10 @@ async fn what_cannot_be_paid_is_refused_and_nothing_changes() {
     let path = format!("/v1/claims/{claim_id}/checkout");
     for (body, told) in [
         (json!({}), (400, "invalid-request")),
-        (json!({ "payment_method": "4242424242424242" }), (400, "invalid-request")),
+        (
+            json!({ "payment_method": "4242424242424242" }),
+            (400, "invalid-request"),
+        ),
         (json!({ "payment_method": "" }), (400, "invalid-request")),
         (
             json!({ "payment_method": "pm_card_visa", "return_url": "javascript:1" }),
@@ -403,13 +425,23 @@ async fn a_declined_card_keeps_the_hold_and_another_one_pays() {
     let process = world.process();
     let claim_id = world.claim("ada").await;
     let declined = process
-        .pay(&claim_id, "ada", "k1", "pm_card_visa_chargeDeclinedInsufficientFunds")
+        .pay(
+            &claim_id,
+            "ada",
+            "k1",
+            "pm_card_visa_chargeDeclinedInsufficientFunds",
+        )
         .await;
     assert_eq!(declined.told(), (402, "declined"));
     assert_eq!(declined.json["decline_code"], "insufficient_funds");
     assert_eq!(world.status_of(&claim_id).await, ClaimStatus::Held);
     let again = process
-        .pay(&claim_id, "ada", "k1", "pm_card_visa_chargeDeclinedInsufficientFunds")
+        .pay(
+            &claim_id,
+            "ada",
+            "k1",
+            "pm_card_visa_chargeDeclinedInsufficientFunds",
+        )
         .await;
     assert_eq!((again.told(), &again.json), ((402, "declined"), &declined.json));
     assert_eq!(process.status(&claim_id, "ada").await.json["status"], "declined");
@@ -452,7 +484,9 @@ async fn a_shopper_who_never_comes_back_is_not_charged() {
     let world = World::new().await;
     let process = world.process();
     let claim_id = world.claim("ada").await;
-    let asked = process.pay(&claim_id, "ada", "k1", "pm_card_authenticationRequired").await;
+    let asked = process
+        .pay(&claim_id, "ada", "k1", "pm_card_authenticationRequired")
+        .await;
     assert_eq!(asked.status, 202);
     // Beyond the cap: 180 s of hold and 60 s of checkout.
     world.store.pass_ms(241_000);
@@ -461,7 +495,9 @@ async fn a_shopper_who_never_comes_back_is_not_charged() {
     let books = world.books().await;
     assert_eq!(books["payments"][0]["status"], "canceled", "{books:#}");
     assert_eq!(world.status_of(&claim_id).await, ClaimStatus::Expired);
-    let same = process.pay(&claim_id, "ada", "k1", "pm_card_authenticationRequired").await;
+    let same = process
+        .pay(&claim_id, "ada", "k1", "pm_card_authenticationRequired")
+        .await;
     assert_eq!(same.told(), (410, "hold-gone"));
     world.check_books().await;
 }
@@ -471,10 +507,16 @@ async fn money_that_cannot_be_taken_gives_the_unit_back() {
     let world = World::new().await;
     let process = world.process();
     let claim_id = world.claim("ada").await;
-    let failed = process.pay(&claim_id, "ada", "k1", "pm_sim_capture_declined").await;
+    let failed = process
+        .pay(&claim_id, "ada", "k1", "pm_sim_capture_declined")
+        .await;
     assert_eq!(failed.told(), (402, "checkout-failed"), "{:#}", failed.json);
     assert_eq!(world.status_of(&claim_id).await, ClaimStatus::Cancelled);
-    let (sale, _) = world.store.sale("drop-7", client::Consistency::Linearizable).await.unwrap();
+    let (sale, _) = world
+        .store
+        .sale("drop-7", client::Consistency::Linearizable)
+        .await
+        .unwrap();
     assert_eq!((sale.units_available, sale.units_confirmed), (10, 0));
     world.check_books().await;
 }
@@ -494,29 +536,51 @@ async fn an_answer_that_gets_lost_is_looked_up() {
         let world = World::new().await;
         let process = world.process();
         let claim_id = world.claim("ada").await;
-        // So are some of the store's.
-        world.store.lose_answers(3);
         let paid = process.pay(&claim_id, "ada", "k1", card).await;
-        if paid.status == 503 {
-            let again = process.pay(&claim_id, "ada", "k1", card).await;
-            assert_eq!(again.status, 201, "{card}: {:#}", again.json);
-        } else {
-            assert_eq!(paid.status, 201, "{card}: {:#}", paid.json);
-        }
+        assert_eq!(paid.status, 201, "{card}: {:#}", paid.json);
+        world.check_books().await;
+    }
+}
+
+#[tokio::test]
+async fn the_stores_answers_may_get_lost_as_well() {
+    for lost in [1, 2, 3, 5, 8, 20] {
+        let world = World::new().await;
+        let process = world.process();
+        let asked = Asked {
+            user: "ada".into(),
+            claim_id: world.claim("ada").await,
+            key: "k1".into(),
+            request: super::journal::Request {
+                payment_method: "pm_card_visa".into(),
+                return_url: None,
+            },
+            amount: None,
+        };
+        world.store.lose_answers(lost);
+        let standing = process.door.checkouts.pay(asked).await.unwrap();
+        assert!(matches!(standing, Standing::Ordered(_)), "{lost}: {standing:?}");
         world.check_books().await;
     }
 }
 
 #[tokio::test]
 async fn whoever_dies_where_somebody_else_finishes() {
-    for (calls, happens) in [(1, false), (1, true), (2, false), (2, true), (3, false), (3, true)] {
+    for (calls, happens) in [
+        (1, false),
+        (1, true),
+        (2, false),
+        (2, true),
+        (3, false),
+        (3, true),
+    ] {
         let world = World::new().await;
         let dying = Dying::new(world.provider(), calls, happens);
         let first = world.process_with(Arc::clone(&dying) as SharedProvider, |options| {
             options.budget_ms_max = 600;
             // It is not heard of any more; a deadline would bring it back.
-            options.payment_call_ms_max = 3_600_000;
-            options.lease_ms = 3_700_000;
+            options.payment_call_ms_max = 3_400_000;
+            options.lease_ms = 3_500_000;
         });
         let claim_id = world.claim("ada").await;
         let undecided = first.pay(&claim_id, "ada", "k1", "pm_card_visa").await;
@@ -532,15 +596,23 @@ async fn whoever_dies_where_somebody_else_finishes() {
         assert_eq!(busy.told(), (409, "checkout-in-progress"));
         // The dead one's lease ends long before its hold would.
         let (_, _, position) = world.store.find_claim(&claim_id, None).await.unwrap();
-        let leased = world.store.document(&super::journal::open_key(&claim_id)).await.unwrap();
+        let leased = world
+            .store
+            .document(&super::journal::open_key(&claim_id))
+            .await
+            .unwrap();
         let lease_ms = leased.unwrap().leased_until_ms - position.log_time_ms;
-        assert_eq!(lease_ms, 3_700_000);
+        assert_eq!(lease_ms, 3_500_000);
         world.store.pass_ms(lease_ms);
         let standing = second.see_through(&claim_id, "ada").await;
         // The hold was shorter than this test's long lease, so what was not captured is undone.
         let captured = (calls, happens) == (3, true) || calls == 3;
         let expected = if captured { "paid" } else { "hold-gone" };
-        assert_eq!(standing.json["status"], expected, "{calls} {happens}: {:#}", standing.json);
+        assert_eq!(
+            standing.json["status"], expected,
+            "{calls} {happens}: {:#}",
+            standing.json
+        );
         world.check_books().await;
     }
 }
@@ -577,7 +649,10 @@ async fn a_provider_that_is_away_costs_nothing_but_time() {
     assert_eq!(away.told(), (503, "provider-unavailable"), "{:#}", away.json);
     assert!(away.headers.contains_key("retry-after"));
     let (claim, _, position) = world.store.find_claim(&claim_id, None).await.unwrap();
-    assert!(claim.deadline_ms > position.log_time_ms + 180_000, "the hold is extended");
+    assert!(
+        claim.deadline_ms > position.log_time_ms + 180_000,
+        "the hold is extended"
+    );
     world.control("/_/faults", &[("rate_limit_rate", "0")]).await;
     world.store.pass_ms(10);
     let paid = process.pay(&claim_id, "ada", "k1", "pm_card_visa").await;
@@ -604,7 +679,11 @@ async fn an_order_is_cancelled_once() {
         assert_eq!((again.status, &again.json), (StatusCode::OK, &cancelled.json));
     }
     assert_eq!(world.status_of(&claim_id).await, ClaimStatus::Cancelled);
-    let (sale, _) = world.store.sale("drop-7", client::Consistency::Linearizable).await.unwrap();
+    let (sale, _) = world
+        .store
+        .sale("drop-7", client::Consistency::Linearizable)
+        .await
+        .unwrap();
     assert_eq!(sale.units_available, 10);
     let books = world.books().await;
     assert_eq!(books["totals"]["eur"]["refunded_minor"], PRICE_MINOR);
@@ -628,7 +707,10 @@ async fn the_providers_news_are_believed_when_signed_and_acted_on_once() {
     let payment_id = paid.json["payment_id"].as_str().unwrap().to_owned();
 
     let unknown = event("evt_1", "invoice.paid", json!({ "object": "invoice" }));
-    assert_eq!(process.webhook(&unknown, "whsec_wrong").await.told(), (400, "signature-invalid"));
+    assert_eq!(
+        process.webhook(&unknown, "whsec_wrong").await.told(),
+        (400, "signature-invalid")
+    );
     assert_eq!(process.webhook(&unknown, WEBHOOK_SECRET).await.status, 200);
     assert_eq!(process.webhook(&unknown, WEBHOOK_SECRET).await.status, 200);
     let kept = world.store.documents("webhook/", "", 10).await.unwrap();
@@ -657,7 +739,10 @@ async fn the_providers_news_are_believed_when_signed_and_acted_on_once() {
         let told = event(id, kind, dispute(status));
         assert_eq!(process.webhook(&told, WEBHOOK_SECRET).await.status, 200);
     }
-    let order = wait_for(&world, &process, &order_url, |order| order["status"] == "disputed").await;
+    let order = wait_for(&world, &process, &order_url, |order| {
+        order["status"] == "disputed"
+    })
+    .await;
     assert_eq!(order["refunded_minor"], 900);
     assert_eq!(order["refunds"].as_array().unwrap().len(), 1, "{order:#}");
     assert_eq!(order["disputes"].as_array().unwrap().len(), 1, "{order:#}");
@@ -666,7 +751,10 @@ async fn the_providers_news_are_believed_when_signed_and_acted_on_once() {
     for told in [closed, back] {
         assert_eq!(process.webhook(&told, WEBHOOK_SECRET).await.status, 200);
     }
-    wait_for(&world, &process, &order_url, |order| order["status"] == "partially_refunded").await;
+    wait_for(&world, &process, &order_url, |order| {
+        order["status"] == "partially_refunded"
+    })
+    .await;
     let balances = world.check_books().await;
     let eur = crate::payment::Currency::from_code("EUR").unwrap();
     assert_eq!(balances.of(eur, ledger::Account::Refunds), 900);
@@ -674,16 +762,14 @@ async fn the_providers_news_are_believed_when_signed_and_acted_on_once() {
 }
 
 /// Acts on what is left of events until an order is as it should be.
-async fn wait_for(
-    world: &World,
-    process: &Process,
-    order_url: &str,
-    is: impl Fn(&Value) -> bool,
-) -> Value {
+async fn wait_for(world: &World, process: &Process, order_url: &str, is: impl Fn(&Value) -> bool) -> Value {
     for _ in 0..200 {
         world.store.pass_ms(1_000);
         let left = process.door.checkouts.sweep_webhooks().await.unwrap();
-        let order = process.ask(Method::GET, order_url, "ada", "", Value::Null).await.json;
+        let order = process
+            .ask(Method::GET, order_url, "ada", "", Value::Null)
+            .await
+            .json;
         if left == 0 && is(&order) {
             return order;
         }
@@ -697,7 +783,9 @@ async fn a_hint_of_the_provider_brings_a_checkout_on() {
     let world = World::new().await;
     let process = world.process();
     let claim_id = world.claim("ada").await;
-    let asked = process.pay(&claim_id, "ada", "k1", "pm_card_authenticationRequired").await;
+    let asked = process
+        .pay(&claim_id, "ada", "k1", "pm_card_authenticationRequired")
+        .await;
     let url = asked.json["next_action_url"].as_str().unwrap().to_owned();
     world.http.post(&url).send().await.unwrap();
     let payment = json!({

@@ -27,9 +27,7 @@ use crate::{
     documents::{DocumentWrite, fresh_key, is_version_mismatch},
     error::{Kind, Problem},
     ledger,
-    orders::{
-        OrderDispute, OrderDisputeStatus, OrderError, OrderRefund, OrderRefundStatus, load, order_id,
-    },
+    orders::{OrderDispute, OrderDisputeStatus, OrderError, OrderRefund, OrderRefundStatus, load, order_id},
     payment::{
         Money, Refund, RefundStatus,
         webhook::{Charge, Dispute, WebhookEvent, WebhookKind, WebhookObject},
@@ -90,7 +88,8 @@ impl Checkouts {
         body: &[u8],
         now_s: u64,
     ) -> Result<(), Problem> {
-        let came = |what: &'static str| ::metrics::counter!(metrics::WEBHOOKS, "outcome" => what).increment(1);
+        let came =
+            |what: &'static str| ::metrics::counter!(metrics::WEBHOOKS, "outcome" => what).increment(1);
         let (_, check) = self
             .till
             .as_ref()
@@ -120,7 +119,11 @@ impl Checkouts {
             return Ok(());
         }
         let waits = needs_acting(&event);
-        let document = if waits { format!("{OPEN_PREFIX}{}", event.id) } else { seen };
+        let document = if waits {
+            format!("{OPEN_PREFIX}{}", event.id)
+        } else {
+            seen
+        };
         let write = DocumentWrite {
             document,
             body: encode(&Kept {
@@ -232,7 +235,9 @@ impl Checkouts {
         let Some(payment_id) = &event.payment_id else {
             return Ok(done_with(event, "it names no payment"));
         };
-        let Some(till) = &self.till else { return Ok(Acted::Later) };
+        let Some(till) = &self.till else {
+            return Ok(Acted::Later);
+        };
         let claim_id = match &event.reference {
             Some(claim_id) => claim_id.clone(),
             // Refunds and disputes need not carry what the payment does.
@@ -248,7 +253,10 @@ impl Checkouts {
             Err(OrderError::Store(error)) => return Err(error),
             Err(error) => return Ok(done_with(event, &error.to_string())),
         };
-        if order.as_ref().is_some_and(|order| order.payment_id != *payment_id) {
+        if order
+            .as_ref()
+            .is_some_and(|order| order.payment_id != *payment_id)
+        {
             return Ok(done_with(event, "the order was paid with another payment"));
         }
         if order.is_none() && self.is_open(&claim_id).await? {
@@ -308,12 +316,14 @@ impl Checkouts {
                 OrderRefundStatus::Pending
             }
         };
-        self.enter(ledger::Kind::Refund, &refund.id, refund.amount, to).await?;
+        self.enter(ledger::Kind::Refund, &refund.id, refund.amount, to)
+            .await?;
         if status == OrderRefundStatus::Failed {
             self.enter(ledger::Kind::RefundReversed, &refund.id, refund.amount, to)
                 .await?;
         }
-        self.note_refund(&refund.id, refund.amount.minor, status, to).await
+        self.note_refund(&refund.id, refund.amount.minor, status, to)
+            .await
     }
 
     /// What the sum says and no part of it did, under the event's own id.
@@ -326,7 +336,8 @@ impl Checkouts {
     ) -> Result<(), Error> {
         let amount = Money::new(missing_minor, charge.amount.currency);
         self.enter(ledger::Kind::Refund, &event.id, amount, to).await?;
-        self.note_refund(&event.id, missing_minor, OrderRefundStatus::Succeeded, to).await
+        self.note_refund(&event.id, missing_minor, OrderRefundStatus::Succeeded, to)
+            .await
     }
 
     async fn note_refund(
@@ -336,7 +347,9 @@ impl Checkouts {
         status: OrderRefundStatus,
         to: &To<'_>,
     ) -> Result<(), Error> {
-        let Some(order_id) = to.order_id else { return Ok(()) };
+        let Some(order_id) = to.order_id else {
+            return Ok(());
+        };
         books::change(&*self.store, order_id, |order| {
             order.note_refund(OrderRefund {
                 refund_id: refund_id.to_owned(),
@@ -353,13 +366,16 @@ impl Checkouts {
         let lost = dispute.status == "lost";
         let won = reinstated || matches!(dispute.status.as_str(), "won" | "warning_closed" | "prevented");
         if reinstated || lost || *kind == WebhookKind::DisputeFundsWithdrawn {
-            self.enter(ledger::Kind::Chargeback, &dispute.id, dispute.amount, to).await?;
+            self.enter(ledger::Kind::Chargeback, &dispute.id, dispute.amount, to)
+                .await?;
         }
         if reinstated {
             self.enter(ledger::Kind::ChargebackReversed, &dispute.id, dispute.amount, to)
                 .await?;
         }
-        let Some(order_id) = to.order_id else { return Ok(()) };
+        let Some(order_id) = to.order_id else {
+            return Ok(());
+        };
         let status = match (won, lost) {
             (true, _) => OrderDisputeStatus::Won,
             (_, true) => OrderDisputeStatus::Lost,
@@ -450,6 +466,9 @@ fn kept(body: &[u8], event: &WebhookEvent) -> Result<Value, Problem> {
     });
     match cut.to_string().len() <= EVENT_BYTES_MAX {
         true => Ok(cut),
-        false => Err(Problem::new(Kind::BodyTooLarge, "the event is larger than any that is known")),
+        false => Err(Problem::new(
+            Kind::BodyTooLarge,
+            "the event is larger than any that is known",
+        )),
     }
 }

@@ -185,12 +185,7 @@ impl Store for MachineStore {
         .boxed()
     }
 
-    fn change_sale(
-        &self,
-        change: SaleChange,
-        _: String,
-        _: String,
-    ) -> BoxFuture<'_, Result<Receipt, Error>> {
+    fn change_sale(&self, change: SaleChange, _: String, _: String) -> BoxFuture<'_, Result<Receipt, Error>> {
         panic!("no test here does that: {change:?}")
     }
 

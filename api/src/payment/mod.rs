@@ -24,8 +24,8 @@ use tokio::time::Instant;
 pub mod breaker;
 mod error;
 pub mod money;
-pub mod simulator;
 mod signature;
+pub mod simulator;
 pub mod stripe;
 pub mod webhook;
 

@@ -122,7 +122,8 @@ pub(super) async fn status(
 ) -> Result<Response, Problem> {
     let whose = (caller.0.role == Role::Shopper).then_some(caller.0.user.as_str());
     let standing = door.checkouts.standing(&claim_id, whose).await?;
-    let standing = standing.ok_or_else(|| Problem::new(Kind::NotFound, "no checkout was begun for this claim"))?;
+    let standing =
+        standing.ok_or_else(|| Problem::new(Kind::NotFound, "no checkout was begun for this claim"))?;
     let mut response = Json(StandingJson::new(&claim_id, &standing)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -246,7 +247,10 @@ pub(super) fn refusal(ending: Ending) -> Problem {
         }
         Ending::Paid | Ending::Cancelled => {
             tracing::error!(?ending, "an order is missing");
-            Problem::new(Kind::Internal, "the order is written and was not found; ask for it again")
+            Problem::new(
+                Kind::Internal,
+                "the order is written and was not found; ask for it again",
+            )
         }
     }
 }
