@@ -93,6 +93,9 @@ fn matrix(arguments: &Arguments) -> io::Result<bool> {
         Some(_) => Arena::Processes,
         None => Arena::Simulation,
     };
+    for program in arguments.campaign.iter().chain(&arguments.binary) {
+        hunt::require_fault_points(program)?;
+    }
     let before = Matrix::load(home())?;
     let noticed = |bug| before.hunt(bug, arena).is_some_and(Hunt::killed);
     let hunted: Vec<&str> = PLANTED_BUGS
@@ -153,16 +156,11 @@ fn hunt_one(arguments: &Arguments, bug: &str, bars: &MultiProgress) -> io::Resul
     bar.enable_steady_tick(Duration::from_millis(500));
     let hunt = match (&arguments.campaign, &arguments.binary) {
         (Some(campaign), Some(binary)) => {
-            let dir = std::env::temp_dir().join(format!("holdfast-planted-{}", std::process::id()));
-            std::fs::create_dir_all(&dir)?;
             let campaigns = Campaigns {
                 campaign: campaign.clone(),
                 binary: binary.clone(),
-                dir: dir.clone(),
             };
-            let hunt = hunt::in_processes(&campaigns, bug, arguments.first, arguments.seeds);
-            std::fs::remove_dir_all(&dir)?;
-            hunt?
+            hunt::in_processes(&campaigns, bug, arguments.first, arguments.seeds, || bar.inc(1))?
         }
         _ => {
             let program = std::env::current_exe()?;

@@ -153,6 +153,25 @@ pub fn place(
     places
 }
 
+/// Of these operations, those whose effect every feed may have leapt over: each has a gap that ends behind all
+/// that it had seen when the operation began. An effect is not older than its invocation.
+pub fn in_gaps(history: &History, feeds: &[SeenFeed], lost: &[u64]) -> Vec<u64> {
+    let begun = history.events.iter().filter_map(|event| match &event.what {
+        What::Invoke { id, .. } if lost.contains(id) => Some((*id, event.t)),
+        _ => None,
+    });
+    let leapt = |feed: &SeenFeed, t: u64| {
+        let seen = feed.events.partition_point(|event| event.t < t);
+        let reached = feed.events[..seen].last().map_or(0, |event| event.log_index);
+        feed.resumed.iter().any(|&from| from > reached)
+    };
+    let whole = || feeds.iter().filter(|feed| feed.sale.is_none());
+    begun
+        .filter(|&(_, t)| whole().all(|feed| leapt(feed, t)))
+        .map(|(id, _)| id)
+        .collect()
+}
+
 /// Operations with a key by kind and key, in order of invocation; keys in order of first use.
 fn uses_of_keys(history: &History) -> Vec<((Kind, Name), Vec<Use>)> {
     let mut ends = HashMap::new();
@@ -216,7 +235,10 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::history::{Header, Recorder};
+    use crate::{
+        history::{Header, Recorder},
+        properties::SeenEvent,
+    };
 
     fn recorder() -> Recorder {
         let now = AtomicU64::new(0);
@@ -374,6 +396,38 @@ mod tests {
         };
         assert_eq!(places.learned, [nothing]);
         assert!(places.lost.is_empty());
+    }
+
+    #[test]
+    fn a_gap_hides_only_what_every_feed_may_have_leapt_over() {
+        let recorder = recorder();
+        let early = confirm(&recorder);
+        recorder.info(early, "lost");
+        let late = confirm(&recorder);
+        let t_late = recorder.finish().events.last().unwrap().t;
+        recorder.info(late, "lost");
+        let history = recorder.finish();
+        let event = |t, log_index| SeenEvent {
+            t,
+            log_index,
+            ordinal: 0,
+            lt: 0,
+            command: None,
+            kind: EventKind::ClaimExpired,
+            sale: "s".to_owned(),
+            claim: None,
+            value: 0,
+        };
+        // Entry 40, behind the gap, was seen before the second one began.
+        let gap = SeenFeed {
+            resumed: vec![40],
+            events: vec![event(0, 10), event(t_late - 1, 40)],
+            ..SeenFeed::default()
+        };
+        let in_gaps = |feeds: &[SeenFeed]| super::in_gaps(&history, feeds, &[early, late]);
+        assert_eq!(in_gaps(std::slice::from_ref(&gap)), [early]);
+        let whole = SeenFeed::default();
+        assert!(in_gaps(&[gap, whole]).is_empty());
     }
 
     #[test]

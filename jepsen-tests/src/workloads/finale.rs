@@ -9,6 +9,7 @@ use std::{
 };
 
 use client::{Client, Consistency, Error, Operation, Resolution};
+use futures::{StreamExt, stream};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -41,6 +42,8 @@ pub struct Bounds {
     pub holds_slack_ms: u64,
     /// Until a replica has caught up, an unknown is resolved, a watcher has seen the end, in ms.
     pub recovery_ms_max: u64,
+    /// How many unknowns are resolved at once.
+    pub resolves_at_once: usize,
 }
 
 /// What the final phase needs of a run.
@@ -74,6 +77,8 @@ impl Finale<'_> {
         };
         healing.serving_ns = self.first_answer().await;
         let resolved = self.resolve().await;
+        // Until then an unknown may still have come, and begun to hold.
+        healing.holds_ms_max += self.shop.now_ns().saturating_sub(healing.healed_ns) / 1_000_000;
         healing.holds_ended_ns = self.come_to_rest(&healing).await;
         let (log_index, last_changes) = self.last_reads().await;
         let mut replicas = Vec::new();
@@ -86,16 +91,15 @@ impl Finale<'_> {
         let feeds = self.gather_feeds(&last_changes).await;
         let (moved, lost) = self.tell_effects(&feeds, &resolved);
         let recorder = &self.shop.recorder;
-        // What is known to have happened, and stands somewhere in a gap that every feed announced, is resolved.
-        let mut all = feeds.iter().filter(|feed| feed.sale.is_none());
-        let gap = all.all(|feed| !feed.resumed.is_empty());
+        let mut history = recorder.finish();
+        // What is known to have happened, and may stand in a gap that every feed announced, is resolved.
+        let lost = effects::in_gaps(&history, &feeds, &lost);
         // A read that nobody heard had no effect to resolve.
         let unresolved = recorder.unknown().into_iter();
         healing.unresolved = unresolved
-            .filter(|(id, _, call)| !(matches!(call, Call::Read) || gap && lost.contains(id)))
+            .filter(|(id, _, call)| !(matches!(call, Call::Read) || lost.contains(id)))
             .map(|(id, ..)| id)
             .collect();
-        let mut history = recorder.finish();
         effects::apply_moves(&mut history, &moved);
         let observations = Observations {
             reads: std::mem::take(&mut self.shop.notes().reads),
@@ -136,22 +140,16 @@ impl Finale<'_> {
 
     /// What became of each unknown's key. Those that nobody can tell are missing.
     async fn resolve(&self) -> HashMap<u64, bool> {
+        let unknown = self.shop.recorder.unknown().into_iter();
+        let resolutions = unknown.map(|(id, sale, call)| async move {
+            let resolution = self.resolution(id, &sale, &call).await?;
+            Some((id, call, resolution))
+        });
+        let resolutions = stream::iter(resolutions).buffered(self.bounds.resolves_at_once);
+        let resolutions: Vec<_> = resolutions.collect().await;
         let mut resolved = HashMap::new();
-        for (id, sale, call) in self.shop.recorder.unknown() {
-            let (operation, principal) = match &call {
-                Call::Claim { user, .. } => (Operation::Claim, user.as_str()),
-                Call::Decrement { user, .. } => (Operation::Decrement, user.as_deref().unwrap_or_default()),
-                Call::Confirm { .. } => (Operation::Confirm, PRINCIPAL),
-                Call::Release { .. } => (Operation::Release, PRINCIPAL),
-                Call::Extend { .. } => (Operation::Extend, PRINCIPAL),
-                Call::Cancel { .. } => (Operation::Cancel, PRINCIPAL),
-                Call::Read => continue,
-                _ => (Operation::Sale, PRINCIPAL),
-            };
+        for (id, call, resolution) in resolutions.into_iter().flatten() {
             let Some(key) = call.key() else { continue };
-            let Some(resolution) = self.resolve_one(id, &sale, operation, key, principal).await else {
-                continue;
-            };
             resolved.insert(id, !matches!(resolution, Resolution::Abandoned { .. }));
             let effect = match (&call, resolution) {
                 (Call::Claim { .. }, Resolution::Claim(claim)) => taken(&claim, false),
@@ -170,6 +168,22 @@ impl Finale<'_> {
             self.shop.notes().effects.entry(key.clone()).or_insert(effect);
         }
         resolved
+    }
+
+    /// What became of one unknown; nothing for what has no key, or when nobody can tell.
+    async fn resolution(&self, id: u64, sale: &str, call: &Call<String>) -> Option<Resolution> {
+        let (operation, principal) = match call {
+            Call::Claim { user, .. } => (Operation::Claim, user.as_str()),
+            Call::Decrement { user, .. } => (Operation::Decrement, user.as_deref().unwrap_or_default()),
+            Call::Confirm { .. } => (Operation::Confirm, PRINCIPAL),
+            Call::Release { .. } => (Operation::Release, PRINCIPAL),
+            Call::Extend { .. } => (Operation::Extend, PRINCIPAL),
+            Call::Cancel { .. } => (Operation::Cancel, PRINCIPAL),
+            Call::Read => return None,
+            _ => (Operation::Sale, PRINCIPAL),
+        };
+        self.resolve_one(id, sale, operation, call.key()?, principal)
+            .await
     }
 
     async fn resolve_one(

@@ -129,10 +129,10 @@ impl Index {
     }
 
     /// Enters a new claim, which is in the arena already and names the user's claim before it.
-    pub fn grant(&mut self, arena: &Arena, slot: u32) {
+    pub fn grant(&mut self, arena: &Arena, slot: u32, record: &Record) {
         let Record {
             user, key, previous, ..
-        } = arena.get(slot);
+        } = *record;
         let hash = user as u32;
         let users = self.users.of_mut(user);
         let before = (previous != SLOT_NONE)

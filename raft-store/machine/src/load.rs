@@ -245,7 +245,7 @@ fn load_sale(number: u32, terms: Terms, counters: Counters, arena: Arena) -> Res
         if sale.index.key(&sale.arena, record.key).is_some() {
             return Err("two claims have the same key");
         }
-        sale.index.grant(&sale.arena, slot);
+        sale.index.grant(&sale.arena, slot, &record);
         if record.settle_key != 0 && !planted!("dedup-missing-from-snapshot") {
             sale.index.settle(&sale.arena, slot);
         }

@@ -77,12 +77,19 @@ impl Machine {
         {
             return None;
         }
-        let secret = self.secret();
-        let answer = match sale.made_by(key) {
-            Some(slot) => judge_repeat(sale, slot, key, user, quantity, secret).map(Some),
-            None => judge_take(sale, user, quantity, secret),
+        let judged = match sale.made_by(key) {
+            Some(slot) => {
+                judge_repeat(sale, slot, key, user, quantity).map(|()| Some((Grant::Repeated, slot)))
+            }
+            None => judge_take(sale, user, quantity).map(|latest| latest.map(|slot| (Grant::Already, slot))),
         };
-        answer.unwrap_or_else(|rejection| Some(Reply::Rejected(rejection)))
+        match judged {
+            Ok(known) => known.map(|(grant, slot)| Reply::Claim {
+                grant,
+                claim: sale.claim(slot, self.secret()),
+            }),
+            Err(rejection) => Some(Reply::Rejected(rejection)),
+        }
     }
 
     /// A claim.

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    apply, bytes_of,
+    apply, bytes_of, events,
     naive::{Model, NO_ID},
     script::{self, Player, Ready, SALES, Step},
 };
@@ -88,6 +88,7 @@ fn check_history(steps: Vec<Step>, seen: &mut Seen) {
     let mut model = Model::new(&SALES);
     let mut player = Player::default();
     let mut ids = Ids::new();
+    let mut happened = Vec::new();
     let mut steps = steps.into_iter();
     while let Some(ready) = player.next(&mut steps, &machine) {
         let Ready {
@@ -98,17 +99,15 @@ fn check_history(steps: Vec<Step>, seen: &mut Seen) {
         } = &ready;
         let bytes = bytes_of(&SALES, commands, *log_time_ms, *wall_time_ms);
         let applied = apply(&mut machine, *term, &bytes);
-        player.learn(&applied.events);
+        let shown = events(&machine, &applied.events);
+        player.learn(&shown);
         let replies: Vec<_> = applied
             .replies
             .iter()
             .map(|reply| nameless_reply(reply, &mut ids))
             .collect();
-        let events: Vec<_> = applied
-            .events
-            .iter()
-            .map(|event| nameless_event(event, &mut ids))
-            .collect();
+        let named = shown.iter().map(|event| nameless_event(event, &mut ids));
+        let named: Vec<_> = named.collect();
         let index = machine.applied_index();
         let expected = model.apply(index, *term, *log_time_ms, *wall_time_ms, commands);
         model.ids = ids.iter().map(|(&place, &id)| (id, place)).collect();
@@ -117,10 +116,18 @@ fn check_history(steps: Vec<Step>, seen: &mut Seen) {
             assert_eq!(reply, expected, "entry {index}: {command:?}");
             seen.reply(reply);
         }
-        assert_eq!(events, expected.1, "entry {index}");
-        events.iter().for_each(|event| seen.note(&event.kind));
+        assert_eq!(named, expected.1, "entry {index}");
+        named.iter().for_each(|event| seen.note(&event.kind));
+        happened.push((applied.events, shown));
         compare(&machine, &model, &mut ids);
         check_refusals(&machine, &model, &ready, &mut ids, seen);
+    }
+    for (entry, shown) in happened {
+        let later = events(&machine, &entry);
+        assert_eq!(
+            later, shown,
+            "events show claims as they were, whatever became of them"
+        );
     }
 }
 

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    apply, bytes_of, load, rows_of,
+    apply, bytes_of, events, load, rows_of,
     script::{self, Player, Ready, SALES, Step},
     write_dirty,
 };
@@ -87,7 +87,9 @@ fn check_history(steps: Vec<Step>) {
             (&applied.replies, &applied.events),
             (&again.replies, &again.events)
         );
-        player.learn(&applied.events);
+        let shown = events(&machine, &applied.events);
+        assert_eq!(events(&restored, &again.events), shown);
+        player.learn(&shown);
         if commands.len() == 1 {
             machine.skip(machine.applied_index() + 1);
             restored.skip(restored.applied_index() + 1);
