@@ -86,7 +86,7 @@ pub enum Command {
     /// Run the shoppers' HTTP door
     Api(commands::api::ApiArgs),
     /// Run a payment provider to rehearse with: Stripe's API, and faults on demand
-    Psp(commands::psp::PspArgs),
+    Psp(Box<commands::psp::PspArgs>),
     /// Make a cluster, see how it is
     #[command(subcommand)]
     Cluster(commands::cluster::ClusterCommand),

@@ -9,8 +9,8 @@
 //!   at a time may probe, and its success closes it.
 //! - A call that has too little time left is not begun: it would only end as unknown.
 //!
-//! The breaker is `tower-resilience`'s and reads the process's clock, not tokio's: a simulation with
-//! virtual time leaves it out ([`GuardOptions::breaker`]). Left out: a queue or limit of its own; how many
+//! The breaker is `tower-resilience`'s and reads the process's clock, not tokio's, and the jitter is really
+//! random: a simulation with virtual time goes without this. Left out: a queue or limit of its own; how many
 //! checkouts run at once is decided before they begin.
 
 use std::{
@@ -199,9 +199,10 @@ impl<P: PaymentProvider + ?Sized> Guarded<P> {
             .sleep(tokio::time::sleep)
             .when(PaymentError::is_transient)
             .adjust(|error, wait| {
-                let wait = wait?.max(retry_after(error).unwrap_or_default());
+                let asked = retry_after(error).unwrap_or_default();
+                let wait = wait?.max(asked);
                 let in_time = Instant::now() + wait + attempt_min <= deadline;
-                (wait <= wait_max.max(wait_min) * 2 && in_time).then_some(wait)
+                (asked <= wait_max && in_time).then_some(wait)
             })
             .notify(|error, wait| {
                 tracing::debug!(call = call.name(), %error, ?wait, "payment call is repeated");

@@ -117,7 +117,8 @@ async fn the_content_type_does_not_matter_but_the_content_does() {
 
 #[tokio::test]
 async fn an_endless_answer_is_not_read_to_its_end() {
-    let long = format!("{{\"padding\": \"{}\"}}", "x".repeat(2 * 1024 * 1024));
+    let mut long = intent("requires_capture");
+    long["padding"] = "x".repeat(2 * 1024 * 1024).into();
     assert_eq!(doubt(meet(answer(200, long)).await), Some(Doubt::Unreadable));
 }
 

@@ -326,6 +326,13 @@ async fn refunds_may_be_pending_and_may_fail() {
         assert_eq!(row.net_minor, left);
         assert_eq!(row.refund_pending_minor, 0);
     }
+    let csv = shop.settlement().await;
+    let kinds: Vec<_> = csv
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').next().unwrap())
+        .collect();
+    assert_eq!(kinds, ["charge", "refund", "charge", "refund", "refund_failure"]);
 }
 
 #[tokio::test]

@@ -85,15 +85,7 @@ async fn a_payment_is_created_confirmed_captured_and_refunded() {
     assert_eq!(ledger.payments[0].attempt.as_deref(), Some("1"));
     assert!(ledger.double_charged.is_empty());
 
-    let csv = shop
-        .client
-        .get(format!("{}/_/settlement.csv", shop.base))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let csv = shop.settlement().await;
     let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(
         lines[0],
@@ -506,6 +498,21 @@ async fn disputes_take_money_back_on_demand() {
         .ok();
     let ledger = shop.ledger().await;
     assert_eq!(ledger.references["c_2"].disputed_minor, 4_900);
+    let csv = shop.settlement().await;
+    let moved = csv
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').step_by(4).take(2).collect::<Vec<_>>());
+    assert_eq!(
+        moved.collect::<Vec<_>>(),
+        [
+            ["charge", "4900"],
+            ["dispute", "-900"],
+            ["dispute_reversal", "900"],
+            ["charge", "4900"],
+            ["dispute", "-4900"]
+        ]
+    );
 }
 
 #[tokio::test]

@@ -142,6 +142,11 @@ impl Shop {
         text(&self.get(&format!("/v1/payment_intents/{payment}")).await.ok()["status"])
     }
 
+    pub async fn settlement(&self) -> String {
+        let request = self.client.get(format!("{}/_/settlement.csv", self.base));
+        text(&tell(request).await.expect("an answer").ok())
+    }
+
     pub async fn ledger(&self) -> Ledger {
         serde_json::from_value(self.get("/_/ledger").await.ok()).expect("a ledger")
     }

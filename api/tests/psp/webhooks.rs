@@ -1,8 +1,11 @@
 //! Webhooks: signed, sent again, doubled, early, lost.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use api::payment::simulator::{Faults, ServerOptions, Webhooks, signature};
@@ -77,11 +80,19 @@ async fn post_office(refusals: usize, faults: Faults) -> (Shop, mpsc::UnboundedR
     (Shop::with(options).await, inbox)
 }
 
+/// How long a webhook is waited for before it counts as missing: only a failing test waits so long.
+const MISSING: Duration = Duration::from_secs(20);
+
+async fn next(inbox: &mut mpsc::UnboundedReceiver<Letter>) -> Letter {
+    let letter = tokio::time::timeout(MISSING, inbox.recv()).await;
+    letter.expect("a webhook is missing").expect("the receiver lives")
+}
+
 /// Webhooks up to and including the first of a kind.
 async fn until(inbox: &mut mpsc::UnboundedReceiver<Letter>, kind: &str) -> Vec<Letter> {
     let mut letters = Vec::new();
     while letters.last().is_none_or(|letter: &Letter| letter.kind() != kind) {
-        letters.push(inbox.recv().await.expect("the receiver lives"));
+        letters.push(next(inbox).await);
     }
     letters
 }
@@ -90,7 +101,7 @@ async fn until(inbox: &mut mpsc::UnboundedReceiver<Letter>, kind: &str) -> Vec<L
 async fn kinds(inbox: &mut mpsc::UnboundedReceiver<Letter>, count: usize) -> Vec<String> {
     let mut kinds = Vec::new();
     for _ in 0..count {
-        kinds.push(inbox.recv().await.expect("the receiver lives").kind());
+        kinds.push(next(inbox).await.kind());
     }
     kinds.sort();
     kinds
@@ -100,7 +111,7 @@ async fn kinds(inbox: &mut mpsc::UnboundedReceiver<Letter>, count: usize) -> Vec
 async fn every_effect_is_told_and_signed() {
     let (shop, mut inbox) = post_office(0, Faults::default()).await;
     let id = shop.create("c_1", "pm_card_visa").await;
-    let letter = inbox.recv().await.unwrap();
+    let letter = next(&mut inbox).await;
     assert_eq!(letter.kind(), "payment_intent.created");
     assert_eq!(letter.event["data"]["object"]["id"], id.as_str());
     assert_eq!(letter.event["data"]["object"]["metadata"]["claim_id"], "c_1");
@@ -179,7 +190,7 @@ async fn what_is_not_taken_is_sent_again() {
     shop.create("c_1", "pm_card_visa").await;
     let mut ids = Vec::new();
     for _ in 0..4 {
-        ids.push(text(&inbox.recv().await.unwrap().event["id"]));
+        ids.push(text(&next(&mut inbox).await.event["id"]));
     }
     assert!(ids.iter().all(|id| *id == ids[0]), "the same event each time");
     while shop.ledger().await.webhooks.waiting > 0 {
@@ -191,14 +202,14 @@ async fn what_is_not_taken_is_sent_again() {
 async fn webhooks_come_twice_early_or_never() {
     let (shop, mut inbox) = post_office(0, Faults::default()).await;
     shop.create("c_1", "pm_sim_webhook_twice").await;
-    let (first, second) = (inbox.recv().await.unwrap(), inbox.recv().await.unwrap());
+    let (first, second) = (next(&mut inbox).await, next(&mut inbox).await);
     assert_eq!(first.event["id"], second.event["id"]);
 
     shop.create("c_2", "pm_sim_webhook_lost").await;
     shop.create("c_3", "pm_card_visa").await;
-    let next = inbox.recv().await.unwrap();
+    let after = next(&mut inbox).await;
     assert_eq!(
-        next.event["data"]["object"]["metadata"]["claim_id"], "c_3",
+        after.event["data"]["object"]["metadata"]["claim_id"], "c_3",
         "c_2 never comes"
     );
     let told = shop.get("/v1/events?limit=100").await.ok();

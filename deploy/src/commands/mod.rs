@@ -29,7 +29,7 @@ pub fn run(command: Command, context: Context) -> Result<(), Failure> {
             block_on(Threads::Many(threads), node::run(args, context))
         }
         Command::Api(args) => block_on(Threads::Many(worker_threads_default()), api::run(args, context)),
-        Command::Psp(args) => block_on(Threads::Many(worker_threads_default()), psp::run(args, context)),
+        Command::Psp(args) => block_on(Threads::Many(worker_threads_default()), psp::run(*args, context)),
         Command::Demo(args) => block_on(Threads::Many(worker_threads_default()), demo::run(args, context)),
         Command::Cluster(command) => block_on(Threads::One, cluster::run(command, context)),
         Command::Member(command) => block_on(Threads::One, member::run(command, context)),

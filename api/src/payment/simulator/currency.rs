@@ -1,5 +1,7 @@
 //! Which currencies and amounts Stripe takes.
 
+use super::error::ApiError;
+
 /// ISO codes that Stripe charges in.
 const CURRENCIES: &str = "usd aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd \
                           bwp byn bzd cad cdf chf clp cny cop crc cve czk djf dkk dop dzd egp etb eur fjd fkp gbp gel \
@@ -33,8 +35,28 @@ pub(super) fn amount_min(currency: &str) -> u64 {
     }
 }
 
+/// Refuses amounts that the currency does not have.
+pub(super) fn check_multiple(amount: u64, currency: &str, param: &str) -> Result<(), ApiError> {
+    let multiple = granularity(currency);
+    if amount.is_multiple_of(multiple) {
+        return Ok(());
+    }
+    let words = format!("Amounts in {currency} are multiples of {multiple}");
+    Err(ApiError::param("invalid_charge_amount", param, words))
+}
+
+/// Stripe's minor units as ISO 4217 counts them.
+pub(super) fn iso_minor(amount: u64, currency: &str) -> u64 {
+    match currency {
+        _ if TWO_ZERO_DECIMALS.contains(&currency) => amount / 100,
+        // Two decimals in the world, none on the wire.
+        "mga" => amount * 100,
+        _ => amount,
+    }
+}
+
 /// What an amount must be a multiple of.
-pub(super) fn granularity(currency: &str) -> u64 {
+fn granularity(currency: &str) -> u64 {
     match currency {
         _ if THREE_DECIMALS.contains(&currency) => 10,
         _ if TWO_ZERO_DECIMALS.contains(&currency) => 100,

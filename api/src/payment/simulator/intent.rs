@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::{
+    currency,
     error::ApiError,
     event::Moment,
     magic::{DECLINES, DECLINES_BY_RATE, Decline},
@@ -224,6 +225,7 @@ impl Provider {
             return Err(ApiError::param("amount_too_large", "amount_to_capture", words)
                 .with("payment_intent", self.intent_json(position)));
         }
+        currency::check_multiple(amount, intent.currency, "amount_to_capture")?;
         // For good: whoever tries again must not be luckier.
         intent.magic.capture_declined |= by_rate;
         if intent.magic.capture_declined {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    currency::iso_minor,
     object::{Charge, DisputeStatus, RefundStatus, Status, balance_transaction, seconds},
     provider::Provider,
 };
@@ -181,19 +182,21 @@ impl Provider {
     }
 
     /// What the provider would settle: one line per movement of money, in the order in which it happened.
-    /// Columns: `type,id,source,payment_id,amount_minor,currency,fee_minor,created`; the amount is what the
-    /// merchant gets, so refunds and disputes are negative; fees are zero here; times are Unix seconds.
+    /// Columns: `type,id,source,payment_id,amount_minor,currency,fee_minor,created`; amounts are what the
+    /// merchant gets, so refunds and disputes are negative, and are counted as ISO 4217 does; fees are zero
+    /// here; times are Unix seconds. A refund that is pending has not moved yet; one that failed, and a
+    /// dispute that was won, moved there and back.
     pub fn settlement_csv(&self) -> String {
         let mut lines: Vec<(u64, String)> = Vec::new();
         let mut line = |at_ms: u64, kind: &str, charge: &Charge, id: &str, gets: &str, amount: u64| {
             let intent = &self.intents[charge.intent];
-            let transaction = balance_transaction(id);
-            let (payment, currency, at_s) =
-                (&intent.id, intent.currency.to_ascii_uppercase(), seconds(at_ms));
-            lines.push((
-                at_ms,
-                format!("{kind},{transaction},{id},{payment},{gets}{amount},{currency},0,{at_s}\n"),
-            ));
+            let (amount, currency) = (
+                iso_minor(amount, intent.currency),
+                intent.currency.to_ascii_uppercase(),
+            );
+            let (transaction, payment, at_s) = (balance_transaction(id), &intent.id, seconds(at_ms));
+            let text = format!("{kind},{transaction},{id},{payment},{gets}{amount},{currency},0,{at_s}\n");
+            lines.push((at_ms, text));
         };
         for charge in &self.charges {
             if let Some(captured) = charge.captured {
@@ -201,29 +204,22 @@ impl Provider {
             }
         }
         for refund in &self.refunds {
-            if refund.status == RefundStatus::Succeeded {
-                let charge = &self.charges[refund.charge];
-                line(
-                    refund.created_ms,
-                    "refund",
-                    charge,
-                    &refund.id,
-                    "-",
-                    refund.amount,
-                );
+            let (charge, id, amount) = (&self.charges[refund.charge], &refund.id, refund.amount);
+            let ended_ms = refund.ended_ms.unwrap_or(refund.created_ms);
+            match refund.status {
+                RefundStatus::Pending => {}
+                RefundStatus::Succeeded => line(ended_ms, "refund", charge, id, "-", amount),
+                RefundStatus::Failed => {
+                    line(refund.created_ms, "refund", charge, id, "-", amount);
+                    line(ended_ms, "refund_failure", charge, id, "", amount);
+                }
             }
         }
         for dispute in &self.disputes {
-            if dispute.status != DisputeStatus::Won {
-                let charge = &self.charges[dispute.charge];
-                line(
-                    dispute.created_ms,
-                    "dispute",
-                    charge,
-                    &dispute.id,
-                    "-",
-                    dispute.amount,
-                );
+            let (charge, id, amount) = (&self.charges[dispute.charge], &dispute.id, dispute.amount);
+            line(dispute.created_ms, "dispute", charge, id, "-", amount);
+            if let (DisputeStatus::Won, Some(ended_ms)) = (dispute.status, dispute.ended_ms) {
+                line(ended_ms, "dispute_reversal", charge, id, "", amount);
             }
         }
         lines.sort_by_key(|(at_ms, _)| *at_ms);

@@ -123,6 +123,8 @@ pub(super) struct Refund {
     pub(super) created_ms: u64,
     pub(super) amount: u64,
     pub(super) status: RefundStatus,
+    /// When it came to its end, if that was not at once.
+    pub(super) ended_ms: Option<u64>,
     pub(super) reason: Option<&'static str>,
     pub(super) metadata: BTreeMap<String, String>,
 }
@@ -154,6 +156,8 @@ pub(super) struct Dispute {
     pub(super) amount: u64,
     pub(super) reason: String,
     pub(super) status: DisputeStatus,
+    /// When it was closed.
+    pub(super) ended_ms: Option<u64>,
 }
 
 /// Where an id leads.

@@ -100,12 +100,7 @@ fn check_amount(amount: u64, currency: &'static str) -> Result<(), ApiError> {
         let words = format!("Amount must be no more than {}", currency::AMOUNT_MAX);
         return Err(ApiError::param("amount_too_large", "amount", words));
     }
-    let multiple = currency::granularity(currency);
-    if !amount.is_multiple_of(multiple) {
-        let words = format!("Amounts in {currency} are multiples of {multiple}");
-        return Err(ApiError::param("invalid_charge_amount", "amount", words));
-    }
-    Ok(())
+    currency::check_multiple(amount, currency, "amount")
 }
 
 fn payment_method(form: &Form<'_>) -> Result<Option<String>, ApiError> {

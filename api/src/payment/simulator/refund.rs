@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::{
+    currency,
     error::ApiError,
     event::Moment,
     magic::RefundFate,
@@ -41,6 +42,7 @@ impl Provider {
                 format!("Refund amount ({amount}) is greater than unrefunded amount on charge ({left})");
             return Err(ApiError::param("amount_too_large", "amount", words));
         }
+        currency::check_multiple(amount, self.intents[charged.intent].currency, "amount")?;
         if charged.refunds.len() >= REFUNDS_MAX {
             return Err(ApiError::full("refunds of one charge"));
         }
@@ -57,6 +59,7 @@ impl Provider {
                 Some(RefundFate::Pending) => RefundStatus::Pending,
                 _ => RefundStatus::Succeeded,
             },
+            ended_ms: None,
             reason: refund.reason,
             metadata: refund.metadata,
         });
@@ -76,6 +79,7 @@ impl Provider {
 
     pub(super) fn settle_refund(&mut self, position: usize, moment: &mut Moment) {
         self.refunds[position].status = RefundStatus::Succeeded;
+        self.refunds[position].ended_ms = Some(moment.now_ms);
         let object = self.refund_json(position);
         self.tell("refund.updated", object.clone(), moment);
         self.tell("charge.refund.updated", object, moment);
@@ -83,6 +87,7 @@ impl Provider {
 
     pub(super) fn fail_refund(&mut self, position: usize, moment: &mut Moment) {
         self.refunds[position].status = RefundStatus::Failed;
+        self.refunds[position].ended_ms = Some(moment.now_ms);
         let object = self.refund_json(position);
         self.tell("refund.updated", object.clone(), moment);
         self.tell("refund.failed", object.clone(), moment);
@@ -119,6 +124,7 @@ impl Provider {
             let words = format!("{amount} cannot be disputed: {left} was captured and not refunded");
             return Err(ApiError::param("amount_too_large", "amount", words));
         }
+        currency::check_multiple(amount, self.intents[charged.intent].currency, "amount")?;
         let position = self.disputes.len();
         let id = self.name("du_", Place::Dispute(position));
         self.disputes.push(Dispute {
@@ -128,6 +134,7 @@ impl Provider {
             amount,
             reason: reason.to_owned(),
             status: DisputeStatus::NeedsResponse,
+            ended_ms: None,
         });
         self.charges[charge].dispute = Some(position);
         let object = self.dispute_json(position);
@@ -156,6 +163,7 @@ impl Provider {
         } else {
             DisputeStatus::Lost
         };
+        self.disputes[position].ended_ms = Some(moment.now_ms);
         let object = self.dispute_json(position);
         self.tell("charge.dispute.closed", object.clone(), moment);
         if won {
