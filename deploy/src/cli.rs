@@ -99,6 +99,11 @@ pub enum Command {
     /// Claim, confirm, release; find out what became of a key
     #[command(subcommand)]
     Claim(commands::claim::ClaimCommand),
+    /// Look at the documents that the doors keep: orders, journals, the ledger
+    #[command(subcommand)]
+    Document(commands::document::DocumentCommand),
+    /// Compare a settlement file of the payment provider with the ledger
+    Reconcile(commands::reconcile::ReconcileArgs),
     /// Follow committed changes in order
     Watch(commands::watch::WatchArgs),
     /// Check and print settings
@@ -189,6 +194,9 @@ mod tests {
             "claim release abc",
             "claim resolve hot --operation claim --key k1 --principal alice",
             "claim list hot --from-rank 5 --limit 10",
+            "document get orders/o_1",
+            "document list ledger/ --after ledger/pi_1/capture --limit 10 -o json",
+            "reconcile file.csv --from 2030-01-01T00:00:00Z --to 2030-01-02T00:00:00Z --limit 5",
             "watch --sale hot --from 17 --timeout 5s",
             "watch --from 17.3 --count 5",
             "config check holdfast.toml",
@@ -221,6 +229,9 @@ mod tests {
             "member add 4 nowhere",
             "cluster init --member 1",
             "claim resolve hot --operation steal --key k --principal p",
+            "document list --limit 0",
+            "reconcile",
+            "reconcile file.csv --from yesterday",
             "watch --from x",
             "psp --hang-rate often",
             "demo --nodes 4",

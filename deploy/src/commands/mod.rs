@@ -6,10 +6,12 @@ pub mod cluster;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod document;
 pub mod member;
 pub mod node;
 pub mod psp;
 pub mod ready;
+pub mod reconcile;
 pub mod sale;
 pub mod values;
 pub mod watch;
@@ -35,6 +37,8 @@ pub fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Member(command) => block_on(Threads::One, member::run(command, context)),
         Command::Sale(command) => block_on(Threads::One, sale::run(command, context)),
         Command::Claim(command) => block_on(Threads::One, claim::run(command, context)),
+        Command::Document(command) => block_on(Threads::One, document::run(command, context)),
+        Command::Reconcile(args) => block_on(Threads::One, reconcile::run(args, context)),
         Command::Watch(args) => block_on(Threads::One, watch::run(args, context)),
         Command::Config(command) => config::run(command, context),
         Command::Completions(args) => completions::run(args),
