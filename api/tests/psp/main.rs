@@ -1,5 +1,6 @@
 //! The payment provider to rehearse with, over real sockets.
 
+mod caller;
 mod faults;
 mod model;
 mod money;

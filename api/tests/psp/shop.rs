@@ -3,9 +3,10 @@
 use std::{future::Future, path::Path};
 
 use api::payment::simulator::{Faults, Ledger, ServerOptions, SimulatorError, serve};
-use reqwest::{Client, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+use crate::caller::{Call, Caller, Told};
 
 /// The key that tests call with.
 pub const KEY: &str = "sk_test_rehearsal";
@@ -13,38 +14,9 @@ pub const KEY: &str = "sk_test_rehearsal";
 /// A running provider.
 pub struct Shop {
     pub base: String,
-    pub client: Client,
+    pub client: Caller,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<Result<(), SimulatorError>>,
-}
-
-/// What a call was answered.
-#[derive(Debug)]
-pub struct Told {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub json: Value,
-}
-
-impl Told {
-    /// The object, if all went well.
-    #[track_caller]
-    pub fn ok(self) -> Value {
-        assert_eq!(self.status, 200, "{:#}", self.json);
-        self.json
-    }
-
-    /// The error's status, type and code.
-    pub fn error(&self) -> (u16, &str, &str) {
-        let text = |name: &str| self.json["error"][name].as_str().unwrap_or_default();
-        (self.status.as_u16(), text("type"), text("code"))
-    }
-
-    pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().expect("text"))
-    }
 }
 
 impl Shop {
@@ -68,16 +40,9 @@ impl Shop {
             let _ = stopped.await;
         };
         let served = tokio::spawn(serve(listener, options, shutdown));
-        // One connection a call: a connection that was cut must not be blamed on the next call.
-        let client = Client::builder()
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .expect("a client");
         Shop {
             base,
-            client,
+            client: Caller::new(),
             stop: Some(stop),
             served,
         }
@@ -99,14 +64,14 @@ impl Shop {
     }
 
     pub fn post(&self, path: &str, key: &str, form: &[(&str, &str)]) -> impl Future<Output = Told> + use<> {
-        let told = tell(self.try_post(path, key, form));
+        let told = self.try_post(path, key, form).send();
         async { told.await.expect("an answer") }
     }
 
     /// A call whose answer may never come.
-    pub fn try_post(&self, path: &str, key: &str, form: &[(&str, &str)]) -> RequestBuilder {
+    pub fn try_post(&self, path: &str, key: &str, form: &[(&str, &str)]) -> Call {
         let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(KEY);
-        let request = encode(request, form);
+        let request = request.form(form);
         if key.is_empty() {
             request
         } else {
@@ -116,7 +81,7 @@ impl Shop {
 
     pub async fn get(&self, path: &str) -> Told {
         let request = self.client.get(format!("{}{path}", self.base)).bearer_auth(KEY);
-        tell(request).await.expect("an answer")
+        request.send().await.expect("an answer")
     }
 
     /// A payment of 49.00 EUR, not confirmed.
@@ -144,7 +109,7 @@ impl Shop {
 
     pub async fn settlement(&self) -> String {
         let request = self.client.get(format!("{}/_/settlement.csv", self.base));
-        text(&tell(request).await.expect("an answer").ok())
+        text(&request.send().await.expect("an answer").ok())
     }
 
     pub async fn ledger(&self) -> Ledger {
@@ -162,27 +127,6 @@ pub fn new_payment<'a>(claim: &'a str, method: &'a str) -> [(&'a str, &'a str); 
         ("metadata[claim_id]", claim),
         ("metadata[attempt]", "1"),
     ]
-}
-
-/// With a form as its body.
-pub fn encode(request: RequestBuilder, form: &[(&str, &str)]) -> RequestBuilder {
-    let body = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(form)
-        .finish();
-    request
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(body)
-}
-
-pub async fn tell(request: RequestBuilder) -> reqwest::Result<Told> {
-    let response = request.send().await?;
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body = response.text().await?;
-    Ok(Told {
-        status,
-        headers,
-        json: serde_json::from_str(&body).unwrap_or(Value::String(body)),
-    })
 }
 
 pub fn text(value: &Value) -> String {
