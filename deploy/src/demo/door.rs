@@ -33,6 +33,7 @@ struct Problem {
 impl Door {
     /// The door at `host:port`, for one sale; connections are kept, at most `callers` idle ones.
     pub fn new(address: &str, sale_id: &str, callers: usize) -> Result<Door, Failure> {
+        api::payment::use_ring();
         let http = Client::builder()
             .no_proxy()
             .tcp_nodelay(true)
