@@ -29,8 +29,8 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // The one provider of cryptography of this process; it fails only if there is one already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Before anybody asks for an HTTP client.
+    api::payment::use_ring();
     let cli = cli::Cli::parse();
     let format = cli.global.output.unwrap_or_default();
     match run(cli) {

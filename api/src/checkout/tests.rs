@@ -31,6 +31,7 @@ use crate::{
         GuardOptions, Guarded, NewPayment, Payment, PaymentError, PaymentProvider, ProviderKey, Refund,
         SIGNATURE_TOLERANCE, SecretString, SharedProvider, SignatureCheck, simulator,
         stripe::{Stripe, StripeOptions},
+        use_ring,
     },
     routes,
     store::{Store, Take},
@@ -70,7 +71,7 @@ impl Answer {
 
 impl World {
     async fn new() -> World {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        use_ring();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let psp = format!("http://{}", listener.local_addr().unwrap());
         let mut options = simulator::ServerOptions::default();

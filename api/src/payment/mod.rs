@@ -309,6 +309,13 @@ pub fn is_payment_method_token(text: &str) -> bool {
 /// A provider to share between tasks.
 pub type SharedProvider = Arc<dyn PaymentProvider>;
 
+/// Chooses this process's cryptography, where nobody has. HTTP clients as they are built here cannot be made
+/// without, not even for plain HTTP.
+pub fn use_ring() {
+    // Whoever came first is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

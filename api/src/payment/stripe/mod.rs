@@ -139,7 +139,7 @@ impl Stripe {
         ]);
 
         // One provider of cryptography per process; whoever came first is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        super::use_ring();
         let mut http = Client::builder()
             .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
