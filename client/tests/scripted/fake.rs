@@ -413,6 +413,13 @@ impl Inventory for Service {
         Err(Status::unimplemented("the client never calls this"))
     }
 
+    async fn list_documents(
+        &self,
+        _: Request<ListDocumentsRequest>,
+    ) -> Result<Response<ListDocumentsResponse>, Status> {
+        Err(Status::unimplemented("the client never calls this"))
+    }
+
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<Outcome>, Status> {
         ask(&self.resolves, request).await
     }

@@ -52,11 +52,10 @@ mod machine;
 pub mod reply;
 mod rows;
 mod sale;
-mod sharded;
 mod view;
 
 pub use apply::{CHECKOUT_MAX_MS_MAX, SALES_MAX};
-pub use document::{DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, LEASE_MS_MAX, TTL_MS_MAX};
+pub use document::{DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, DocumentQuery, LEASE_MS_MAX, TTL_MS_MAX};
 pub use effect::{EFFECTS_MAX, FENCES_MAX, SALE_EFFECTS_MAX};
 pub use frozen::Frozen;
 pub use load::{LoadError, Loader};

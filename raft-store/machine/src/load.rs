@@ -209,6 +209,8 @@ impl Loader {
             (&mut machine.memory.common, common),
             (&mut machine.memory.sales, sales),
         ] {
+            let mut effects: Vec<_> = effects.into_iter().collect();
+            effects.sort_unstable_by_key(|(_, effect)| (effect.receipt.log_index, effect.receipt.position));
             effects.into_iter().for_each(|(key, effect)| {
                 table.insert(key, effect);
             });

@@ -181,7 +181,7 @@ impl Machine {
 
     /// Whether any hold, fence, lease or document waits for log time to pass.
     pub fn waits_for_time(&self) -> bool {
-        self.next_deadline_ms().is_some() || self.fences.map().len() != 0
+        self.next_deadline_ms().is_some() || !self.fences.map().is_empty()
     }
 
     /// A sale by its number.

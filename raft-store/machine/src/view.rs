@@ -7,9 +7,10 @@ use crate::{
     apply::{judge_repeat, judge_take},
     claim::SLOT_NONE,
     command::{ClaimId, LogMs, Namespace, Operation},
+    document::DocumentQuery,
     effect::{Effect, Outcome},
     machine::Machine,
-    reply::{ClaimView, DocumentView, Grant, Rejection, Reply, SaleView},
+    reply::{ClaimView, DocumentList, DocumentView, Grant, Rejection, Reply, SaleView},
     sale::Sale,
 };
 
@@ -166,8 +167,8 @@ impl Machine {
         self.documents.get(document).map(|document| document.view())
     }
 
-    /// Documents whose key starts with `prefix`, after `after` (exclusive), at most `limit`.
-    pub fn documents(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<DocumentView> {
-        self.documents.list(prefix, after, limit)
+    /// Documents in order of their keys.
+    pub fn documents(&self, query: &DocumentQuery<'_>) -> DocumentList {
+        self.documents.list(query)
     }
 }

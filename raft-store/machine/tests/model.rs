@@ -9,7 +9,7 @@ use common::{
     naive::{Model, NO_ID},
     script::{self, Player, Ready, SALES, Step},
 };
-use inventory_machine::{Machine, command::*, reply::*};
+use inventory_machine::{DocumentQuery, Machine, command::*, reply::*};
 use proptest::{collection::vec, prelude::*, test_runner::TestError};
 
 /// Ids by sale number and rank: the model does not know them, but they must never change or meet.
@@ -167,7 +167,7 @@ fn compare(machine: &Machine, model: &Model, ids: &mut Ids) {
             );
         }
     }
-    assert_eq!(machine.documents(b"", None, usize::MAX), model.document_views());
+    check_document_lists(machine, model);
     assert_eq!(machine.next_deadline_ms(), model.next_deadline_ms());
     assert_eq!(machine.next_hour_ms(), model.next_hour_ms());
     assert_eq!(
@@ -175,6 +175,41 @@ fn compare(machine: &Machine, model: &Model, ids: &mut Ids) {
         model.next_deadline_ms().is_some() || model.has_fences()
     );
     assert_eq!(machine.recount(), Vec::<u32>::new());
+}
+
+/// Lists of documents, page by page, from every prefix that there is.
+fn check_document_lists(machine: &Machine, model: &Model) {
+    let all = model.document_views();
+    let mut prefixes: Vec<&[u8]> = vec![b"", b"\xff"];
+    for document in &all {
+        prefixes.extend((1..=document.document.len()).map(|end| &document.document[..end]));
+    }
+    for prefix in prefixes {
+        let with_prefix = all
+            .iter()
+            .filter(|document| document.document.starts_with(prefix));
+        let expected: Vec<_> = with_prefix.cloned().collect();
+        let whole = machine.documents(&DocumentQuery {
+            prefix,
+            ..DocumentQuery::ALL
+        });
+        assert_eq!((whole.documents, whole.more), (expected.clone(), false));
+        let (mut paged, mut after, mut more) = (Vec::new(), Vec::new(), true);
+        while more {
+            let page = machine.documents(&DocumentQuery {
+                prefix,
+                after: &after,
+                limit: 2,
+                ..DocumentQuery::ALL
+            });
+            more = page.more;
+            paged.extend(page.documents);
+            after = paged
+                .last()
+                .map_or(Vec::new(), |last: &DocumentView| last.document.clone());
+        }
+        assert_eq!(paged, expected);
+    }
 }
 
 /// A refusal that needs no log entry is the answer that the log would have given, and a claim that is
