@@ -328,15 +328,7 @@ async fn start_doors(
     // Either side has to know the other's address: the provider begins without webhooks, and begins again
     // with them where it was.
     let seed = seed.to_string();
-    let mut args = vec![
-        "psp",
-        "--seed",
-        &seed,
-        "--state",
-        &state,
-        "--api-key-file",
-        &payment_key,
-    ];
+    let mut args = vec!["psp", "--seed", &seed, "--api-key-file", &payment_key];
     args.extend(PROVIDER_FAULTS);
     let text = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
     let mut provider = Process::start(dir, "provider", text(&args)).await?;
@@ -362,7 +354,7 @@ async fn start_doors(
         .iter()
         .map(|door| format!("http://{}/v1/webhooks/stripe", door.address()))
         .collect();
-    args.extend(["--webhook-secret-file", &webhook_secret]);
+    args.extend(["--state", &state, "--webhook-secret-file", &webhook_secret]);
     args.extend(hooks.iter().flat_map(|hook| ["--webhook-url", hook.as_str()]));
     provider.stop().await;
     provider.restart_with(text(&args)).await?;

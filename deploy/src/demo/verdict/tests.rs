@@ -118,7 +118,7 @@ fn good() -> Evidence {
     for (claim, user) in claims.iter().zip(1..) {
         journal.push(entry(user, Answer::Claim(told(claim, "held"))));
         if claim.status == Confirmed {
-            journal.push(entry(user, Answer::Confirmed(told(claim, "confirmed"))));
+            journal.push(entry(user, Answer::Paid(ordered(&claim.claim_id))));
         }
     }
     let replica = |node_id| Replica {
