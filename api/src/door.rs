@@ -15,6 +15,7 @@ use crate::{
     admission::{crowd::Crowd, rate::ClaimRate},
     auth::Verifier,
     cache::{Fresh, SaleCache},
+    checkout::{Checkouts, sweeper},
     error::{Kind, Problem},
     live::Live,
     options::{Options, StartError},
@@ -42,6 +43,7 @@ pub(crate) struct Door {
     pub(crate) linearizable_reads: Crowd,
     pub(crate) sales: Arc<SaleCache>,
     pub(crate) live: Live,
+    pub(crate) checkouts: Arc<Checkouts>,
     pub(crate) telemetry: Telemetry,
     leaving: AtomicBool,
     stopping: watch::Sender<bool>,
@@ -66,7 +68,12 @@ impl Door {
                 options.linearizable_reads_in_flight_max,
                 "too many linearizable reads at one time; ask without ?consistency",
             ),
-            live: Live::new(Arc::clone(&store), Arc::clone(&sales), &options, stops),
+            checkouts: Checkouts::new(
+                Arc::clone(&store),
+                options.payments.clone(),
+                options.checkout.clone(),
+            ),
+            live: Live::new(Arc::clone(&store), Arc::clone(&sales), &options, stops.clone()),
             sales,
             telemetry: Telemetry::new(&options)?,
             leaving: AtomicBool::new(false),
@@ -76,6 +83,9 @@ impl Door {
             options,
         });
         tokio::spawn(keep_house(Arc::downgrade(&door)));
+        if door.checkouts.till.is_some() {
+            tokio::spawn(sweeper::run(Arc::downgrade(&door.checkouts), stops));
+        }
         Ok(door)
     }
 

@@ -33,6 +33,7 @@ pub(crate) enum Kind {
     NotFound,
     SaleUnknown,
     ClaimUnknown,
+    OrderUnknown,
     MethodNotAllowed,
     BodyTimeout,
     SoldOut,
@@ -51,7 +52,18 @@ pub(crate) enum Kind {
     BodyTooLarge,
     UnsupportedMediaType,
     KeyReused,
+    KeyInFlight,
     RateLimited,
+    Declined,
+    CheckoutInProgress,
+    CheckoutFailed,
+    AttemptsExhausted,
+    NotPayable,
+    AmountDiffers,
+    RefundRefused,
+    SignatureInvalid,
+    CheckoutNotConfigured,
+    ProviderUnavailable,
     Internal,
     UnknownOutcome,
     Unavailable,
@@ -84,6 +96,11 @@ impl Kind {
                 "urn:holdfast:problem:claim-unknown",
                 S::NOT_FOUND,
                 "No such claim",
+            ),
+            Kind::OrderUnknown => (
+                "urn:holdfast:problem:order-unknown",
+                S::NOT_FOUND,
+                "No such order",
             ),
             Kind::MethodNotAllowed => (
                 "urn:holdfast:problem:method-not-allowed",
@@ -163,10 +180,65 @@ impl Kind {
                 S::UNPROCESSABLE_ENTITY,
                 "Idempotency-Key was used for another request",
             ),
+            Kind::KeyInFlight => (
+                "urn:holdfast:problem:key-in-flight",
+                S::CONFLICT,
+                "A request with this Idempotency-Key is being carried out",
+            ),
             Kind::RateLimited => (
                 "urn:holdfast:problem:rate-limited",
                 S::TOO_MANY_REQUESTS,
                 "Too many attempts",
+            ),
+            Kind::Declined => (
+                "urn:holdfast:problem:declined",
+                S::PAYMENT_REQUIRED,
+                "The payment was declined",
+            ),
+            Kind::CheckoutInProgress => (
+                "urn:holdfast:problem:checkout-in-progress",
+                S::CONFLICT,
+                "A checkout is in progress",
+            ),
+            Kind::CheckoutFailed => (
+                "urn:holdfast:problem:checkout-failed",
+                S::PAYMENT_REQUIRED,
+                "The payment failed, and the units went back",
+            ),
+            Kind::AttemptsExhausted => (
+                "urn:holdfast:problem:attempts-exhausted",
+                S::CONFLICT,
+                "Too many attempts to pay",
+            ),
+            Kind::NotPayable => (
+                "urn:holdfast:problem:not-payable",
+                S::UNPROCESSABLE_ENTITY,
+                "This cannot be paid for",
+            ),
+            Kind::AmountDiffers => (
+                "urn:holdfast:problem:amount-differs",
+                S::UNPROCESSABLE_ENTITY,
+                "Amount or currency is another one",
+            ),
+            Kind::RefundRefused => (
+                "urn:holdfast:problem:refund-refused",
+                S::CONFLICT,
+                "The refund was refused, the order stands",
+            ),
+            Kind::SignatureInvalid => (
+                "urn:holdfast:problem:signature-invalid",
+                S::BAD_REQUEST,
+                "The webhook's signature is not believed",
+            ),
+            Kind::CheckoutNotConfigured => (
+                "urn:holdfast:problem:checkout-not-configured",
+                S::SERVICE_UNAVAILABLE,
+                "No payment is configured here",
+            ),
+            Kind::ProviderUnavailable => (
+                "urn:holdfast:problem:provider-unavailable",
+                S::SERVICE_UNAVAILABLE,
+                "The payment provider is not to be reached",
             ),
             Kind::Internal => (
                 "urn:holdfast:problem:internal",
@@ -204,6 +276,10 @@ pub(crate) struct Members {
     pub(crate) claim_status: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) payment_code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) decline_code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) same_key_safe: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -362,11 +438,33 @@ pub(crate) fn status_of_grant(grant: Grant) -> StatusCode {
     }
 }
 
+/// Status of a mere yes.
+pub(crate) const OK: StatusCode = StatusCode::OK;
+
+/// Status of an answer that is not decided yet.
+pub(crate) const ACCEPTED: StatusCode = StatusCode::ACCEPTED;
+
 /// Status of something newly made.
 pub(crate) const CREATED: StatusCode = StatusCode::CREATED;
 
 /// Status of "what you have is still so".
 pub(crate) const NOT_MODIFIED: StatusCode = StatusCode::NOT_MODIFIED;
+
+/// Whether an answer is the last word on a request: sent again, it would be answered the same. Not so where
+/// work goes on, somebody else is at it, or the caller was let in too late or too often.
+pub(crate) fn is_final(status: StatusCode) -> bool {
+    use StatusCode as S;
+    let for_now = [
+        S::ACCEPTED,
+        S::UNAUTHORIZED,
+        S::FORBIDDEN,
+        S::REQUEST_TIMEOUT,
+        S::CONFLICT,
+        S::TOO_EARLY,
+        S::TOO_MANY_REQUESTS,
+    ];
+    !status.is_server_error() && !for_now.contains(&status)
+}
 
 /// Whether an answer is our own failure, worth a line in the log.
 pub(crate) fn is_failure(response: &Response) -> bool {

@@ -25,8 +25,8 @@ pub(crate) const KEY_BYTES_MAX: usize = 64;
 /// Longest sale id, in bytes.
 const SALE_ID_BYTES_MAX: usize = 64;
 
-/// Longest claim id that is looked up at all, in bytes; real ones have 41.
-const CLAIM_ID_BYTES_MAX: usize = 64;
+/// Longest claim or order id that is looked up at all, in bytes; real ones have 41.
+const OPAQUE_ID_BYTES_MAX: usize = 64;
 
 /// Whether a text is a sale id: 1–64 of `a-z A-Z 0-9 . _ -`.
 pub(crate) fn is_sale_id(text: &str) -> bool {
@@ -73,16 +73,36 @@ impl FromRequestParts<Arc<Door>> for ClaimId {
 
     async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
         let id = id_in_path(parts, door).await?;
-        let plausible = (1..=CLAIM_ID_BYTES_MAX).contains(&id.len())
-            && id
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if plausible {
+        if is_plausible(&id) {
             Ok(ClaimId(id))
         } else {
             Err(Problem::new(Kind::ClaimUnknown, ""))
         }
     }
+}
+
+/// An order id in the path. As with claims.
+pub(crate) struct OrderId(pub(crate) String);
+
+impl FromRequestParts<Arc<Door>> for OrderId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
+        let id = id_in_path(parts, door).await?;
+        if is_plausible(&id) {
+            Ok(OrderId(id))
+        } else {
+            Err(Problem::new(Kind::OrderUnknown, ""))
+        }
+    }
+}
+
+/// Whether a text could be an opaque id of ours.
+fn is_plausible(id: &str) -> bool {
+    (1..=OPAQUE_ID_BYTES_MAX).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// The query, with unknown or malformed fields refused.
@@ -215,7 +235,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a body of at most so many bytes. A body in one piece, as small ones are, is not copied.
-async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::new(
             Kind::BodyTooLarge,

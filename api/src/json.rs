@@ -8,7 +8,12 @@ use client::{Claim, ClaimStatus, Grant, NewSale, Position, Receipt, Sale, SaleSt
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{error::Problem, time};
+use crate::{
+    checkout::Standing,
+    error::Problem,
+    orders::{Order, OrderDispute, OrderDisputeStatus, OrderRefund, OrderRefundStatus},
+    time,
+};
 
 /// Name of a sale's status.
 pub(crate) fn sale_status(status: SaleStatus) -> &'static str {
@@ -94,6 +99,9 @@ pub(crate) struct ClaimJson<'a> {
     rank: u32,
     /// What a confirm must present.
     fencing_token: u64,
+    /// Where to pay for it; only while held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkout_url: Option<String>,
     /// When it was granted.
     receipt: ReceiptJson,
 }
@@ -117,7 +125,116 @@ impl<'a> ClaimJson<'a> {
             seconds_remaining: held.then(|| time::remaining_ms(claim.deadline_ms, position) / 1_000),
             rank: claim.rank,
             fencing_token: claim.fencing_token,
+            checkout_url: held.then(|| format!("/v1/claims/{}/checkout", claim.claim_id)),
             receipt: ReceiptJson::from(&claim.receipt),
+        }
+    }
+}
+
+/// One order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OrderJson<'a> {
+    /// Opaque id.
+    order_id: &'a str,
+    /// The claim it was made from.
+    claim_id: &'a str,
+    /// The sale.
+    sale_id: &'a str,
+    /// Who bought.
+    user: &'a str,
+    /// `paid`, `partially_refunded`, `refunded`, `disputed` (until the dispute is won), `cancelling` or
+    /// `cancelled`.
+    status: &'static str,
+    /// Units.
+    quantity: u32,
+    /// Rank of the claim in the sale.
+    rank: u32,
+    /// All of it, in minor units.
+    amount_minor: u64,
+    /// ISO 4217.
+    currency: String,
+    /// Minor units that went back or are on their way back.
+    refunded_minor: u64,
+    /// The provider's id of the payment.
+    payment_id: &'a str,
+    /// Money given back, in the order in which it was heard of.
+    refunds: Vec<OrderRefundJson<'a>>,
+    /// Disputes with the shopper's bank.
+    disputes: Vec<OrderDisputeJson<'a>>,
+    /// When it was paid, RFC 3339.
+    paid_at: String,
+    /// When it was cancelled, RFC 3339; only then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancelled_at: Option<String>,
+    /// When the claim was granted.
+    receipt: ReceiptJson,
+}
+
+/// A refund of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OrderRefundJson<'a> {
+    /// The provider's id.
+    refund_id: &'a str,
+    /// In minor units.
+    amount_minor: u64,
+    /// `pending`, `succeeded` or `failed`.
+    status: &'static str,
+}
+
+/// A dispute about an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OrderDisputeJson<'a> {
+    /// The provider's id.
+    dispute_id: &'a str,
+    /// In minor units.
+    amount_minor: u64,
+    /// `open`, `won` or `lost`.
+    status: &'static str,
+}
+
+impl<'a> OrderJson<'a> {
+    /// An order.
+    pub(crate) fn new(order: &'a Order) -> Self {
+        let refund = |refund: &'a OrderRefund| OrderRefundJson {
+            refund_id: &refund.refund_id,
+            amount_minor: refund.amount_minor,
+            status: match refund.status {
+                OrderRefundStatus::Pending => "pending",
+                OrderRefundStatus::Succeeded => "succeeded",
+                OrderRefundStatus::Failed => "failed",
+            },
+        };
+        let dispute = |dispute: &'a OrderDispute| OrderDisputeJson {
+            dispute_id: &dispute.dispute_id,
+            amount_minor: dispute.amount_minor,
+            status: match dispute.status {
+                OrderDisputeStatus::Open => "open",
+                OrderDisputeStatus::Won => "won",
+                OrderDisputeStatus::Lost => "lost",
+            },
+        };
+        OrderJson {
+            order_id: &order.order_id,
+            claim_id: &order.claim_id,
+            sale_id: &order.sale_id,
+            user: &order.user,
+            status: order.status(),
+            quantity: order.quantity,
+            rank: order.rank,
+            amount_minor: order.amount.minor,
+            currency: order.amount.currency.to_string(),
+            refunded_minor: order.refunded_minor(),
+            payment_id: &order.payment_id,
+            refunds: order.refunds.iter().map(refund).collect(),
+            disputes: order.disputes.iter().map(dispute).collect(),
+            paid_at: time::rfc3339(order.paid_at_ms),
+            cancelled_at: order.cancelled_at_ms.map(time::rfc3339),
+            receipt: ReceiptJson {
+                log_index: order.receipt.log_index,
+                position: order.receipt.position,
+                term: order.receipt.term,
+                log_time_ms: order.receipt.log_time_ms,
+            },
         }
     }
 }
@@ -247,6 +364,93 @@ fn one() -> u32 {
     1
 }
 
+/// How to pay.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckoutJson {
+    /// The provider's token for the card or account (`pm_…`); never a card number.
+    pub(crate) payment_method: String,
+    /// Where the provider sends the shopper back to, should his bank want to see him.
+    pub(crate) return_url: Option<String>,
+    /// What the shopper believes to pay, in minor units; if that is not the price, nothing is charged.
+    pub(crate) amount_minor: Option<u64>,
+    /// ISO 4217; with `amount_minor`.
+    pub(crate) currency: Option<String>,
+}
+
+/// How a checkout stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StandingJson {
+    claim_id: String,
+    /// `in-progress`, `action-required`, `paid`, `cancelling`, or how it ended without an order:
+    /// `declined`, `refused`, `hold-gone`, `capture-failed`, …
+    status: &'static str,
+    /// Number of the attempt, from one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    /// Where the shopper has to go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_action_url: Option<String>,
+    /// The order, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<String>,
+    /// Where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_url: Option<String>,
+    /// The provider's word for why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment_code: Option<String>,
+    /// The bank's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decline_code: Option<String>,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+impl StandingJson {
+    pub(crate) fn new(claim_id: &str, standing: &Standing) -> Self {
+        let mut json = StandingJson {
+            claim_id: claim_id.to_owned(),
+            status: "in-progress",
+            attempt: None,
+            next_action_url: None,
+            order_id: None,
+            order_url: None,
+            payment_code: None,
+            decline_code: None,
+            detail: None,
+        };
+        match standing {
+            Standing::Pending { attempt } => json.attempt = Some(*attempt).filter(|attempt| *attempt > 0),
+            Standing::Cancelling => json.status = "cancelling",
+            Standing::ActionRequired { attempt, url } => {
+                json.status = "action-required";
+                json.attempt = Some(*attempt);
+                json.next_action_url.clone_from(url);
+            }
+            Standing::Ordered(order) => {
+                json.status = match order.status() {
+                    "cancelled" => "cancelled",
+                    _ => "paid",
+                };
+                json.order_url = Some(format!("/v1/orders/{}", order.order_id));
+                json.order_id = Some(order.order_id.clone());
+            }
+            Standing::Ended { attempt, ending } => {
+                json.status = ending.name();
+                json.attempt = Some(*attempt);
+                if let Some(refusal) = ending.refusal() {
+                    json.payment_code = Some(refusal.code.clone());
+                    json.decline_code.clone_from(&refusal.decline_code);
+                    json.detail = Some(refusal.message.clone());
+                }
+            }
+        }
+        json
+    }
+}
+
 /// What a confirm presents.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -370,6 +574,10 @@ pub(crate) struct ProblemJson {
     claim_status: Option<String>,
     /// The limit that was reached.
     limit: Option<u64>,
+    /// The payment provider's word for why not.
+    payment_code: Option<String>,
+    /// The bank's.
+    decline_code: Option<String>,
     /// Whether the same Idempotency-Key may be sent again without fear of a second effect.
     same_key_safe: Option<bool>,
     /// Log index that the answer reflects.

@@ -12,17 +12,26 @@
 //! - Everything that waits or grows has a limit in [`Options`].
 //!
 //! `routes/` has one file per resource; `error` alone knows status codes; [`Store`] is all that this
-//! crate asks of the store. Left out: TLS (a proxy's work), payment and orders.
+//! crate asks of the store, and [`payment::PaymentProvider`] all that it asks of whoever moves the money.
+//! Left out: TLS (a proxy's work).
 
 mod admission;
 mod auth;
 mod cache;
+mod checkout;
+mod documents;
 mod door;
 mod error;
 mod extract;
+mod idempotency;
 mod json;
+pub mod ledger;
 mod live;
+#[cfg(test)]
+mod machine_store;
 mod options;
+mod orders;
+pub mod payment;
 mod refusal;
 mod routes;
 mod serve;
@@ -31,6 +40,8 @@ mod telemetry;
 mod time;
 
 pub use auth::{Auth, Keys, Role, mint_hs256};
+pub use checkout::{CheckoutOptions, Payments};
+pub use documents::{DocumentWrite, Documents};
 pub use options::{Options, SALE_CACHE_MS_MAX, StartError, WhenFull};
 pub use serve::{ServeError, router, serve};
 pub use store::{SaleChange, Settle, Step, Store, Take};

@@ -4,7 +4,10 @@ use std::num::NonZeroU32;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::auth::Auth;
+use crate::{
+    auth::Auth,
+    checkout::{CheckoutOptions, Payments},
+};
 
 /// Longest the counters of a sale may be kept before they are read again, in ms: the `max-age=1` that
 /// every answer promises.
@@ -72,6 +75,10 @@ pub struct Options {
     /// Longest a stop then waits for requests being answered, in ms: above the store client's own limit for
     /// one call (5 s), so that no claim is cut off while its outcome is on its way.
     pub drain_ms_max: u64,
+    /// Who takes the money; `None`: checkout answers that it is not configured.
+    pub payments: Option<Payments>,
+    /// Limits of the checkout.
+    pub checkout: CheckoutOptions,
     /// Where `/metrics` reads from when the process has installed a recorder itself; by default the
     /// door installs one.
     pub metrics: Option<PrometheusHandle>,
@@ -101,6 +108,8 @@ impl Options {
             live_keep_alive_ms: 15_000,
             drain_notice_ms: 0,
             drain_ms_max: 10_000,
+            payments: None,
+            checkout: CheckoutOptions::default(),
             metrics: None,
         }
     }
@@ -177,6 +186,9 @@ impl Options {
                     rule: "below 2^32",
                 });
             }
+        }
+        if let Err((name, value, rule)) = self.checkout.check() {
+            return Err(StartError::Setting { name, value, rule });
         }
         if self.sale_cache_ms > SALE_CACHE_MS_MAX {
             return Err(StartError::Setting {

@@ -46,7 +46,8 @@ impl From<Error> for Problem {
     }
 }
 
-/// The store's refusals. Those about documents cannot come back to a door that never asks for any.
+/// The store's refusals. Those about a document's version or lease are for whoever writes documents, never for
+/// a caller.
 fn refused(rejected: Rejected) -> Problem {
     let position = &rejected.position;
     let value = Some(rejected.value);
@@ -115,12 +116,18 @@ fn refused(rejected: Rejected) -> Problem {
             retry_after_s = Some(1 + jitter_s());
             Kind::Unavailable
         }
+        Reason::DocumentQuota => {
+            // Definite too: no room for another document until an operator makes some.
+            members.same_key_safe = Some(true);
+            retry_after_s = Some(1 + jitter_s());
+            Kind::Unavailable
+        }
         Reason::OutOfRange | Reason::Invalid => Kind::Invalid,
         Reason::UnitsInUse => {
             members.units_available = value;
             Kind::UnitsInUse
         }
-        Reason::Unspecified | Reason::VersionMismatch | Reason::Leased | Reason::DocumentQuota => {
+        Reason::Unspecified | Reason::VersionMismatch | Reason::Leased => {
             let (reason, message) = (rejected.reason, &rejected.message);
             tracing::error!(
                 ?reason,

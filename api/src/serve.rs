@@ -74,16 +74,41 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let door = Door::new(Arc::new(store), options)?;
     let router = routes::router(Arc::clone(&door));
-    let connections_max = door.options.connections_max;
-    let room = Arc::new(Semaphore::new(connections_max));
-    let (close, closing) = watch::channel(false);
-    let builder = Arc::new(builder(&door.options));
-
-    let mut leaving = pin!(async {
+    let limits = Connections {
+        connections_max: door.options.connections_max,
+        header_read_ms_max: door.options.header_read_ms_max,
+        drain_ms_max: door.options.drain_ms_max,
+    };
+    let leaving = async {
         shutdown.await;
         door.leave();
         sleep(Duration::from_millis(door.options.drain_notice_ms)).await;
-    });
+    };
+    serve_router(listener, router, &limits, leaving, || door.stop()).await
+}
+
+/// Limits of whoever serves connections; their reasons stand where they are set.
+pub(crate) struct Connections {
+    pub(crate) connections_max: usize,
+    pub(crate) header_read_ms_max: u64,
+    pub(crate) drain_ms_max: u64,
+}
+
+/// Serves a router until `leaving` completes; then takes no new connections, calls `stop` for those that
+/// would never end, and finishes what is being answered.
+pub(crate) async fn serve_router(
+    listener: TcpListener,
+    router: Router,
+    limits: &Connections,
+    leaving: impl Future<Output = ()> + Send,
+    stop: impl FnOnce() + Send,
+) -> Result<(), ServeError> {
+    let connections_max = limits.connections_max;
+    let room = Arc::new(Semaphore::new(connections_max));
+    let (close, closing) = watch::channel(false);
+    let builder = Arc::new(builder(limits));
+
+    let mut leaving = pin!(leaving);
     loop {
         let stream = tokio::select! {
             () = leaving.as_mut() => break,
@@ -99,10 +124,10 @@ pub async fn serve(
 
     // New connections are refused by the kernel from here on.
     drop(listener);
-    door.stop();
+    stop();
     close.send_replace(true);
-    let drain_ms = door.options.drain_ms_max;
-    let all = u32::try_from(connections_max).expect("checked when the door was made");
+    let drain_ms = limits.drain_ms_max;
+    let all = u32::try_from(connections_max).expect("checked when the options were");
     match timeout(Duration::from_millis(drain_ms), room.acquire_many(all)).await {
         Ok(_) => Ok(()),
         Err(_) => {
@@ -115,17 +140,17 @@ pub async fn serve(
     }
 }
 
-fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
+fn builder(limits: &Connections) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(options.header_read_ms_max));
+        .header_read_timeout(Duration::from_millis(limits.header_read_ms_max));
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .keep_alive_interval(Duration::from_millis(options.header_read_ms_max));
+        .keep_alive_interval(Duration::from_millis(limits.header_read_ms_max));
     builder
 }
 

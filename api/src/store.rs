@@ -6,6 +6,8 @@
 use client::{Claim, Claimed, Client, Consistency, Cursor, Error, NewSale, Position, Receipt, Sale, Update};
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
 
+use crate::documents::Documents;
+
 /// A claim to make.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Take {
@@ -19,13 +21,17 @@ pub struct Take {
     pub quantity: u32,
 }
 
-/// What to do with a held claim.
+/// What to do with a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Make it final.
+    /// Make a held one final.
     Confirm,
-    /// Give its units back.
+    /// Give the units of a held one back.
     Release,
+    /// Begin the checkout of a held one: extends the hold, once, and gives a new token.
+    Extend,
+    /// Give the units of a confirmed one back.
+    Cancel,
 }
 
 /// A step in a claim's life.
@@ -61,10 +67,10 @@ pub enum SaleChange {
 }
 
 /// The store behind the door.
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Documents {
     /// Claims units.
     fn claim(&self, take: Take) -> BoxFuture<'_, Result<Claimed, Error>>;
-    /// Confirms or releases.
+    /// Confirms, releases, extends or cancels.
     fn settle(&self, settle: Settle) -> BoxFuture<'_, Result<(Claim, Position), Error>>;
     /// Changes a sale, for `principal`, at most once for this key.
     fn change_sale(
@@ -109,6 +115,8 @@ impl Store for Client {
         let request = match settle.step {
             Step::Confirm => self.confirm(settle.claim_id, settle.fencing_token),
             Step::Release => self.release(settle.claim_id, settle.fencing_token),
+            Step::Extend => self.extend(settle.claim_id, settle.fencing_token),
+            Step::Cancel => self.cancel(settle.claim_id, settle.fencing_token),
         };
         request.key(settle.key).principal(settle.principal).send().boxed()
     }

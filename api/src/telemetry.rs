@@ -20,10 +20,12 @@ use metrics::Counter;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::{
+    checkout,
     door::Door,
     error::{self, Problem},
     json,
     options::{Options, StartError},
+    payment::breaker,
     routes,
 };
 
@@ -36,6 +38,16 @@ const LIVE_SALES: &str = "holdfast_live_sales";
 /// an election.
 const DURATION_BUCKETS_S: [f64; 13] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
+/// Upper bounds of the histogram of checkouts, in seconds: from a provider next door to a shopper's whole
+/// patience.
+const CHECKOUT_BUCKETS_S: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0];
+
+/// Upper bounds of the duration histogram of payment calls, in s: from a provider next door to one that
+/// uses up a call's whole deadline.
+const PAYMENT_BUCKETS_S: [f64; 12] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0,
 ];
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -67,6 +79,7 @@ impl Telemetry {
         );
         metrics::describe_counter!(CLAIMS, "Claims answered, by outcome.");
         metrics::describe_gauge!(LIVE_SALES, "Sales whose counters are watched live.");
+        breaker::describe_metrics();
         let claims = |outcome: &'static str| metrics::counter!(CLAIMS, "outcome" => outcome);
         Ok(Telemetry {
             handle,
@@ -109,6 +122,15 @@ fn install() -> Result<PrometheusHandle, StartError> {
     }
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS_S)
+        .and_then(|builder| {
+            let payments = Matcher::Full(breaker::DURATION.to_owned());
+            builder.set_buckets_for_metric(payments, &PAYMENT_BUCKETS_S)
+        })
+        .expect("the buckets are not empty")
+        .set_buckets_for_metric(
+            Matcher::Full(checkout::metrics::DURATION.to_owned()),
+            &CHECKOUT_BUCKETS_S,
+        )
         .expect("the buckets are not empty")
         .build_recorder();
     let handle = recorder.handle();
@@ -147,10 +169,12 @@ fn status_label(status: u16) -> &'static str {
     match status {
         200 => "200",
         201 => "201",
+        202 => "202",
         303 => "303",
         304 => "304",
         400 => "400",
         401 => "401",
+        402 => "402",
         403 => "403",
         404 => "404",
         405 => "405",

@@ -56,6 +56,7 @@ async fn a_grant_is_created_with_all_that_a_shopper_needs() {
             "seconds_remaining": 90,
             "rank": 41,
             "fencing_token": 55,
+            "checkout_url": "/v1/claims/c_abc/checkout",
             "receipt": {"log_index": 55, "position": 6, "term": 3, "log_time_ms": 910_500},
         })
     );

@@ -51,6 +51,12 @@ impl Served {
     }
 }
 
+/// A client of HTTP; none can be made before the process has chosen its cryptography.
+fn http() -> Client {
+    api::payment::use_ring();
+    Client::new()
+}
+
 async fn get(client: &Client, url: String) -> Response {
     client.get(url).send().await.unwrap()
 }
@@ -60,7 +66,7 @@ async fn a_claim_over_a_socket_and_a_clean_stop() {
     let store = Shared::default();
     script(&store.claim, |_| Ok(claimed(Grant::Granted, ClaimStatus::Held)));
     let served = serve(&store, options()).await;
-    let client = Client::new();
+    let client = http();
     let answer = client
         .post(served.url("/v1/sales/drop-7/claims"))
         .header("authorization", bearer("ada", Role::Shopper))
@@ -89,14 +95,14 @@ async fn a_stopping_node_first_says_that_it_is_not_ready() {
     let served = serve(&store, options).await;
     // A new connection each time, as a balancer's probe would make.
     let url = served.url("/readyz");
-    let ready = || async { get(&Client::new(), url.clone()).await.status().as_u16() };
+    let ready = || async { get(&http(), url.clone()).await.status().as_u16() };
     assert_eq!(ready().await, 200);
     served.stop.send(()).unwrap();
     tokio::time::timeout(PATIENCE, async { while ready().await != 503 {} })
         .await
         .expect("it leaves");
     assert_eq!(
-        get(&Client::new(), format!("http://{}/livez", served.address))
+        get(&http(), format!("http://{}/livez", served.address))
             .await
             .status(),
         200
@@ -116,7 +122,7 @@ async fn stopping_finishes_what_is_being_answered() {
         Box::pin(async { gate.await.unwrap() })
     });
     let served = serve(&store, options()).await;
-    let request = Client::new()
+    let request = http()
         .post(served.url("/v1/sales/drop-7/claims"))
         .header("authorization", bearer("ada", Role::Shopper))
         .header("idempotency-key", "k");
@@ -146,7 +152,7 @@ async fn stopping_ends_live_streams() {
     script(&store.sale, |(id, _)| Ok((sale(&id, 10), position())));
     *store.watch.lock().unwrap() = Box::new(|_| stream::pending().boxed());
     let served = serve(&store, options()).await;
-    let response = get(&Client::new(), served.url("/v1/sales/drop-7/live")).await;
+    let response = get(&http(), served.url("/v1/sales/drop-7/live")).await;
     let mut events = response.bytes_stream();
     let first = events.next().await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&first).contains("id: 10"));
@@ -164,7 +170,7 @@ async fn a_stop_that_takes_too_long_says_so() {
     let mut options = options();
     options.drain_ms_max = 1;
     let served = serve(&store, options).await;
-    let request = Client::new()
+    let request = http()
         .post(served.url("/v1/sales/drop-7/claims"))
         .header("authorization", bearer("ada", Role::Shopper))
         .header("idempotency-key", "k");
@@ -253,6 +259,6 @@ async fn garbage_on_the_socket_harms_nobody() {
         let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
         assert!(ended.is_ok(), "hangs on {garbage:?}");
     }
-    assert_eq!(get(&Client::new(), served.url("/livez")).await.status(), 200);
+    assert_eq!(get(&http(), served.url("/livez")).await.status(), 200);
     served.end().await.unwrap();
 }

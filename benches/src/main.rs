@@ -97,6 +97,9 @@ struct Settings {
     /// How often everything is measured; shown are the medians.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     runs: u64,
+    /// Measures only this figure, by its name in JSON, and no limits beside it; may be repeated.
+    #[arg(long, value_name = "FIGURE", value_parser = report::figure_ids())]
+    only: Vec<String>,
     /// How long each measurement takes, in seconds.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
@@ -162,9 +165,11 @@ async fn all_runs(settings: &Settings, scenarios: &[Scenario], place: &Path) -> 
     for number in 1..=settings.runs {
         eprintln!("run {number} of {}", settings.runs);
         let mut run = Run::default();
-        limits::measure(place, window, &mut run).await?;
+        if settings.only.is_empty() {
+            limits::measure(place, window, &mut run).await?;
+        }
         for scenario in scenarios {
-            scenario.measure(place, window, &mut run).await?;
+            scenario.measure(place, window, &settings.only, &mut run).await?;
         }
         runs.push(run);
     }

@@ -5,8 +5,8 @@ use proto::v1::{self, outcome::Kind};
 use crate::{
     Error,
     model::{
-        Claim, Claimed, Consistency, Document, DocumentChanged, Event, NewSale, Position, Receipt,
-        Resolution, Sale, Update,
+        Claim, Claimed, Consistency, Document, DocumentChanged, DocumentList, Event, ListedDocument, NewSale,
+        Position, Receipt, Resolution, Sale, Update,
     },
 };
 
@@ -137,7 +137,25 @@ pub(crate) fn document(found: v1::GetDocumentResponse) -> Document {
         version: found.version,
         fencing_token: found.fencing_token,
         leased_until_ms: found.leased_until_ms,
+        expires_at_ms: found.expires_at_ms,
         position: found.position.unwrap_or_default(),
+    }
+}
+
+/// Some documents.
+pub(crate) fn document_list(list: v1::ListDocumentsResponse) -> DocumentList {
+    let listed = |listed: v1::ListedDocument| ListedDocument {
+        key: listed.document,
+        body: listed.body,
+        version: listed.version,
+        fencing_token: listed.fencing_token,
+        leased_until_ms: listed.leased_until_ms,
+        expires_at_ms: listed.expires_at_ms,
+    };
+    DocumentList {
+        documents: list.documents.into_iter().map(listed).collect(),
+        more: list.more,
+        position: list.position.unwrap_or_default(),
     }
 }
 

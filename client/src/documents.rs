@@ -26,7 +26,8 @@
 
 use bytes::Bytes;
 use proto::v1::{
-    DeleteDocument, GetDocumentRequest, LeaseDocument, Operation, PutDocument, ResolveRequest, command::Body,
+    DeleteDocument, GetDocumentRequest, LeaseDocument, ListDocumentsRequest, Operation, PutDocument,
+    ResolveRequest, command::Body,
 };
 use tonic::{Code, Response};
 
@@ -35,7 +36,7 @@ use crate::{
     call::inventory,
     convert,
     leader::timed,
-    model::{Consistency, Document, DocumentChanged, Resolution},
+    model::{Consistency, Document, DocumentChanged, DocumentList, Resolution},
     request::Draft,
 };
 
@@ -162,6 +163,63 @@ impl Client {
             })
             .await?;
         Ok(found.map(convert::document))
+    }
+
+    /// Documents whose keys begin with `prefix`, in order of keys, after the key `after` (empty: from the
+    /// first), at most `limit` (zero: 100) and 1 MiB; [`DocumentList::more`] tells whether to ask again
+    /// after the last of them. One answer is one state; between two answers documents may come and go.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`]: the limit is above 10,000. [`Error::Unavailable`]: no node could answer so
+    /// freshly.
+    pub async fn list_documents(
+        &self,
+        prefix: impl Into<Bytes>,
+        after: impl Into<Bytes>,
+        limit: u32,
+        consistency: Consistency,
+    ) -> Result<DocumentList, Error> {
+        self.documents(prefix.into(), after.into(), limit, false, consistency)
+            .await
+    }
+
+    /// Like [`Client::list_documents`], without their bodies.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn list_document_keys(
+        &self,
+        prefix: impl Into<Bytes>,
+        after: impl Into<Bytes>,
+        limit: u32,
+        consistency: Consistency,
+    ) -> Result<DocumentList, Error> {
+        self.documents(prefix.into(), after.into(), limit, true, consistency)
+            .await
+    }
+
+    async fn documents(
+        &self,
+        prefix: Bytes,
+        after: Bytes,
+        limit: u32,
+        keys_only: bool,
+        consistency: Consistency,
+    ) -> Result<DocumentList, Error> {
+        let request = ListDocumentsRequest {
+            prefix,
+            after,
+            limit,
+            keys_only,
+            consistency: Some(convert::consistency(consistency)),
+        };
+        let response = self
+            .read(consistency, |channel, left| {
+                let request = timed(request.clone(), left);
+                async move { inventory(channel).list_documents(request).await }
+            })
+            .await?;
+        Ok(convert::document_list(response))
     }
 
     /// What became of a key used on a document. Afterwards the key can have no effect any more, as with

@@ -43,6 +43,10 @@ pub(crate) const ENDPOINTS_MAX: usize = 64;
 /// How long a node may take to say who leads.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How often the members are asked for by a client that calls, since it may follow one leader, or one hint after
+/// the other, until every node that it knew is gone. No cluster is replaced faster.
+pub(crate) const MEMBERS_INTERVAL: Duration = Duration::from_secs(30);
+
 /// How long one attempt of a unary call may take: as for a frame of commands.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = crate::queue::FRAME_TIMEOUT;
 
@@ -188,18 +192,29 @@ impl Nodes {
             .map(|address| async move { (self.status(&address).await, address) })
             .collect();
         let mut votes = Votes::default();
+        // A node that was cut off or removed may know members of long ago.
+        let mut newest: Option<StatusResponse> = None;
         let mut last_error = None;
         while let Some((answer, address)) = answers.next().await {
             match answer {
                 Ok(status) => {
-                    self.learn(&status);
+                    self.saw_log_time(status.log_time_ms);
                     votes.add(&status, &address);
+                    if newest
+                        .as_ref()
+                        .is_none_or(|newest| newest.committed_index <= status.committed_index)
+                    {
+                        newest = Some(status);
+                    }
                     if votes.is_clear() {
                         break;
                     }
                 }
                 Err(error) => last_error = Some(error),
             }
+        }
+        if let Some(newest) = newest {
+            self.learn(&newest);
         }
         let nobody_answered = votes.is_empty();
         if let Some(leader) = votes.leader() {
@@ -267,8 +282,16 @@ impl Nodes {
         }
     }
 
+    /// Learns from time to time who the members are, and never ends.
+    pub(crate) async fn keep_up(&self) {
+        loop {
+            sleep(MEMBERS_INTERVAL).await;
+            // That nobody leads now, or answers, is for the next call to find out.
+            drop(self.find().await);
+        }
+    }
+
     fn learn(&self, status: &StatusResponse) {
-        self.saw_log_time(status.log_time_ms);
         let members: Vec<String> = status
             .members
             .iter()

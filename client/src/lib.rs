@@ -323,8 +323,8 @@ impl Client {
     /// Committed changes in order from a cursor on, resumed by itself over failovers: no gap, no repeat.
     ///
     /// An `Err(Unavailable)` says that no node has been reachable for a whole timeout; the watch goes on
-    /// when polled again. An `Err(Rejected)` ends it: when history before the cursor is gone, its
-    /// `value` is the first index that can still be watched from.
+    /// when polled again. An `Err(Rejected)` ends it: when history before the cursor is gone, on every node
+    /// or on all that answered within a timeout, its `value` is the first index that can still be watched from.
     pub fn watch(&self, from: Cursor, sale_id: Option<&str>) -> BoxStream<'static, Result<Update, Error>> {
         watch::watch(self.shared.clone(), from, sale_id)
     }

@@ -149,6 +149,36 @@ pub struct Document {
     pub fencing_token: u64,
     /// End of the lease in log time; zero when nobody has it.
     pub leased_until_ms: u64,
+    /// Goes by itself at this log time; zero: never.
+    pub expires_at_ms: u64,
+    /// What the answer reflects.
+    pub position: Position,
+}
+
+/// One document of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListedDocument {
+    /// Its key.
+    pub key: Bytes,
+    /// Its body; empty where only keys were asked for.
+    pub body: Bytes,
+    /// Its version: never zero.
+    pub version: u64,
+    /// The current lease's token; zero when nobody has it.
+    pub fencing_token: u64,
+    /// End of the lease in log time; zero when nobody has it.
+    pub leased_until_ms: u64,
+    /// Goes by itself at this log time; zero: never.
+    pub expires_at_ms: u64,
+}
+
+/// Some documents in order of their keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DocumentList {
+    /// They.
+    pub documents: Vec<ListedDocument>,
+    /// Whether there are more after the last of them.
+    pub more: bool,
     /// What the answer reflects.
     pub position: Position,
 }

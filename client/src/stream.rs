@@ -220,6 +220,7 @@ async fn run(lane: Arc<Lane>, nodes: Arc<Nodes>) {
     tokio::select! {
         () = follow(&lane, &nodes) => {}
         () = sweep => {}
+        () = nodes.keep_up() => {}
     }
     lane.end("the client was closed");
     let deliveries = lane.queue().abandon();

@@ -5,25 +5,35 @@
 //! before it is dropped. *From now on* is made an index once, at the start, so that a connection lost
 //! before its first event loses none.
 //!
-//! Ends by itself only when history before the cursor is gone or the request makes no sense. While no
-//! node can be reached it keeps trying, and says so with one `Unavailable` per client timeout.
+//! Ends by itself only when history before the cursor is gone or the request makes no sense. How far back
+//! history goes differs from node to node: one that was caught up by a snapshot has less of it than its
+//! peers. So what one node has no more is asked of all others, for one client timeout, before it is gone.
+//! While no node can be reached the watch keeps trying, and says so with one `Unavailable` per client timeout.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, stream, stream::BoxStream};
 use proto::v1::{WatchRequest, WatchResponse};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Request, Status, Streaming};
 
 use crate::{
     Error,
     call::{Shared, inventory},
     chance, convert,
-    error::{Verdict, verdict},
+    error::{Reason, Rejected, Verdict, verdict},
     leader::read_error,
     model::{Cursor, Update},
     retry::pause,
 };
+
+/// How often the members are asked for while a watch lasts: it may be all that its client does, and needs somebody
+/// to go on with when the node that serves it is gone.
+const MEMBERS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a node may take to accept a watch.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,7 +48,10 @@ pub(crate) fn watch(
         cursor: from,
         sale_id: sale_id.unwrap_or_default().to_string(),
         connection: None,
+        asked: String::new(),
         untried: VecDeque::new(),
+        gone_at: HashMap::new(),
+        members_due: Instant::now() + MEMBERS_INTERVAL,
         tries: 0,
         silent_since: None,
         ended: false,
@@ -56,8 +69,14 @@ struct Watch {
     cursor: Cursor,
     sale_id: String,
     connection: Option<Streaming<WatchResponse>>,
+    /// The node that was asked last.
+    asked: String,
     /// Nodes to try before pausing.
     untried: VecDeque<String>,
+    /// Nodes that have no more what comes at the cursor, and what they said.
+    gone_at: HashMap<String, Box<Rejected>>,
+    /// When the members are asked for.
+    members_due: Instant,
     tries: u32,
     /// Since when no node could be reached, unless that was said already.
     silent_since: Option<Instant>,
@@ -71,7 +90,15 @@ impl Watch {
         }
         loop {
             let failed = match &mut self.connection {
-                Some(connection) => match connection.message().await {
+                Some(connection) => match tokio::select! {
+                    message = connection.message() => message,
+                    () = sleep_until(self.members_due) => {
+                        self.members_due = Instant::now() + MEMBERS_INTERVAL;
+                        // That nobody leads now is no reason to watch no longer.
+                        drop(self.shared.nodes.find().await);
+                        continue;
+                    }
+                } {
                     Ok(Some(response)) => {
                         self.tries = 0;
                         self.silent_since = None;
@@ -81,7 +108,7 @@ impl Watch {
                         }
                     }
                     Ok(None) => Err(Error::unavailable("the node ended the watch")),
-                    Err(status) => self.judge(&status, "the watched node"),
+                    Err(status) => self.judge(&status, &self.asked),
                 },
                 None => self.connect().await,
             };
@@ -90,14 +117,41 @@ impl Watch {
                 Err(error) => error,
             };
             self.connection = None;
-            if matches!(error, Error::Rejected(_)) {
+            match &error {
+                Error::Rejected(why) if why.reason == Reason::OutOfRange => {
+                    self.gone_at.insert(self.asked.clone(), why.clone());
+                }
+                Error::Rejected(_) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
+                _ => {}
+            }
+            if let Some(gone) = self.gone() {
                 self.ended = true;
-                return Some(Err(error));
+                return Some(Err(Error::Rejected(gone)));
             }
             if let Some(error) = self.wait(error).await {
                 return Some(Err(error));
             }
         }
+    }
+
+    /// The refusal that leaves out least, once every node has refused, or those that have not were silent for
+    /// too long.
+    fn gone(&mut self) -> Option<Box<Rejected>> {
+        let endpoints = self.shared.nodes.endpoints();
+        let everywhere = endpoints.iter().all(|node| self.gone_at.contains_key(node));
+        let late = self
+            .silent_since
+            .is_some_and(|since| since.elapsed() >= self.shared.timeout);
+        if !(everywhere || late) {
+            return None;
+        }
+        self.gone_at
+            .drain()
+            .map(|(_, why)| why)
+            .min_by_key(|why| why.value)
     }
 
     /// Moves the cursor past an update, less what was handed out before. `None` if nothing is new.
@@ -112,6 +166,7 @@ impl Watch {
                 log_index: last.log_index,
                 ordinal: last.ordinal.saturating_add(1),
             };
+            self.gone_at.clear();
         }
         // One without events is a sign of life or fresh counters; one whose events are all old is neither.
         (!had_events || !update.events.is_empty()).then_some(update)
@@ -136,6 +191,7 @@ impl Watch {
         let Some(address) = self.untried.pop_front() else {
             return Err(Error::unavailable("no endpoints are known"));
         };
+        self.asked.clone_from(&address);
         let channel = self.shared.nodes.channel(&address)?;
         // No deadline on the call itself: a watch lasts.
         let request = Request::new(WatchRequest {

@@ -85,6 +85,8 @@ pub enum Command {
     Node(commands::node::NodeArgs),
     /// Run the shoppers' HTTP door
     Api(commands::api::ApiArgs),
+    /// Run a payment provider to rehearse with: Stripe's API, and faults on demand
+    Psp(Box<commands::psp::PspArgs>),
     /// Make a cluster, see how it is
     #[command(subcommand)]
     Cluster(commands::cluster::ClusterCommand),
@@ -97,6 +99,11 @@ pub enum Command {
     /// Claim, confirm, release; find out what became of a key
     #[command(subcommand)]
     Claim(commands::claim::ClaimCommand),
+    /// Look at the documents that the doors keep: orders, journals, the ledger
+    #[command(subcommand)]
+    Document(commands::document::DocumentCommand),
+    /// Compare a settlement file of the payment provider with the ledger
+    Reconcile(commands::reconcile::ReconcileArgs),
     /// Follow committed changes in order
     Watch(commands::watch::WatchArgs),
     /// Check and print settings
@@ -161,6 +168,8 @@ mod tests {
         for line in [
             "node --id 1 --listen 127.0.0.1:7401 --data-dir d",
             "api --listen 127.0.0.1:7480",
+            "psp --listen 127.0.0.1:0 --seed 7 --decline-rate 5% --delay-ms 40 --delay-p99-ms 900 --state psp.journal",
+            "psp --webhook-url http://127.0.0.1:7480/v1/webhooks/stripe --webhook-secret-file s --webhook-twice-rate 0.1",
             "cluster init --endpoints a:1,b:2,c:3",
             "cluster init --member 1=a:1 --member 2=b:2 --member 3=c:3",
             "cluster status -o json",
@@ -185,6 +194,9 @@ mod tests {
             "claim release abc",
             "claim resolve hot --operation claim --key k1 --principal alice",
             "claim list hot --from-rank 5 --limit 10",
+            "document get orders/o_1",
+            "document list ledger/ --after ledger/pi_1/capture --limit 10 -o json",
+            "reconcile file.csv --from 2030-01-01T00:00:00Z --to 2030-01-02T00:00:00Z --limit 5",
             "watch --sale hot --from 17 --timeout 5s",
             "watch --from 17.3 --count 5",
             "config check holdfast.toml",
@@ -217,7 +229,11 @@ mod tests {
             "member add 4 nowhere",
             "cluster init --member 1",
             "claim resolve hot --operation steal --key k --principal p",
+            "document list --limit 0",
+            "reconcile",
+            "reconcile file.csv --from yesterday",
             "watch --from x",
+            "psp --hang-rate often",
             "demo --nodes 4",
             "demo --units 0",
             "sell everything",

@@ -29,6 +29,8 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Before anybody asks for an HTTP client.
+    api::payment::use_ring();
     let cli = cli::Cli::parse();
     let format = cli.global.output.unwrap_or_default();
     match run(cli) {

@@ -75,6 +75,19 @@ impl From<&Sale> for SaleView {
     }
 }
 
+/// A document of the store.
+#[derive(Debug, Serialize)]
+pub struct DocumentView {
+    pub document: String,
+    pub version: u64,
+    pub fencing_token: u64,
+    pub leased_until_ms: u64,
+    pub expires_at_ms: u64,
+    /// Only where one document is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<serde_json::Value>,
+}
+
 /// A claim.
 #[derive(Debug, Serialize)]
 pub struct ClaimView {
@@ -364,6 +377,16 @@ mod tests {
                 receipt,
             })
             .unwrap(),
+            serde_json::to_value(DocumentView {
+                document: String::new(),
+                version: 1,
+                fencing_token: 0,
+                leased_until_ms: 0,
+                expires_at_ms: 0,
+                body: Some("".into()),
+            })
+            .unwrap(),
+            serde_json::to_value(crate::commands::reconcile::ReconcileView::example()).unwrap(),
             serde_json::to_value(ResolutionView::Abandoned { fenced_until_ms: 1 }).unwrap(),
             serde_json::to_value(SaleView::from(&crate::testing::sale("hot", 3))).unwrap(),
             serde_json::to_value(EventView::from(&client::Event {

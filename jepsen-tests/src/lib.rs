@@ -9,7 +9,9 @@ pub mod campaign;
 pub mod checker;
 pub mod fleet;
 pub mod formats;
+pub mod generate;
 pub mod history;
+pub mod judge;
 #[cfg(feature = "fault-points")]
 pub mod kills;
 pub mod models;

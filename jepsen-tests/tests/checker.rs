@@ -1,21 +1,24 @@
 //! The checker: every rule of the specification, right and wrong, from small files; random histories, right
 //! and broken; the histories of others; and the command.
 
-#[path = "checker/generate.rs"]
-mod generate;
+#[path = "checker/lies.rs"]
+mod lies;
 #[path = "checker/plain.rs"]
 mod plain;
 
 use std::{fs, path::PathBuf};
 
-use generate::{Lie, Plan};
 use jepsen_tests::{
     checker::{
-        Answer, Lies, Options, Resolves, Verdict, along, check, operations, search::Limits, searched, witness,
+        Answer, Lies, Options, Resolves, Verdict, along,
+        budget::{Budget, Limits},
+        check, operations, searched, witness,
     },
+    generate::{self, Operation, Plan},
     history::History,
 };
-use plain::{PlainOperation, explained};
+use lies::Lie;
+use plain::explained;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -66,7 +69,7 @@ fn every_rule_of_the_specification_right_and_wrong() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(files >= 80, "only {files} histories");
+    assert!(files >= 150, "only {files} histories");
 }
 
 /// Few enough operations to try everything.
@@ -77,6 +80,7 @@ const TINY: Plan = Plan {
     users: 3,
     ttl_ms: 3,
     unheard_percent: 35,
+    resolved_percent: 50,
     overlap: 2,
     step_ms: 3,
 };
@@ -88,6 +92,7 @@ const SMALL: Plan = Plan {
     users: 12,
     ttl_ms: 10,
     unheard_percent: 0,
+    resolved_percent: 50,
     overlap: 4,
     step_ms: 3,
 };
@@ -98,7 +103,7 @@ const UNHEARD: Plan = Plan {
 };
 
 /// A tiny run, with up to two lies told.
-fn tiny(seed: u64) -> Vec<PlainOperation> {
+fn tiny(seed: u64) -> Vec<Operation> {
     let mut chance = SmallRng::seed_from_u64(seed);
     let mut operations = generate::run(TINY, seed);
     for operation in &mut operations {
@@ -114,7 +119,7 @@ fn is_yes(answer: &Answer) -> Option<bool> {
     match answer {
         Answer::Yes => Some(true),
         Answer::No(_) => Some(false),
-        Answer::GaveUp => None,
+        Answer::GaveUp(_) => None,
     }
 }
 
@@ -138,7 +143,7 @@ proptest! {
         let operations = tiny(seed);
         let history = generate::history(TINY, &operations);
         for partition in operations::partitions(&history, Resolves::Used) {
-            let found = is_yes(&searched(&partition, Limits::default()));
+            let found = is_yes(&searched(&partition, &mut Budget::new(Limits::default())));
             let exact = explained(&operations, TINY.units, TINY.ttl_ms, false);
             prop_assert_eq!(found, Some(exact), "search: {:#?}", operations);
         }
@@ -147,10 +152,44 @@ proptest! {
         let order = witness::order(&all).expect("every answer has an index");
         if witness::check_order(&all, &order).is_ok() && let [partition] = &all[..] {
             let order: Vec<u32> = order.places.iter().map(|&(_, index)| index).collect();
-            let found = is_yes(&along(partition, &order, Limits::default()));
+            let found = is_yes(&along(partition, &order, &mut Budget::new(Limits::default())));
             let exact = explained(&operations, TINY.units, TINY.ttl_ms, true);
             prop_assert_eq!(found, Some(exact), "witness: {:#?}", operations);
         }
+    }
+}
+
+#[test]
+fn a_large_history_with_many_unknowns_gets_a_word_within_the_limits() {
+    let plan = Plan {
+        operations: 20_000,
+        sales: 3,
+        units: 2_000,
+        users: 4_000,
+        ttl_ms: 500,
+        unheard_percent: 5,
+        resolved_percent: 100,
+        overlap: 16,
+        step_ms: 3,
+    };
+    let history = generate::history(plan, &generate::run(plan, 1));
+    assert_eq!(check(&history, Options::default()), Verdict::Valid);
+    for (states_max, tries_max, reached) in [
+        (1_000, u64::MAX, "--states-max"),
+        (usize::MAX, 20_000, "--tries-max"),
+    ] {
+        let harder = Options {
+            resolves: Resolves::Ignored,
+            limits: Limits {
+                states_max,
+                tries_max,
+            },
+            ..Options::default()
+        };
+        let Verdict::Unknown(why) = check(&history, harder) else {
+            panic!("decided within {states_max} states and {tries_max} tries")
+        };
+        assert!(why.contains(reached), "{why}");
     }
 }
 

@@ -1,10 +1,16 @@
 //! Histories of others: registers, key-value stores and mutexes, in the formats of Jepsen, Porcupine and Knossos.
 
 use jepsen_tests::{
-    checker::{Verdict, foreign, search::Limits},
+    checker::{Verdict, budget::Limits, foreign},
     formats::{self, FormatError, jepsen_log, knossos_edn, porcupine_kv},
-    models::{cas_register::CasRegister, kv::Kv, mutex::Mutex},
+    models::{
+        cas_register::{self, CasRegister},
+        kv::Kv,
+        mutex::Mutex,
+    },
 };
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 fn word(verdict: Result<Verdict, FormatError>) -> &'static str {
     match verdict {
@@ -33,29 +39,38 @@ fn log(lines: &str) -> String {
 fn jepsen(text: &str) -> Result<Verdict, FormatError> {
     let calls = formats::calls(jepsen_log::read(text)?)?;
     Ok(foreign::check(
-        &formats::cas_register(calls, jepsen_log::DIALECT)?,
-        CasRegister,
+        &formats::cas_register(calls, jepsen_log::DIALECT, None)?,
+        |accesses, _| CasRegister(accesses.to_vec(), None),
         Limits::default(),
     ))
 }
 
 fn knossos(text: &str) -> Result<Verdict, FormatError> {
+    knossos_from(text, None)
+}
+
+fn knossos_from(text: &str, initial: Option<&str>) -> Result<Verdict, FormatError> {
     let calls = formats::calls(knossos_edn::read(text)?)?;
+    let start = initial.map(|_| cas_register::INITIAL);
     Ok(foreign::check(
-        &formats::cas_register(calls, knossos_edn::DIALECT)?,
-        CasRegister,
+        &formats::cas_register(calls, knossos_edn::DIALECT, initial)?,
+        |accesses, _| CasRegister(accesses.to_vec(), start),
         Limits::default(),
     ))
 }
 
 fn mutex(text: &str) -> Result<Verdict, FormatError> {
     let calls = formats::calls(knossos_edn::read(text)?)?;
-    Ok(foreign::check(&formats::mutex(calls)?, Mutex, Limits::default()))
+    Ok(foreign::check(
+        &formats::mutex(calls)?,
+        Mutex::new,
+        Limits::default(),
+    ))
 }
 
 fn porcupine(text: &str) -> Result<Verdict, FormatError> {
     let calls = formats::calls(porcupine_kv::read(text)?)?;
-    Ok(foreign::check(&formats::kv(calls)?, Kv, Limits::default()))
+    Ok(foreign::check(&formats::kv(calls)?, Kv::new, Limits::default()))
 }
 
 #[test]
@@ -158,9 +173,26 @@ fn other_lines_of_a_log_are_read_over_and_other_files_are_not() {
     let text = "INFO  jepsen.core - starting\nWARN  other - :invoke\nINFO  jepsen.util - :nemesis\t:info\t:start\tnil\n\n";
     let good = format!("{text}{}", log("0 :invoke :read nil, 0 :ok :read nil"));
     assert_eq!(word(jepsen(&good)), "valid");
+    // With dates, other ways to name the worker, and the stack of an exception.
+    let newer = "2019-07-04 10:00:00,000{GMT}\tINFO\t[main] jepsen.core: Running\n\
+         WARN  jepsen.core - Process 7 crashed\njava.net.SocketTimeoutException: Read timed out\n\tat a.b.C(D.java)\n\
+         2019-07-04 10:00:01,000{GMT}\tINFO\t[jepsen worker 0] jepsen.util: 0\t:invoke\t:write\t3\n\
+         2019-07-04 10:00:01,100{GMT}\tINFO\t[jepsen worker 0] jepsen.util: 0\t:ok\t:write\t3\n\
+         2019-07-04 10:00:02,000{GMT}\tINFO\t[jepsen worker 0] jepsen.util: 0\t:invoke\t:read\tnil\n\
+         2019-07-04 10:00:02,100{GMT}\tINFO\t[jepsen worker 0] jepsen.util: 0\t:ok\t:read\tVALUE\n";
+    assert_eq!(word(jepsen(&newer.replace("VALUE", "3"))), "valid");
+    assert_eq!(word(jepsen(&newer.replace("VALUE", "4"))), "invalid");
     let cases = [
         ("", "line 1: no operation"),
         ("{\"t\":1}", "line 1: not a line of a Jepsen log"),
+        (
+            "INFO  jepsen.core - x\n{:process 0, :type :invoke}",
+            "line 2: not a line of a Jepsen log",
+        ),
+        (
+            "INFO  jepsen.core - x\nIFO  jepsen.util - 0\t:ok\t:read\t1",
+            "line 2: not a line of a Jepsen log",
+        ),
         (
             "INFO  jepsen.util - 0\t:invoke\t:rea",
             "line 1: a line without a value",
@@ -298,6 +330,47 @@ fn knossos_registers() {
 }
 
 #[test]
+fn knossos_rows() {
+    let good = "[0  :invoke :write  1]\n[:nemesis :info :start nil]\n[0  :ok :write  1]\n\
+         [1 :invoke :cas [1 2]]\n[1 :fail :cas [1 2] :no-conns]\n[0 :invoke :read nil]\n[0 :ok :read 1]\n";
+    assert_eq!(word(knossos(good)), "valid");
+    assert_eq!(
+        word(knossos(&good.replace(":ok :read 1", ":ok :read 2"))),
+        "invalid"
+    );
+    let refusal = knossos("[0 :invoke]").expect_err("a short row").to_string();
+    assert!(refusal.contains("without :f"), "{refusal}");
+}
+
+#[test]
+fn a_register_may_begin_with_a_value() {
+    let reads = edn("0 :invoke :read nil, 0 :ok :read 0");
+    assert_eq!(word(knossos(&reads)), "invalid");
+    assert_eq!(word(knossos_from(&reads, Some("0"))), "valid");
+    assert_eq!(word(knossos_from(&reads, Some("1"))), "invalid");
+}
+
+#[test]
+fn an_end_without_a_beginning() {
+    // Nothing is known of nothing.
+    let begun = "1 :invoke :write 1, 1 :ok :write 1";
+    assert_eq!(
+        word(knossos(&edn(&format!("0 :info :write 1, {begun}")))),
+        "valid"
+    );
+    let refusal = knossos(&edn(&format!("0 :ok :write 1, {begun}"))).expect_err("an answer to nothing");
+    assert!(
+        refusal.to_string().contains("ends what it never began"),
+        "{refusal}"
+    );
+    // A process that goes on after it timed out is as good as a new one.
+    let reused = "0 :invoke :write 1, 0 :info :write 1, 0 :invoke :write 2, 0 :ok :write 2, 1 :invoke :read nil, 1 :ok :read VALUE";
+    assert_eq!(word(knossos(&edn(&reused.replace("VALUE", "1")))), "valid");
+    assert_eq!(word(knossos(&edn(&reused.replace("VALUE", "2")))), "valid");
+    assert_eq!(word(knossos(&edn(&reused.replace("VALUE", "3")))), "invalid");
+}
+
+#[test]
 fn knossos_mutexes() {
     let cases = [
         (
@@ -355,6 +428,78 @@ fn kv_log(events: &str) -> String {
         )
     };
     events.split(',').map(map).collect()
+}
+
+/// A log of clients that get, put and append to ten keys without ever waiting, as Porcupine's own tests have
+/// them; each operation takes effect somewhere between its beginning and its end. With `stale`, one get in the
+/// middle misses the latest change.
+fn busy_kv_log(clients: usize, operations: usize, stale: bool, seed: u64) -> String {
+    let mut chance = SmallRng::seed_from_u64(seed);
+    let mut keys = vec![String::new(); 10];
+    // What each client does now: operation, key, value, and whether it has taken effect.
+    let mut now: Vec<Option<(&str, usize, String, bool)>> = vec![None; clients];
+    let mut done = vec![0; clients];
+    let mut stale = stale.then_some(clients * operations / 2);
+    let (mut log, mut effects) = (String::new(), 0);
+    while done.iter().any(|&done| done < operations) {
+        let client = chance.random_range(0..clients);
+        match &mut now[client] {
+            None if done[client] == operations => {}
+            None => {
+                let (key, tag) = (
+                    chance.random_range(0..10),
+                    format!("x {client} {} y", done[client]),
+                );
+                let (f, value) = match chance.random_range(0..20) {
+                    0..8 => ("get", "nil".to_owned()),
+                    8 => ("put", format!("\"{tag}\"")),
+                    _ => ("append", format!("\"{tag}\"")),
+                };
+                log += &format!(
+                    "{{:process {client}, :type :invoke, :f :{f}, :key \"{key}\", :value {value}}}\n"
+                );
+                now[client] = Some((f, key, value, false));
+            }
+            Some((f, key, value, taken @ false)) => {
+                (*taken, effects) = (true, effects + 1);
+                let held = &mut keys[*key];
+                match *f {
+                    "put" => *held = value.trim_matches('"').to_owned(),
+                    "append" => *held += value.trim_matches('"'),
+                    _ => {
+                        *value = format!("\"{held}\"");
+                        if stale.is_some_and(|after| effects > after) && held.contains('y') {
+                            let last = held.trim_end_matches('y').rfind('y').map_or(0, |at| at + 1);
+                            *value = format!("\"{}\"", &held[..last]);
+                            stale = None;
+                        }
+                    }
+                }
+            }
+            Some((f, key, value, true)) => {
+                log +=
+                    &format!("{{:process {client}, :type :ok, :f :{f}, :key \"{key}\", :value {value}}}\n");
+                (now[client], done[client]) = (None, done[client] + 1);
+            }
+        }
+    }
+    assert!(stale.is_none(), "there was nothing to miss");
+    log
+}
+
+#[test]
+fn porcupine_logs_of_many_busy_clients_are_decided() {
+    for seed in 0..10 {
+        for clients in [1, 10, 50] {
+            for stale in [false, true] {
+                let found = word(porcupine(&busy_kv_log(clients, 40, stale, seed)));
+                // What is missed may be what another did meanwhile; with one client there is no meanwhile.
+                let sound = found == "valid" || stale;
+                assert!(sound, "{clients} clients, seed {seed}: {found}");
+                assert!(clients > 1 || !stale || found == "invalid", "seed {seed}");
+            }
+        }
+    }
 }
 
 #[test]

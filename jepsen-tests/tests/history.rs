@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use jepsen_tests::history::{Answer, Call, Header, History, Index, Outcome, Phase, Recorder, Sale};
+use jepsen_tests::{
+    generate::{self, Plan},
+    history::{Answer, Call, Header, History, Index, Outcome, Phase, Recorder, Sale},
+};
 
 /// A clock that moves on by ten at every look.
 fn recorder(header: Header) -> Recorder {
@@ -344,4 +347,40 @@ fn a_compressed_file_that_is_cut_off_is_refused() {
         let refusal = History::read_file(&path).expect_err(name).to_string();
         assert!(refusal.contains("cut off"), "{name}: {refusal}");
     }
+}
+
+/// What happens in a file: lines of a history, and where they are cut.
+fn large() -> History {
+    let plan = Plan {
+        operations: 20_000,
+        sales: 3,
+        units: 500,
+        users: 2_000,
+        ttl_ms: 500,
+        unheard_percent: 2,
+        resolved_percent: 50,
+        overlap: 16,
+        step_ms: 3,
+    };
+    generate::history(plan, &generate::run(plan, 1))
+}
+
+#[test]
+fn what_is_read_ahead_in_blocks_is_the_same() {
+    let history = large();
+    let mut bytes = Vec::new();
+    history.write(&mut bytes).expect("written");
+    assert!(bytes.len() > 3 << 20, "several blocks: {}", bytes.len());
+    let again = History::read(bytes.as_slice()).expect("a history");
+    let mut rewritten = Vec::new();
+    again.write(&mut rewritten).expect("written");
+    assert!(rewritten == bytes, "another history");
+
+    // A mistake on a late line is found with its number, though other blocks wait behind it.
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n').count();
+    let mut broken: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
+    let place = lines / 2;
+    broken[place] = b"{\"t\":}\n";
+    let refusal = History::read(broken.concat().as_slice()).expect_err("a broken line");
+    assert_eq!(refusal.line, place as u64 + 1);
 }

@@ -49,6 +49,10 @@ pub const LIST_MAX: u32 = 10_000;
 /// Rows in one answer to a listing that does not say how many.
 pub const LIST_DEFAULT: u32 = 100;
 
+/// Most bytes of documents in one answer to a listing: copied while apply waits, and far from what a
+/// client takes.
+pub const LIST_BYTES_MAX: usize = 1 << 20;
+
 /// How often the batcher looks for due deadlines, in ms: a hold's end is proposed within 50 ms of it.
 pub const DEADLINE_TICK_MS: u64 = 20;
 

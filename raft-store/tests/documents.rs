@@ -124,6 +124,49 @@ async fn story(machines: &[Machine]) {
     tokio::time::sleep(Duration::from_secs(7)).await;
     assert_eq!(get("session").await, None);
 
+    // Listed in order of keys, page by page, by size too.
+    for n in [3, 1, 2] {
+        let body = vec![b'x'; 16 * 1024];
+        let put = client.put_document(format!("list/{n}"), body, 0);
+        put.ttl_ms(3_600_000).send().await.unwrap();
+    }
+    client.put_document("lisu", "", 0).send().await.unwrap();
+    let keys = |list: &client::DocumentList| -> Vec<String> {
+        let keys = list.documents.iter();
+        keys.map(|document| String::from_utf8_lossy(&document.key).into_owned())
+            .collect()
+    };
+    for consistency in [Consistency::Linearizable, Consistency::Bounded(60_000)] {
+        let page = client.list_documents("list/", "", 2, consistency).await.unwrap();
+        assert_eq!(
+            (keys(&page), page.more),
+            (vec!["list/1".into(), "list/2".into()], true)
+        );
+        let found = get("list/1").await.unwrap();
+        let listed = &page.documents[0];
+        assert_eq!((&listed.body, listed.version), (&found.body, found.version));
+        assert!(listed.expires_at_ms > page.position.log_time_ms);
+        assert_eq!(listed.expires_at_ms, found.expires_at_ms);
+        let rest = client
+            .list_documents("list/", "list/2", 2, consistency)
+            .await
+            .unwrap();
+        assert_eq!((keys(&rest), rest.more), (vec!["list/3".into()], false));
+    }
+    let only_keys = client
+        .list_document_keys("list", "", 0, Consistency::Linearizable)
+        .await
+        .unwrap();
+    assert_eq!(keys(&only_keys), ["list/1", "list/2", "list/3"]);
+    assert!(
+        only_keys
+            .documents
+            .iter()
+            .all(|document| document.body.is_empty())
+    );
+    let too_many = client.list_documents("", "", 10_001, Consistency::Local).await;
+    rejected(too_many, Reason::Invalid);
+
     // What became of a key: that it made something, or that it never will.
     let known = client.resolve_document("order", "make", "client").await.unwrap();
     assert!(matches!(known, Resolution::Effect(_)), "{known:?}");

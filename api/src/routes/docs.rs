@@ -19,7 +19,7 @@ use utoipa::{
 };
 use utoipa_swagger_ui::Config;
 
-use super::{claims, dev, live, probes, sales};
+use super::{checkout, claims, dev, live, orders, probes, sales, webhooks};
 use crate::door::Door;
 
 #[derive(OpenApi)]
@@ -43,6 +43,11 @@ use crate::door::Door;
         claims::get,
         claims::release,
         claims::confirm,
+        checkout::pay,
+        checkout::status,
+        orders::get,
+        orders::cancel,
+        webhooks::stripe,
         live::live,
         probes::livez,
         probes::readyz,
@@ -52,6 +57,8 @@ use crate::door::Door;
     tags(
         (name = "sales", description = "Sales and their counters"),
         (name = "claims", description = "Claims and what becomes of them"),
+        (name = "checkout", description = "Paying for a claim"),
+        (name = "orders", description = "What was bought and paid for"),
         (name = "operating", description = "Probes and metrics"),
     ),
 )]

@@ -1,11 +1,14 @@
 //! The routes, one file per resource, and the document that describes them.
 
+mod checkout;
 mod claims;
 mod dev;
 mod docs;
 mod live;
+mod orders;
 mod probes;
 mod sales;
+mod webhooks;
 
 use std::{any::Any, sync::Arc};
 
@@ -31,12 +34,16 @@ pub(crate) const UNMATCHED: &str = "unmatched";
 
 /// Every route by the pattern it is matched by: names for metrics, and the list the document is
 /// checked against.
-pub(crate) const ROUTES: [&str; 20] = [
+pub(crate) const ROUTES: [&str; 24] = [
     "/v1/sales/{sale_id}/claims",
     "/v1/sales/{sale_id}",
     "/v1/sales",
     "/v1/claims/{claim_id}",
     "/v1/claims/{claim_id}/confirm",
+    "/v1/claims/{claim_id}/checkout",
+    "/v1/orders/{order_id}",
+    "/v1/orders/{order_id}/cancel",
+    "/v1/webhooks/stripe",
     "/v1/sales/{sale_id}/live",
     "/v1/sales/{sale_id}/open",
     "/v1/sales/{sale_id}/pause",
@@ -76,6 +83,13 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
         .route("/v1/sales/{sale_id}/live", get(live::live))
         .route("/v1/claims/{claim_id}", get(claims::get).delete(claims::release))
         .route("/v1/claims/{claim_id}/confirm", post(claims::confirm))
+        .route(
+            "/v1/claims/{claim_id}/checkout",
+            get(checkout::status).post(checkout::pay),
+        )
+        .route("/v1/orders/{order_id}", get(orders::get))
+        .route("/v1/orders/{order_id}/cancel", post(orders::cancel))
+        .route("/v1/webhooks/stripe", post(webhooks::stripe))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&door), crowd::admit));
     let mut router = Router::new()
         .merge(v1)

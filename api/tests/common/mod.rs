@@ -6,15 +6,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use api::{Auth, Keys, Options, Role, SaleChange, Settle, Store, Take, mint_hs256};
+use api::{Auth, DocumentWrite, Documents, Keys, Options, Role, SaleChange, Settle, Store, Take, mint_hs256};
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::{HeaderMap, Method, Request, Response, StatusCode},
 };
 use client::{
-    Claim, ClaimStatus, Claimed, Consistency, Cursor, Error, Grant, Position, Reason, Receipt, Rejected,
-    Sale, SaleStatus, Update,
+    Claim, ClaimStatus, Claimed, Consistency, Cursor, Document, DocumentChanged, DocumentList, Error, Grant,
+    Position, Reason, Receipt, Rejected, Sale, SaleStatus, Update,
 };
 use futures::{
     FutureExt, StreamExt,
@@ -47,6 +47,7 @@ pub struct Fake {
     pub sale: Script<(String, Consistency), (Sale, Position)>,
     pub sales: Script<PageAsked, (Vec<Sale>, Position)>,
     pub find: Script<(String, Option<String>), (Claim, String, Position)>,
+    pub document: Script<String, Option<Document>>,
     pub watch: Mutex<Watch>,
 }
 
@@ -63,6 +64,7 @@ impl Default for Fake {
             sale: unscripted(),
             sales: unscripted(),
             find: unscripted(),
+            document: unscripted(),
             watch: Mutex::new(Box::new(|_| stream::iter([Err(unavailable())]).boxed())),
         }
     }
@@ -98,6 +100,30 @@ impl std::ops::Deref for Shared {
     type Target = Fake;
     fn deref(&self) -> &Fake {
         &self.0
+    }
+}
+
+impl Documents for Shared {
+    fn document<'a>(&'a self, document: &'a str) -> BoxFuture<'a, Result<Option<Document>, Error>> {
+        play(&self.document, document.to_owned())
+    }
+    fn documents<'a>(&'a self, _: &'a str, _: &'a str, _: u32) -> BoxFuture<'a, Result<DocumentList, Error>> {
+        ready(Err(unavailable())).boxed()
+    }
+    fn write_document(&self, _: DocumentWrite, _: String) -> BoxFuture<'_, Result<DocumentChanged, Error>> {
+        ready(Err(unavailable())).boxed()
+    }
+    fn delete_document(&self, _: String, _: u64, _: String) -> BoxFuture<'_, Result<DocumentChanged, Error>> {
+        ready(Err(unavailable())).boxed()
+    }
+    fn lease_document(
+        &self,
+        _: String,
+        _: u64,
+        _: u64,
+        _: String,
+    ) -> BoxFuture<'_, Result<DocumentChanged, Error>> {
+        ready(Err(unavailable())).boxed()
     }
 }
 

@@ -19,6 +19,11 @@ use crate::{
     machine,
 };
 
+/// The names of all figures, for the command line.
+pub fn figure_ids() -> [&'static str; KINDS.len()] {
+    KINDS.each_ref().map(|kind| kind.id)
+}
+
 /// A value over all runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Spread {

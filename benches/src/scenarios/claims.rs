@@ -59,6 +59,9 @@ async fn granted(bench: &mut Bench<'_>) -> Result<(), Failure> {
     }
     measure_granted(bench, id::CLAIMS_8_CLIENTS, callers).await?;
 
+    if !bench.wants(id::CLAIMS_ONE) {
+        return Ok(());
+    }
     let names = bench.names();
     bench.endless_sale(id::CLAIMS_ONE).await?;
     let one = SingleClaims::callers(1, &client, id::CLAIMS_ONE, names);
@@ -72,6 +75,9 @@ async fn measure_granted<C: Caller>(
     id: &'static str,
     callers: Vec<C>,
 ) -> Result<(), Failure> {
+    if !bench.wants(id) {
+        return Ok(());
+    }
     bench.endless_sale(id).await?;
     let tally = bench.rate(id, callers).await?;
     nothing_but(tally.granted, &tally, id)?;
@@ -104,6 +110,9 @@ async fn measure_refused<C: Caller>(
     told: &Tally,
     callers: Vec<C>,
 ) -> Result<(), Failure> {
+    if !bench.wants(id) {
+        return Ok(());
+    }
     let tally = bench.rate(id, callers).await?;
     nothing_but(tally.sold_out, &tally, id)?;
     bench.cluster.check(sale_id, told).await

@@ -42,24 +42,35 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let address = door.address().to_owned();
     bench.door = Some(door);
 
-    bench.endless_sale(id::HTTP_GRANTS).await?;
-    let callers = shoppers(&address, id::HTTP_GRANTS, bench.names()).await?;
-    let told = bench.rate(id::HTTP_GRANTS, callers).await?;
-    nothing_but(told.granted, &told, id::HTTP_GRANTS)?;
-    bench.cluster.check(id::HTTP_GRANTS, &told).await?;
-
-    bench.cluster.create_sale(id::HTTP_REFUSED, 1).await?;
-    let mut winner = Shopper::open(&address, id::HTTP_REFUSED, bench.names().of_caller(0)).await?;
-    let told = winner.call().await.unwrap_or_default();
-    told.all_answered("selling out")?;
-    let callers = shoppers(&address, id::HTTP_REFUSED, bench.names()).await?;
-    let tally = bench.rate(id::HTTP_REFUSED, callers).await?;
-    nothing_but(tally.sold_out, &tally, id::HTTP_REFUSED)?;
-    bench.cluster.check(id::HTTP_REFUSED, &told).await?;
+    if bench.wants(id::HTTP_GRANTS) {
+        granted(bench, &address).await?;
+    }
+    if bench.wants(id::HTTP_REFUSED) {
+        refused(bench, &address).await?;
+    }
     match bench.door.take() {
         Some(door) => door.stop().await,
         None => Ok(()),
     }
+}
+
+async fn granted(bench: &mut Bench<'_>, address: &str) -> Result<(), Failure> {
+    bench.endless_sale(id::HTTP_GRANTS).await?;
+    let callers = shoppers(address, id::HTTP_GRANTS, bench.names()).await?;
+    let told = bench.rate(id::HTTP_GRANTS, callers).await?;
+    nothing_but(told.granted, &told, id::HTTP_GRANTS)?;
+    bench.cluster.check(id::HTTP_GRANTS, &told).await
+}
+
+async fn refused(bench: &mut Bench<'_>, address: &str) -> Result<(), Failure> {
+    bench.cluster.create_sale(id::HTTP_REFUSED, 1).await?;
+    let mut winner = Shopper::open(address, id::HTTP_REFUSED, bench.names().of_caller(0)).await?;
+    let told = winner.call().await.unwrap_or_default();
+    told.all_answered("selling out")?;
+    let callers = shoppers(address, id::HTTP_REFUSED, bench.names()).await?;
+    let tally = bench.rate(id::HTTP_REFUSED, callers).await?;
+    nothing_but(tally.sold_out, &tally, id::HTTP_REFUSED)?;
+    bench.cluster.check(id::HTTP_REFUSED, &told).await
 }
 
 async fn shoppers(door: &str, sale_id: &str, names: Names) -> Result<Vec<Shopper>, Failure> {

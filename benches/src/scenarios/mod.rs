@@ -19,7 +19,7 @@ use crate::{
     names::Names,
     process::Process,
     procfs,
-    report::{Figure, Processor, Run},
+    report::{Figure, Processor, Run, id},
 };
 
 /// Claims that a sale under measurement has room for, per second of the window: several times what any
@@ -51,17 +51,47 @@ impl Scenario {
         Scenario::Memory,
     ];
 
-    /// Measures it once on a cluster of its own.
+    /// What it measures.
+    fn figures(self) -> &'static [&'static str] {
+        match self {
+            Scenario::Claims => &[
+                id::CLAIMS_BULK,
+                id::CLAIMS_64,
+                id::CLAIMS_32_CLIENTS,
+                id::CLAIMS_8_CLIENTS,
+                id::CLAIMS_ONE,
+                id::REFUSED_BULK,
+                id::REFUSED_64,
+            ],
+            Scenario::Retries => &[id::RETRIES_BULK],
+            Scenario::Confirm => &[id::CONFIRMS],
+            Scenario::Http => &[id::HTTP_GRANTS, id::HTTP_REFUSED],
+            Scenario::Memory => &[id::MEMORY],
+        }
+    }
+
+    /// Measures it once on a cluster of its own: all its figures, or only those asked for.
     ///
     /// # Errors
     /// The cluster fails, or has not what it told its callers.
-    pub async fn measure(self, place: &Path, window: Duration, run: &mut Run) -> Result<(), Failure> {
+    pub async fn measure(
+        self,
+        place: &Path,
+        window: Duration,
+        only: &[String],
+        run: &mut Run,
+    ) -> Result<(), Failure> {
+        let known = self.figures();
+        if !only.is_empty() && !only.iter().any(|only| known.contains(&only.as_str())) {
+            return Ok(());
+        }
         let cluster = Cluster::start(place).await?;
         let mut bench = Bench {
             cluster,
             door: None,
             place,
             window,
+            only,
             names: 0,
             run,
         };
@@ -83,6 +113,8 @@ struct Bench<'a> {
     door: Option<Process>,
     place: &'a Path,
     window: Duration,
+    /// The figures asked for; empty: all.
+    only: &'a [String],
     /// Sets of names handed out.
     names: u64,
     run: &'a mut Run,
@@ -93,6 +125,11 @@ impl Bench<'_> {
     fn names(&mut self) -> Names {
         self.names += 1;
         Names::new(self.names)
+    }
+
+    /// Whether this figure was asked for.
+    fn wants(&self, id: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == id)
     }
 
     /// Makes a sale that does not sell out within the window.

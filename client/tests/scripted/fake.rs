@@ -24,7 +24,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
+use tonic_types::{ErrorDetails, StatusExt};
 
 /// Bytes a pipe holds.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -155,6 +156,16 @@ struct Wires {
     listeners: HashMap<String, UnboundedSender<DuplexStream>>,
     relays: HashMap<String, Vec<JoinHandle<()>>>,
     views: HashMap<String, StatusResponse>,
+    /// Where the history of some nodes begins.
+    compacted: HashMap<String, u64>,
+}
+
+/// How a node refuses a watch of history that it has no more.
+pub fn compacted(first_index: u64) -> Status {
+    let mut details = ErrorDetails::new();
+    let metadata = HashMap::from([("first_index".into(), first_index.to_string())]);
+    details.set_error_info("COMPACTED", "holdfast", metadata);
+    Status::with_error_details(Code::OutOfRange, "compacted", details)
 }
 
 impl Net {
@@ -249,6 +260,12 @@ impl Net {
     pub fn log_time(&self, node: &str, log_time_ms: u64) {
         let mut wires = self.0.lock().unwrap();
         wires.views.entry(node.to_string()).or_default().log_time_ms = log_time_ms;
+    }
+
+    /// From now on this node refuses watches of what was before this index.
+    pub fn compact(&self, node: &str, first_index: u64) {
+        let mut wires = self.0.lock().unwrap();
+        wires.compacted.insert(node.to_string(), first_index);
     }
 
     /// Kills a node: its connections end in the middle of whatever they carry, and none is made again.
@@ -396,16 +413,25 @@ impl Inventory for Service {
         Err(Status::unimplemented("the client never calls this"))
     }
 
+    async fn list_documents(
+        &self,
+        _: Request<ListDocumentsRequest>,
+    ) -> Result<Response<ListDocumentsResponse>, Status> {
+        Err(Status::unimplemented("the client never calls this"))
+    }
+
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<Outcome>, Status> {
         ask(&self.resolves, request).await
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let first_index = self.net.0.lock().unwrap().compacted.get(&self.address).copied();
+        if let Some(first_index) = first_index.filter(|&first_index| request.from_index < first_index) {
+            return Err(compacted(first_index));
+        }
         let (updates, items) = unbounded_channel();
-        drop(self.watchers.send(Watcher {
-            request: request.into_inner(),
-            updates,
-        }));
+        drop(self.watchers.send(Watcher { request, updates }));
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(items))))
     }
 }

@@ -69,6 +69,27 @@ async fn a_leader_that_dies_is_replaced_and_its_calls_go_on_with_their_keys() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_that_came_while_one_node_led_are_known_when_it_dies() {
+    let net = Net::default();
+    let (mut a, mut b) = (net.node("a:1"), net.node("b:1"));
+    net.lead("a:1", 1, &["a:1"]);
+    let client = net.client(&["a:1"]);
+    let call = tokio::spawn(client.claim("hot", "u").key("k").send());
+    a.frames.next().await.answer(granted);
+    call.await.unwrap().unwrap();
+    net.lead("a:1", 1, &["a:1", "b:1"]);
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    net.kill("a:1");
+    net.lead("b:1", 2, &["b:1"]);
+    let call = tokio::spawn(client.claim("hot", "u2").key("k2").send());
+    tokio::select! {
+        frame = b.frames.next() => frame.answer(granted),
+        () = tokio::time::sleep(std::time::Duration::from_secs(60)) => panic!("nobody was asked"),
+    }
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_falls_silent_is_replaced() {
     let net = Net::default();
     let members = ["a:1", "b:1", "c:1"];

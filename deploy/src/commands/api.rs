@@ -1,8 +1,17 @@
 //! `api`: the shoppers' HTTP door.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use api::{Auth, Keys, ServeError};
+use api::{
+    Auth, Keys, Payments, ServeError,
+    payment::{
+        GuardOptions, Guarded, SIGNATURE_TOLERANCE, SecretString, SignatureCheck,
+        stripe::{Stripe, StripeOptions},
+    },
+};
 use clap::Args;
 use figment::value::Value;
 use tokio::net::TcpListener;
@@ -25,6 +34,15 @@ pub struct ApiArgs {
     /// Sign tokens for everybody who asks at POST /dev/token; never in production
     #[arg(long)]
     dev: bool,
+    /// Payment provider that speaks Stripe's API, as in https://api.stripe.com; without it no checkout
+    #[arg(long, value_name = "URL")]
+    payment_url: Option<String>,
+    /// File with the payment provider's secret API key
+    #[arg(long, value_name = "FILE")]
+    payment_key_file: Option<PathBuf>,
+    /// File with a secret that the provider signs webhooks with; may be repeated
+    #[arg(long = "webhook-secret-file", value_name = "FILE")]
+    webhook_secret_files: Vec<PathBuf>,
     /// Write the address to this file once it listens
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -54,6 +72,15 @@ impl ApiArgs {
         if !self.ed25519_public_files.is_empty() {
             flags.push(("api.ed25519_public_files", paths(&self.ed25519_public_files)));
         }
+        if let Some(url) = &self.payment_url {
+            flags.push(("api.payment_url", Value::from(url.as_str())));
+        }
+        if let Some(path) = &self.payment_key_file {
+            flags.push(("api.payment_key_file", Value::from(path.display().to_string())));
+        }
+        if !self.webhook_secret_files.is_empty() {
+            flags.push(("api.webhook_secret_files", paths(&self.webhook_secret_files)));
+        }
         if self.dev {
             flags.push(("api.dev", Value::from(true)));
         }
@@ -64,7 +91,8 @@ impl ApiArgs {
 /// Serves until asked to stop.
 pub async fn run(args: ApiArgs, context: Context) -> Result<(), Failure> {
     let settings = &context.settings.api;
-    let options = settings.options(auth(settings)?)?;
+    let mut options = settings.options(auth(settings)?)?;
+    options.payments = payments(settings)?;
     let connection = context.connect()?;
     if context.dry_run {
         eprintln!(
@@ -123,6 +151,48 @@ fn auth(settings: &ApiSettings) -> Result<Auth, Failure> {
     }))
 }
 
+/// Who takes the money, if anybody.
+fn payments(settings: &ApiSettings) -> Result<Option<Payments>, Failure> {
+    let (url, key_file) = (&settings.payment_url, &settings.payment_key_file);
+    match (url.is_empty(), key_file.as_os_str().is_empty()) {
+        (true, true) if settings.webhook_secret_files.is_empty() => return Ok(None),
+        (false, false) => {}
+        _ => {
+            return Err(Failure::Usage(
+                "checkout needs both `api.payment_url` and `api.payment_key_file`; webhook secrets alone do \
+                 nothing"
+                    .into(),
+            ));
+        }
+    }
+    let usage = |wrong: &dyn std::fmt::Display| Failure::Usage(format!("payment: {wrong}"));
+    let stripe = Stripe::new(&StripeOptions::new(url, text(key_file)?)).map_err(|wrong| usage(&wrong))?;
+    let provider = Guarded::new(Arc::new(stripe), GuardOptions::default()).map_err(|wrong| usage(&wrong))?;
+    let secrets = settings
+        .webhook_secret_files
+        .iter()
+        .map(|path| text(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(Payments {
+        provider: Arc::new(provider),
+        webhooks: (!secrets.is_empty()).then(|| SignatureCheck::new(secrets, SIGNATURE_TOLERANCE)),
+    }))
+}
+
+/// A secret that is kept as text, without the end of its line.
+fn text(path: &Path) -> Result<SecretString, Failure> {
+    let bytes = read(path)?;
+    let text = std::str::from_utf8(bytes.trim_ascii())
+        .ok()
+        .filter(|text| !text.is_empty());
+    text.map(SecretString::from).ok_or_else(|| {
+        Failure::Usage(format!(
+            "key file {}: empty or not text; it holds the key as the provider shows it",
+            path.display()
+        ))
+    })
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::Usage(format!("key file {}: {error}", path.display())))
 }
@@ -173,6 +243,47 @@ mod tests {
                 .to_string()
                 .contains("none")
         );
+    }
+
+    #[test]
+    fn money_is_taken_with_an_address_and_a_key_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("key");
+        std::fs::write(&key, "sk_test_secret\n").unwrap();
+        let none = ApiSettings::default();
+        assert!(payments(&none).unwrap().is_none());
+        let whole = ApiSettings {
+            payment_url: "http://127.0.0.1:1".into(),
+            payment_key_file: key.clone(),
+            ..ApiSettings::default()
+        };
+        let taken = payments(&whole).unwrap().unwrap();
+        assert!(taken.webhooks.is_none());
+        assert!(!format!("{taken:?}").contains("secret"));
+        for halved in [
+            ApiSettings {
+                payment_url: String::new(),
+                ..whole.clone()
+            },
+            ApiSettings {
+                payment_key_file: PathBuf::new(),
+                ..whole.clone()
+            },
+            ApiSettings {
+                webhook_secret_files: vec![key.clone()],
+                ..ApiSettings::default()
+            },
+            ApiSettings {
+                payment_url: "nonsense".into(),
+                ..whole.clone()
+            },
+            ApiSettings {
+                payment_key_file: dir.path().join("none"),
+                ..whole.clone()
+            },
+        ] {
+            assert_eq!(payments(&halved).unwrap_err().code(), 2, "{halved:?}");
+        }
     }
 
     #[test]

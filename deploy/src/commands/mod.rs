@@ -6,9 +6,12 @@ pub mod cluster;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod document;
 pub mod member;
 pub mod node;
+pub mod psp;
 pub mod ready;
+pub mod reconcile;
 pub mod sale;
 pub mod values;
 pub mod watch;
@@ -28,11 +31,14 @@ pub fn run(command: Command, context: Context) -> Result<(), Failure> {
             block_on(Threads::Many(threads), node::run(args, context))
         }
         Command::Api(args) => block_on(Threads::Many(worker_threads_default()), api::run(args, context)),
+        Command::Psp(args) => block_on(Threads::Many(worker_threads_default()), psp::run(*args, context)),
         Command::Demo(args) => block_on(Threads::Many(worker_threads_default()), demo::run(args, context)),
         Command::Cluster(command) => block_on(Threads::One, cluster::run(command, context)),
         Command::Member(command) => block_on(Threads::One, member::run(command, context)),
         Command::Sale(command) => block_on(Threads::One, sale::run(command, context)),
         Command::Claim(command) => block_on(Threads::One, claim::run(command, context)),
+        Command::Document(command) => block_on(Threads::One, document::run(command, context)),
+        Command::Reconcile(args) => block_on(Threads::One, reconcile::run(args, context)),
         Command::Watch(args) => block_on(Threads::One, watch::run(args, context)),
         Command::Config(command) => config::run(command, context),
         Command::Completions(args) => completions::run(args),

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, path::PathBuf};
 
-use api::{Auth, Options, WhenFull};
+use api::{Auth, CheckoutOptions, Options, WhenFull};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Failure;
@@ -35,6 +35,16 @@ pub struct ApiSettings {
     pub live_interval_ms_min: u64,
     pub live_keep_alive_ms: u64,
     pub drain_ms_max: u64,
+    pub payment_url: String,
+    pub payment_key_file: PathBuf,
+    pub webhook_secret_files: Vec<PathBuf>,
+    pub payment_call_ms_max: u64,
+    pub checkout_store_call_ms_max: u64,
+    pub checkout_budget_ms_max: u64,
+    pub checkout_lease_ms: u64,
+    pub checkouts_in_flight_max: usize,
+    pub checkout_sweep_ms: u64,
+    pub checkouts_resumed_at_once_max: usize,
 }
 
 /// What happens to claims of users that the rate limiter has no room for.
@@ -78,6 +88,16 @@ impl Default for ApiSettings {
             live_interval_ms_min: options.live_interval_ms_min,
             live_keep_alive_ms: options.live_keep_alive_ms,
             drain_ms_max: options.drain_ms_max,
+            payment_url: String::new(),
+            payment_key_file: PathBuf::new(),
+            webhook_secret_files: Vec::new(),
+            payment_call_ms_max: options.checkout.payment_call_ms_max,
+            checkout_store_call_ms_max: options.checkout.store_call_ms_max,
+            checkout_budget_ms_max: options.checkout.budget_ms_max,
+            checkout_lease_ms: options.checkout.lease_ms,
+            checkouts_in_flight_max: options.checkout.in_flight_max,
+            checkout_sweep_ms: options.checkout.sweep_ms,
+            checkouts_resumed_at_once_max: options.checkout.resumed_at_once_max,
         }
     }
 }
@@ -112,6 +132,15 @@ impl ApiSettings {
             live_interval_ms_min: self.live_interval_ms_min,
             live_keep_alive_ms: self.live_keep_alive_ms,
             drain_ms_max: self.drain_ms_max,
+            checkout: CheckoutOptions {
+                payment_call_ms_max: self.payment_call_ms_max,
+                store_call_ms_max: self.checkout_store_call_ms_max,
+                budget_ms_max: self.checkout_budget_ms_max,
+                lease_ms: self.checkout_lease_ms,
+                in_flight_max: self.checkouts_in_flight_max,
+                sweep_ms: self.checkout_sweep_ms,
+                resumed_at_once_max: self.checkouts_resumed_at_once_max,
+            },
             ..Options::new(auth)
         })
     }
@@ -127,6 +156,7 @@ mod tests {
             claims_per_user_minute: 11,
             rate_when_full: RateWhenFull::Closed,
             drain_ms_max: 12,
+            checkout_budget_ms_max: 13,
             ..ApiSettings::default()
         };
         let options = settings.options(Auth::Development).unwrap();
@@ -134,6 +164,10 @@ mod tests {
             claims_per_user_minute: NonZeroU32::new(11).unwrap(),
             rate_when_full: WhenFull::Closed,
             drain_ms_max: 12,
+            checkout: CheckoutOptions {
+                budget_ms_max: 13,
+                ..CheckoutOptions::default()
+            },
             ..Options::new(Auth::Development)
         };
         assert_eq!(format!("{options:?}"), format!("{changed:?}"));

@@ -208,6 +208,52 @@ pub const KNOWN: &[Known] = &[
         "ms",
         "longest a stop waits for requests being answered",
     ),
+    known(
+        "api.payment_url",
+        "URL",
+        "payment provider that speaks Stripe's API; empty: no checkout",
+    ),
+    known("api.payment_key_file", "file", "the provider's secret API key"),
+    known(
+        "api.webhook_secret_files",
+        "file list",
+        "secrets that the provider signs webhooks with; several while one replaces another",
+    ),
+    known(
+        "api.payment_call_ms_max",
+        "ms",
+        "longest one call of the payment provider may take, retries included",
+    ),
+    known(
+        "api.checkout_store_call_ms_max",
+        "ms",
+        "longest one call of the store may take in a checkout",
+    ),
+    known(
+        "api.checkout_budget_ms_max",
+        "ms",
+        "longest a shopper waits for his checkout's answer; then 202, and it goes on",
+    ),
+    known(
+        "api.checkout_lease_ms",
+        "ms of log time",
+        "how long a checkout is owned without a sign of its owner; above any one call",
+    ),
+    known(
+        "api.checkouts_in_flight_max",
+        "checkouts",
+        "checkouts under way in this process; more are refused",
+    ),
+    known(
+        "api.checkout_sweep_ms",
+        "ms",
+        "how often checkouts are looked for whose owner died",
+    ),
+    known(
+        "api.checkouts_resumed_at_once_max",
+        "checkouts",
+        "how many of those are taken over at one time",
+    ),
 ];
 
 /// The environment variable of a key; a name that repeats its table says it once: `node.node_id` is

@@ -36,14 +36,16 @@ pub struct Entry {
     pub answer: Answer,
 }
 
-/// What a shopper, or the platform for him, asked.
+/// What a shopper asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
     /// `POST /v1/sales/{id}/claims`.
     Claim,
-    /// `POST /v1/claims/{id}/confirm`.
-    Confirm,
+    /// `POST /v1/claims/{id}/checkout`.
+    Pay,
+    /// `GET /v1/claims/{id}/checkout`, after an answer that was not the last word.
+    Look,
 }
 
 /// What an answer said.
@@ -52,14 +54,21 @@ pub enum Step {
 pub enum Answer {
     /// A claim: granted now, again, or the one he has.
     Claim(Told),
-    /// Confirmed for good.
-    Confirmed(Told),
+    /// Paid: there is an order.
+    Paid(Ordered),
+    /// Not decided yet, or the shopper has to see his bank first.
+    Pending {
+        /// Where his bank wants to see him.
+        next_action_url: Option<String>,
+    },
+    /// The card was declined; the hold is kept.
+    Declined,
     /// No unit now; when `more_until` is given, some may come back until then (RFC 3339).
     SoldOut {
         /// Latest deadline of outstanding holds.
         more_until: Option<String>,
     },
-    /// The hold was over before the confirm.
+    /// The hold was over before the payment was done, or the money could not be taken: nothing was charged.
     Gone,
     /// The key had no effect and never will; a new one is needed.
     Fenced,
@@ -83,6 +92,15 @@ pub enum Answer {
         /// The body.
         body: String,
     },
+}
+
+/// An order as a shopper was told it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered {
+    /// Id.
+    pub order_id: String,
+    /// The claim that was paid for.
+    pub claim_id: String,
 }
 
 /// A claim as a shopper was told it.
@@ -193,7 +211,7 @@ mod tests {
         );
         journal.add(
             8,
-            Step::Confirm,
+            Step::Pay,
             "k8",
             0,
             Answer::Silence {

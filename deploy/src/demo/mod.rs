@@ -1,8 +1,9 @@
 //! The demo: a real flash sale on this machine, and its verdict.
 //!
-//! Nodes and the HTTP door are processes of this same binary, with directories and ports of their own. A
-//! crowd claims over real HTTP, part of it never pays, and the leader is killed in the middle. Afterwards
-//! [`verdict`] compares what shoppers were told with what every replica holds.
+//! Nodes, two HTTP doors and a payment provider are processes of this same binary, with directories and ports of
+//! their own. A crowd claims and pays over real HTTP, part of it never pays, cards are declined, the provider hangs
+//! and repeats itself; the leader is killed in the middle, and then a door with payments under way. Afterwards
+//! [`verdict`] compares what shoppers were told with what every replica holds, and both with the provider's books.
 //!
 //! Left out: the network between machines, and power cuts. All processes share this machine's disk.
 
@@ -10,6 +11,7 @@ mod door;
 mod evidence;
 mod journal;
 mod live;
+mod money;
 mod processes;
 mod report;
 mod sabotage;
@@ -20,13 +22,13 @@ mod verdict;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use api::Role;
-use client::{Client, NewSale};
+use client::{Client, Consistency, NewSale};
 use futures::future::try_join_all;
 use tempfile::TempDir;
 use tokio::{sync::Semaphore, time::Instant};
 
 use self::{
-    door::Door,
+    door::Doors,
     journal::Journal,
     live::Live,
     processes::Process,
@@ -46,12 +48,57 @@ const HOLD: Duration = Duration::from_secs(5);
 /// The leader is killed when this many out of a hundred units are granted.
 const STRIKE_PERCENT: u32 = 40;
 
+/// A door is killed when this many out of a hundred units are granted: the leader is back by then.
+const DOOR_STRIKE_PERCENT: u32 = 75;
+
+/// Doors.
+const DOORS: usize = 2;
+
+/// What a unit costs, in minor units, and of which currency.
+const PRICE_MINOR: u64 = 4_900;
+const CURRENCY: &str = "EUR";
+
+/// How far beyond its deadline a checkout may carry a hold: short, like the holds.
+const CHECKOUT_MAX: Duration = Duration::from_secs(10);
+
+/// Longest a door waits for the provider (usually 10 s), in ms: what hangs must be found out within the hold.
+const PAYMENT_CALL_MS_MAX: u64 = 2_000;
+
+/// Lease of a checkout's owner (usually 20 s), in ms: what a dead door leaves is taken over after this.
+const LEASE_MS: u64 = 5_000;
+
+/// Longest a door's checkout waits for the store (usually 5 s), in ms: longer than an election, shorter than the lease.
+const STORE_CALL_MS_MAX: u64 = 4_000;
+
+/// What goes wrong at the provider.
+const PROVIDER_FAULTS: [&str; 16] = [
+    "--decline-rate",
+    "10%",
+    "--challenge-rate",
+    "5%",
+    "--capture-decline-rate",
+    "1%",
+    "--hang-rate",
+    "1%",
+    "--lost-answer-rate",
+    "2%",
+    "--error-after-rate",
+    "2%",
+    "--webhook-twice-rate",
+    "20%",
+    "--delay-ms",
+    "30",
+];
+
 /// Claims a shopper may make in a minute: with holds of 5 s people come back oftener than the usual limit
 /// of 10 allows.
 const CLAIMS_PER_MINUTE: u32 = 120;
 
 /// Longest the whole sale may take before something is wrong.
-const SALE_MAX: Duration = Duration::from_secs(180);
+const SALE_MAX: Duration = Duration::from_secs(300);
+
+/// How often more shoppers pass by for units that came back late.
+const LATE_CROWDS_MAX: u32 = 5;
 
 /// Longest the first leader may take to be found.
 const CALL_MAX: Duration = Duration::from_secs(10);
@@ -77,7 +124,8 @@ pub struct Options {
 #[derive(Default)]
 struct Fleet {
     nodes: Vec<Process>,
-    door: Option<Process>,
+    doors: Vec<Process>,
+    provider: Option<Process>,
 }
 
 impl Fleet {
@@ -88,10 +136,13 @@ impl Fleet {
             .collect()
     }
 
+    fn provider_address(&self) -> &str {
+        self.provider.as_ref().map(Process::address).unwrap_or_default()
+    }
+
     async fn stop(&mut self) {
-        if let Some(door) = &mut self.door {
-            door.stop().await;
-        }
+        let around = self.doors.iter_mut().chain(&mut self.provider);
+        futures::future::join_all(around.map(Process::stop)).await;
         futures::future::join_all(self.nodes.iter_mut().map(Process::stop)).await;
     }
 }
@@ -157,7 +208,8 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
     } = *options;
     let started = Instant::now();
     println!(
-        "{nodes} nodes, one HTTP door, {} shoppers, {} units, holds of {} s (usually 3 min), seed {seed}",
+        "{nodes} nodes, {DOORS} HTTP doors, a payment provider with bad days, {} shoppers, {} units, holds of {} s (usually \
+         3 min), seed {seed}",
         grouped(users.into()),
         grouped(units.into()),
         HOLD.as_secs()
@@ -170,6 +222,9 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
             name: "Demo".into(),
             units_total: units,
             hold_ms: HOLD.as_millis() as u64,
+            checkout_max_ms: CHECKOUT_MAX.as_millis() as u64,
+            price_minor: PRICE_MINOR,
+            currency: CURRENCY.into(),
             open: true,
             ..NewSale::default()
         })
@@ -185,19 +240,21 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
     let journal = sell(options, dir, fleet, &client, secret.clone()).await?;
     let took = started.elapsed();
 
+    let money = money::gather(&client, fleet.provider_address(), PRICE_MINOR).await?;
     let mut evidence = Evidence {
         units: units.into(),
         per_user_units_max: 1,
         replicas_expected: nodes as usize,
         journal,
         replicas: evidence::gather(&client, &fleet.endpoints(), SALE).await?,
+        money,
     };
     println!(
         "sold out after {:.1} s and {} HTTP answers",
         took.as_secs_f64(),
         grouped(evidence.journal.len() as u64)
     );
-    println!("the verdict, from the shoppers' journal and every replica's claims:");
+    println!("the verdict, from the shoppers' journal, every replica's claims and the provider's books:");
     if options.sabotage {
         let done = sabotage::spoil(&mut evidence)
             .ok_or_else(|| Failure::Failed("--sabotage: there are not two sold units to spoil".into()))?;
@@ -245,32 +302,77 @@ async fn start(options: &Options, dir: &Path, fleet: &mut Fleet, secret: &[u8]) 
         .await
         .map_err(|error| Failure::Failed(format!("make the cluster: {error}")))?;
 
-    let secret_file = dir.join("door.secret");
-    std::fs::write(
-        &secret_file,
-        secret
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>(),
-    )?;
-    let rate = format!("api.claims_per_user_minute={CLAIMS_PER_MINUTE}");
-    let args = [
-        "api",
-        "--endpoints",
-        &addresses.join(","),
-        "--hs256-secret-file",
-        &text(&secret_file),
-        "--set",
-        &rate,
-    ];
-    let door = Process::start(dir, "door", args.map(String::from).to_vec()).await?;
-    println!(
-        "  door    {:<16}  pid {}",
-        door.address(),
-        door.pid().unwrap_or_default()
-    );
-    fleet.door = Some(door);
+    start_doors(dir, fleet, &addresses, secret, options.seed).await?;
     Ok(client)
+}
+
+/// Starts the payment provider, and the doors that it sends its webhooks to.
+async fn start_doors(
+    dir: &Path,
+    fleet: &mut Fleet,
+    nodes: &[String],
+    secret: &[u8],
+    seed: u64,
+) -> Result<(), Failure> {
+    let file = |name: &str, content: &str| -> std::io::Result<String> {
+        let path = dir.join(name);
+        std::fs::write(&path, content)?;
+        Ok(path.display().to_string())
+    };
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token_secret = file("door.secret", &hex)?;
+    let webhook_secret = file("webhook.secret", &format!("whsec_{hex}"))?;
+    let payment_key = file("payment.key", "sk_test_demo")?;
+    let state = dir.join("provider.journal").display().to_string();
+
+    // Either side has to know the other's address: the provider begins without webhooks, and begins again
+    // with them where it was.
+    let seed = seed.to_string();
+    let mut args = vec!["psp", "--seed", &seed, "--api-key-file", &payment_key];
+    args.extend(PROVIDER_FAULTS);
+    let text = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
+    let mut provider = Process::start(dir, "provider", text(&args)).await?;
+    let payment_url = format!("http://{}", provider.address());
+    let settings = [
+        format!("api.claims_per_user_minute={CLAIMS_PER_MINUTE}"),
+        format!("api.payment_call_ms_max={PAYMENT_CALL_MS_MAX}"),
+        format!("api.checkout_store_call_ms_max={STORE_CALL_MS_MAX}"),
+        format!("api.checkout_lease_ms={LEASE_MS}"),
+    ];
+    let nodes = nodes.join(",");
+    for number in 1..=DOORS {
+        let mut door = vec!["api", "--endpoints", &nodes, "--hs256-secret-file", &token_secret];
+        door.extend(["--payment-url", &payment_url, "--payment-key-file", &payment_key]);
+        door.extend(["--webhook-secret-file", &webhook_secret]);
+        door.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        fleet
+            .doors
+            .push(Process::start(dir, &format!("door-{number}"), text(&door)).await?);
+    }
+    let hooks: Vec<String> = fleet
+        .doors
+        .iter()
+        .map(|door| format!("http://{}/v1/webhooks/stripe", door.address()))
+        .collect();
+    args.extend(["--state", &state, "--webhook-secret-file", &webhook_secret]);
+    args.extend(hooks.iter().flat_map(|hook| ["--webhook-url", hook.as_str()]));
+    provider.stop().await;
+    provider.restart_with(text(&args)).await?;
+    for (name, process) in [
+        ("door", &fleet.doors[..]),
+        ("psp", std::slice::from_ref(&provider)),
+    ]
+    .into_iter()
+    .flat_map(|(name, processes)| processes.iter().map(move |process| (name, process)))
+    {
+        println!(
+            "  {name:<7} {:<16}  pid {}",
+            process.address(),
+            process.pid().unwrap_or_default()
+        );
+    }
+    fleet.provider = Some(provider);
+    Ok(())
 }
 
 /// The sale: the crowd, the strike, the live line. Gives the journal.
@@ -281,35 +383,27 @@ async fn sell(
     client: &Client,
     secret: Vec<u8>,
 ) -> Result<Vec<journal::Entry>, Failure> {
-    let door = fleet
-        .door
-        .as_ref()
-        .map(|door| door.address().to_owned())
-        .unwrap_or_default();
-    let tally = Arc::new(Tally::new(
-        u64::from(options.units * STRIKE_PERCENT).div_ceil(100).max(1),
-    ));
+    let doors: Vec<String> = fleet.doors.iter().map(|door| door.address().to_owned()).collect();
+    let mark = |percent: u32| u64::from(options.units * percent).div_ceil(100).max(1);
+    let tally = Arc::new(Tally::new(mark(STRIKE_PERCENT), mark(DOOR_STRIKE_PERCENT)));
     let crowd = Arc::new(Crowd {
-        door: Door::new(
-            &door,
-            SALE,
-            shoppers::CALLERS_MAX + shoppers::PLATFORM_CALLERS_MAX,
-        )?,
+        doors: Doors::new(doors, SALE, shoppers::CALLERS_MAX + shoppers::PAYERS_MAX)?,
         journal: Journal::create(&dir.join("journal.jsonl"))?,
         tally: Arc::clone(&tally),
-        platform: shoppers::bearer(&secret, "demo-platform", Role::Platform),
         secret,
         seed: options.seed,
         gate: Semaphore::new(shoppers::CALLERS_MAX),
-        platform_gate: Semaphore::new(shoppers::PLATFORM_CALLERS_MAX),
+        payers: Semaphore::new(shoppers::PAYERS_MAX),
     });
     let live = Live::new(SALE, options.units);
     let outcome = tokio::select! {
         outcome = async {
             tokio::try_join!(
-                shoppers::run(Arc::clone(&crowd), options.users),
-                strike::run(&mut fleet.nodes, client, &tally, &live),
-            )
+                shoppers::run(&crowd, 0..options.users),
+                strike::leader(&mut fleet.nodes, client, &tally, &live),
+                strike::door(&mut fleet.doors[0], &tally, &live),
+            )?;
+            latecomers(client, &crowd, options.users, &live).await
         } => outcome,
         () = live.run(client, &tally) => Err(Failure::Failed("the live line ended".into())),
         () = tokio::time::sleep(SALE_MAX) => {
@@ -322,11 +416,37 @@ async fn sell(
     Ok(crowd.journal.finish()?)
 }
 
+/// A payment that fails after its claim was confirmed gives a unit back when everybody was told that nothing will
+/// return: whoever passes by later may have it.
+async fn latecomers(client: &Client, crowd: &Arc<Crowd>, users: u32, live: &Live) -> Result<(), Failure> {
+    let mut users = users..users;
+    for _ in 0..LATE_CROWDS_MAX {
+        money::settled(client).await?;
+        let (sale, _) = client
+            .get_sale(SALE, Consistency::Linearizable)
+            .await
+            .map_err(|error| Failure::Failed(format!("read the sale: {error}")))?;
+        let left = sale.units_available + sale.units_held;
+        if left == 0 {
+            break;
+        }
+        live.say(&format!(
+            "  {left} units came back late; some more shoppers pass by"
+        ));
+        // Enough of them, although some never pay.
+        users = users.end..users.end + left * 2 + 20;
+        shoppers::run(crowd, users.clone()).await?;
+    }
+    Ok(())
+}
+
 /// Says what can be tried while everything goes on running.
 async fn invite(fleet: &Fleet, played: &Played) -> Result<(), Failure> {
     let sale = NewSale {
         sale_id: ENCORE.into(),
         units_total: 10,
+        price_minor: PRICE_MINOR,
+        currency: CURRENCY.into(),
         open: true,
         ..NewSale::default()
     };
@@ -337,11 +457,8 @@ async fn invite(fleet: &Fleet, played: &Played) -> Result<(), Failure> {
         .send()
         .await
         .map_err(|error| Failure::Failed(format!("create a sale to try: {error}")))?;
-    let door = fleet
-        .door
-        .as_ref()
-        .map(|door| door.address().to_owned())
-        .unwrap_or_default();
+    let door = fleet.doors.first().map(Process::address).unwrap_or_default();
+    let provider = fleet.provider_address();
     let endpoints: Vec<String> = fleet
         .endpoints()
         .into_iter()
@@ -354,7 +471,12 @@ async fn invite(fleet: &Fleet, played: &Played) -> Result<(), Failure> {
 everything goes on running, with a sale `{ENCORE}` of 10 units; try:
 
 curl -s -X POST http://{door}/v1/sales/{ENCORE}/claims \\
-  -H 'Idempotency-Key: first-try' -H 'Authorization: {token}'
+  -H 'Idempotency-Key: first-try' -H 'Authorization: {token}' | tee claim.json
+claim=$(sed 's/.*\"claim_id\":\"\\([^\"]*\\)\".*/\\1/' claim.json)
+curl -s -X POST http://{door}/v1/claims/$claim/checkout \\
+  -H 'Idempotency-Key: first-payment' -H 'Authorization: {token}' \\
+  -H 'Content-Type: application/json' -d '{{\"payment_method\":\"pm_card_visa\"}}'
+curl -s http://{provider}/_/ledger
 
 export HOLDFAST_ENDPOINTS={}
 {holdfast} cluster status

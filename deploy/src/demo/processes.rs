@@ -1,4 +1,4 @@
-//! The demo's processes: nodes and the HTTP door, each this same binary in a process of its own.
+//! The demo's processes: nodes, HTTP doors and payment provider, each this same binary in a process of its own.
 //!
 //! - Addresses are taken, not guessed: a process binds port 0 and reports what it got in a ready file. Only
 //!   a restarted node asks for a port by number, because that is where the others look for it.
@@ -86,6 +86,12 @@ impl Process {
             }
             sleep(RESTART_PAUSE).await;
         }
+    }
+
+    /// Starts it again, where it was, with other arguments.
+    pub async fn restart_with(&mut self, args: Vec<String>) -> Result<(), Failure> {
+        self.args = args;
+        self.restart().await
     }
 
     /// Asks it to stop, and kills it if it does not.

@@ -9,13 +9,14 @@ use super::{
     verdict::{Evidence, Replica},
 };
 
-/// Drops one acknowledged grant from every replica's listing and lists another claim twice. Gives what was
-/// done, in words; `None` when there is too little evidence to spoil.
+/// Drops one acknowledged grant from every replica's listing, lists another claim twice, and forgets an order.
+/// Gives what was done, in words; `None` when there is too little evidence to spoil.
 pub fn spoil(evidence: &mut Evidence) -> Option<String> {
     let told = |claim_id: &str| {
-        evidence.journal.iter().any(|entry| {
-            matches!(&entry.answer, Answer::Claim(told) | Answer::Confirmed(told) if told.claim_id == claim_id)
-        })
+        evidence
+            .journal
+            .iter()
+            .any(|entry| matches!(&entry.answer, Answer::Claim(told) if told.claim_id == claim_id))
     };
     let sold: Vec<String> = evidence
         .replicas
@@ -32,7 +33,8 @@ pub fn spoil(evidence: &mut Evidence) -> Option<String> {
             claims.insert(place, claims[place].clone());
         }
     }
+    let order = evidence.money.orders.pop()?.order_id;
     Some(format!(
-        "dropped {dropped} and doubled\n  {doubled} in what the replicas listed"
+        "dropped {dropped} and doubled\n  {doubled} in what the replicas listed,\n  and forgot order {order}"
     ))
 }

@@ -3,9 +3,10 @@
 //! Each shopper is a task with random numbers of its own, drawn from the demo's seed. One shopper has one
 //! idempotency key for claiming, kept over every refusal, silence and unknown outcome, because a key makes
 //! at most one claim. He takes a new key only when the old one is spent for certain: its hold ran out before
-//! the confirm, or the store says that it was given up without effect.
+//! it was paid, or the store says that it was given up without effect.
 
 use std::{
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -23,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    door::Door,
+    door::Doors,
     journal::{Answer, Journal, Step, Told},
 };
 use crate::exit::Failure;
@@ -31,9 +32,12 @@ use crate::exit::Failure;
 /// Shoppers' HTTP requests under way at one time.
 pub const CALLERS_MAX: usize = 256;
 
-/// The platform's confirms under way at one time. They do not queue behind shoppers, or on a slow machine
-/// holds would run out in that queue and nothing would ever be sold.
-pub const PLATFORM_CALLERS_MAX: usize = 64;
+/// Payments under way at one time. They do not queue behind claims, or on a slow machine holds would run out
+/// in that queue and nothing would ever be sold.
+pub const PAYERS_MAX: usize = 128;
+
+/// The card everybody has; whether it is good today, the provider draws.
+const CARD: &str = "pm_card_visa";
 
 /// Time over which the crowd builds up: slowly at first, so that the leader is killed in the middle of it.
 const ARRIVAL: Duration = Duration::from_secs(4);
@@ -41,14 +45,17 @@ const ARRIVAL: Duration = Duration::from_secs(4);
 /// Shoppers out of a hundred who never pay.
 const ABANDON_PERCENT: u32 = 30;
 
-/// How long a shopper takes to pay, in ms; always within the hold.
-const THINK_MS: std::ops::Range<u64> = 100..1_500;
+/// How long a shopper takes to find his card, in ms; always within the hold.
+const THINK_MS: Range<u64> = 100..1_500;
 
 /// How late a shopper comes back after units were due to return, in ms: people are not clocks.
-const RETURN_MS: std::ops::Range<u64> = 50..1_000;
+const RETURN_MS: Range<u64> = 50..1_000;
+
+/// How long he watches "please wait" before he looks again, in ms.
+const LOOK_MS: Range<u64> = 200..500;
 
 /// Wait after no answer came, in ms.
-const SILENCE_MS: std::ops::Range<u64> = 100..400;
+const SILENCE_MS: Range<u64> = 100..400;
 
 /// Latencies are kept up to this, in µs; longer ones count as this.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -56,26 +63,47 @@ const LATENCY_US_MAX: u64 = 60_000_000;
 /// Seconds for which the demo's tokens are good: longer than anybody keeps it open.
 pub const TOKEN_S: u64 = 24 * 60 * 60;
 
-/// What the live line and the killer look at.
+/// A number of acknowledged grants, signalled when it is reached.
+pub struct Mark {
+    grants: u64,
+    reached: Notify,
+}
+
+impl Mark {
+    fn new(grants: u64) -> Mark {
+        Mark {
+            grants,
+            reached: Notify::new(),
+        }
+    }
+
+    /// Waits until so many grants are acknowledged. For one to wait.
+    pub async fn reached(&self) {
+        self.reached.notified().await;
+    }
+}
+
+/// What the live line and the killers look at.
 pub struct Tally {
     /// Claims answered, granted or refused.
     pub answered: AtomicU64,
     /// Grants acknowledged.
     pub granted: AtomicU64,
-    /// Signalled when enough grants are acknowledged.
-    pub middle: Notify,
-    middle_grants: u64,
+    /// When to kill the leader.
+    pub leader_strike: Mark,
+    /// When to kill a door.
+    pub door_strike: Mark,
     latency_us: Mutex<Histogram<u64>>,
 }
 
 impl Tally {
-    /// A tally that signals the middle of the sale at so many grants.
-    pub fn new(middle_grants: u64) -> Tally {
+    /// A tally that signals two numbers of grants.
+    pub fn new(leader_strike: u64, door_strike: u64) -> Tally {
         Tally {
             answered: AtomicU64::new(0),
             granted: AtomicU64::new(0),
-            middle: Notify::new(),
-            middle_grants,
+            leader_strike: Mark::new(leader_strike),
+            door_strike: Mark::new(door_strike),
             latency_us: Mutex::new(
                 Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are constants"),
             ),
@@ -98,8 +126,11 @@ impl Tally {
         match answer {
             Answer::Claim(_) => {
                 self.answered.fetch_add(1, Ordering::Relaxed);
-                if self.granted.fetch_add(1, Ordering::Relaxed) + 1 == self.middle_grants {
-                    self.middle.notify_one();
+                let granted = self.granted.fetch_add(1, Ordering::Relaxed) + 1;
+                for mark in [&self.leader_strike, &self.door_strike] {
+                    if granted == mark.grants {
+                        mark.reached.notify_one();
+                    }
                 }
             }
             Answer::SoldOut { .. } => {
@@ -113,7 +144,7 @@ impl Tally {
 /// Everything the shoppers share.
 pub struct Crowd {
     /// Where they knock.
-    pub door: Door,
+    pub doors: Doors,
     /// Where their answers are written.
     pub journal: Journal,
     /// What is counted on the way.
@@ -122,22 +153,21 @@ pub struct Crowd {
     pub secret: Vec<u8>,
     /// Draws every choice.
     pub seed: u64,
-    /// The platform's `Authorization` header.
-    pub platform: String,
     /// At most so many claims at a time.
     pub gate: Semaphore,
-    /// At most so many confirms at a time.
-    pub platform_gate: Semaphore,
+    /// At most so many payments at a time.
+    pub payers: Semaphore,
 }
 
-/// Runs the whole crowd; ends when everybody has a unit, walked away, or was told that nothing will return.
-pub async fn run(crowd: Arc<Crowd>, users: u32) -> Result<(), Failure> {
+/// Runs a crowd of these users; ends when everybody has a unit, walked away, or was told that nothing will return.
+pub async fn run(crowd: &Arc<Crowd>, users: Range<u32>) -> Result<(), Failure> {
     let opened = Instant::now();
     let mut shoppers = JoinSet::new();
-    for user in 0..users {
-        let crowd = Arc::clone(&crowd);
+    let count = f64::from(users.end - users.start);
+    for (place, user) in (0_u32..).zip(users) {
+        let crowd = Arc::clone(crowd);
         // The square root makes a crowd that grows: arrivals per second rise with time.
-        let arrival = opened + ARRIVAL.mul_f64((f64::from(user) / f64::from(users)).sqrt());
+        let arrival = opened + ARRIVAL.mul_f64((f64::from(place) / count).sqrt());
         shoppers.spawn(async move { Shopper::new(&crowd, user).visit(arrival).await });
     }
     while let Some(ended) = shoppers.join_next().await {
@@ -149,6 +179,10 @@ pub async fn run(crowd: Arc<Crowd>, users: u32) -> Result<(), Failure> {
 struct Shopper<'a> {
     crowd: &'a Crowd,
     user: u32,
+    /// His `Authorization` header.
+    token: String,
+    /// The door he knocks at; another one after no answer came.
+    door: usize,
     random: StdRng,
 }
 
@@ -164,20 +198,21 @@ enum Claimed {
 impl<'a> Shopper<'a> {
     fn new(crowd: &'a Crowd, user: u32) -> Self {
         let random = StdRng::seed_from_u64(crowd.seed ^ (u64::from(user) << 32));
-        Shopper { crowd, user, random }
+        Shopper {
+            crowd,
+            user,
+            token: bearer(&crowd.secret, &format!("shopper-{user}"), Role::Shopper),
+            door: user as usize,
+            random,
+        }
     }
 
     async fn visit(mut self, arrival: Instant) -> Result<(), Failure> {
         sleep_until(arrival).await;
         let abandons = self.random.random_ratio(ABANDON_PERCENT, 100);
-        let token = bearer(
-            &self.crowd.secret,
-            &format!("shopper-{}", self.user),
-            Role::Shopper,
-        );
         for attempt in 1_u32.. {
             let key = format!("s{}-u{}-claim-{attempt}", self.crowd.seed, self.user);
-            let claim = match self.claim(&token, &key).await? {
+            let claim = match self.claim(&key).await? {
                 Claimed::Held(claim) => claim,
                 Claimed::Spent => continue,
                 Claimed::Never => return Ok(()),
@@ -186,21 +221,20 @@ impl<'a> Shopper<'a> {
                 return Ok(());
             }
             self.wait(THINK_MS).await;
-            let key = format!("s{}-u{}-confirm-{attempt}", self.crowd.seed, self.user);
-            if self.confirm(&key, &claim).await? {
+            if self.pay(attempt, &claim).await? {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    async fn claim(&mut self, token: &str, key: &str) -> Result<Claimed, Failure> {
+    async fn claim(&mut self, key: &str) -> Result<Claimed, Failure> {
         loop {
             let crowd = self.crowd;
             let answer = {
                 let _turn = crowd.gate.acquire().await.map_err(|_| closed())?;
                 let asked = Instant::now();
-                let (status, answer) = crowd.door.claim(token, key).await;
+                let (status, answer) = crowd.doors.claim(self.door, &self.token, key).await;
                 crowd.tally.answer(asked.elapsed(), &answer);
                 crowd
                     .journal
@@ -222,24 +256,50 @@ impl<'a> Shopper<'a> {
         }
     }
 
-    /// Whether the claim is sold; if not, its hold was over.
-    async fn confirm(&mut self, key: &str, claim: &Told) -> Result<bool, Failure> {
-        loop {
-            let crowd = self.crowd;
-            let answer = {
-                let _turn = crowd.platform_gate.acquire().await.map_err(|_| closed())?;
-                let (status, answer) = crowd.door.confirm(&crowd.platform, key, claim).await;
-                crowd
-                    .journal
-                    .add(self.user, Step::Confirm, key, status, answer.clone());
-                answer
-            };
-            match answer {
-                Answer::Confirmed(_) => return Ok(true),
-                Answer::Gone => return Ok(false),
-                other => self.wait_after(&other, "confirm").await?,
+    /// Whether the claim is paid for; if not, its hold is over. After a decline he tries again under a new
+    /// key; in every doubt he repeats the old one.
+    async fn pay(&mut self, attempt: u32, claim: &Told) -> Result<bool, Failure> {
+        for card in 1_u32.. {
+            let key = format!("s{}-u{}-pay-{attempt}-{card}", self.crowd.seed, self.user);
+            loop {
+                match self.settled(&key, claim).await? {
+                    Answer::Paid(_) => return Ok(true),
+                    Answer::Gone => return Ok(false),
+                    Answer::Declined => break,
+                    other => self.wait_after(&other, "checkout").await?,
+                }
             }
+            self.wait(THINK_MS).await;
         }
+        Ok(false)
+    }
+
+    /// Asks to pay, and looks until that is decided.
+    async fn settled(&mut self, key: &str, claim: &Told) -> Result<Answer, Failure> {
+        let crowd = self.crowd;
+        let mut answer = {
+            let _turn = crowd.payers.acquire().await.map_err(|_| closed())?;
+            let (status, answer) = crowd
+                .doors
+                .pay(self.door, &self.token, key, &claim.claim_id, CARD)
+                .await;
+            crowd
+                .journal
+                .add(self.user, Step::Pay, key, status, answer.clone());
+            answer
+        };
+        while let Answer::Pending { next_action_url } = &answer {
+            if let Some(url) = next_action_url {
+                crowd.doors.see_bank(url).await;
+            }
+            self.wait(LOOK_MS).await;
+            let (status, seen) = crowd.doors.look(self.door, &self.token, &claim.claim_id).await;
+            crowd
+                .journal
+                .add(self.user, Step::Look, key, status, seen.clone());
+            answer = seen;
+        }
+        Ok(answer)
     }
 
     /// Waits before the same key is sent again. An answer that no shopper should get ends the demo.
@@ -251,6 +311,7 @@ impl<'a> Shopper<'a> {
                 Ok(())
             }
             Answer::Silence { .. } => {
+                self.door += 1;
                 self.wait(SILENCE_MS).await;
                 Ok(())
             }
@@ -261,7 +322,7 @@ impl<'a> Shopper<'a> {
         }
     }
 
-    async fn wait(&mut self, range_ms: std::ops::Range<u64>) {
+    async fn wait(&mut self, range_ms: Range<u64>) {
         let ms = self.random.random_range(range_ms);
         sleep(Duration::from_millis(ms)).await;
     }
@@ -299,8 +360,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_middle_is_signalled_once_it_is_reached() {
-        let tally = Tally::new(2);
+    async fn a_strike_is_signalled_once_it_is_due() {
+        let tally = Tally::new(2, 9);
         let granted = Answer::Claim(Told {
             claim_id: "c".into(),
             status: "held".into(),
@@ -318,7 +379,7 @@ mod tests {
         tally.answer(Duration::from_millis(3), &Answer::SoldOut { more_until: None });
         assert_eq!(tally.granted.load(Ordering::Relaxed), 1);
         tally.answer(Duration::from_millis(5), &granted);
-        tally.middle.notified().await;
+        tally.leader_strike.reached().await;
         assert_eq!(tally.answered.load(Ordering::Relaxed), 3);
         let (p50, p99) = tally.latency_ms();
         assert!(

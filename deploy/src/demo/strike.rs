@@ -1,4 +1,4 @@
-//! The strike: SIGKILL to the leader in the middle of the sale, and its return.
+//! The strikes: SIGKILL to the leader in the middle of the sale, then to a door full of payments, and their return.
 
 use std::{cell::Cell, time::Duration};
 
@@ -15,21 +15,40 @@ const ASK_PAUSE: Duration = Duration::from_millis(20);
 /// How long the killed node stays away once another leads: long enough to have missed much of the sale.
 const AWAY: Duration = Duration::from_secs(2);
 
+/// How long a killed door stays away: shoppers go to the other one, which finds what this one left half done.
+const DOOR_AWAY: Duration = Duration::from_secs(1);
+
+/// Waits until many are paying, kills a door in the middle of it, starts it again.
+pub async fn door(door: &mut Process, tally: &Tally, live: &Live) -> Result<(), Failure> {
+    tally.door_strike.reached().await;
+    door.kill().await?;
+    live.say("  a door was killed (SIGKILL) with payments under way; the other one will finish them");
+    sleep(DOOR_AWAY).await;
+    door.restart().await?;
+    live.say("  the door is back");
+    Ok(())
+}
+
 /// Waits for the middle of the sale, kills the leader, waits for the next one, starts the killed one again.
-pub async fn run(nodes: &mut [Process], client: &Client, tally: &Tally, live: &Live) -> Result<(), Failure> {
+pub async fn leader(
+    nodes: &mut [Process],
+    client: &Client,
+    tally: &Tally,
+    live: &Live,
+) -> Result<(), Failure> {
     // Whoever leads is known beforehand, so that the blow falls in the middle and not after it.
-    let leads = Cell::new(leader(client, None).await?);
+    let leads = Cell::new(who_leads(client, None).await?);
     let watch = async {
         loop {
             sleep(ASK_PAUSE).await;
-            match leader(client, None).await {
+            match who_leads(client, None).await {
                 Ok(id) => leads.set(id),
                 Err(failure) => return failure,
             }
         }
     };
     tokio::select! {
-        () = tally.middle.notified() => {}
+        () = tally.leader_strike.reached() => {}
         failure = watch => return Err(failure),
     }
     let killed = leads.get();
@@ -43,7 +62,7 @@ pub async fn run(nodes: &mut [Process], client: &Client, tally: &Tally, live: &L
     live.say(&format!(
         "  node {killed} led and was killed (SIGKILL) after {granted} grants"
     ));
-    let next = leader(client, Some(killed)).await?;
+    let next = who_leads(client, Some(killed)).await?;
     live.say(&format!(
         "  node {next} leads, {:.2} s later",
         struck.elapsed().as_secs_f64()
@@ -55,7 +74,7 @@ pub async fn run(nodes: &mut [Process], client: &Client, tally: &Tally, live: &L
 }
 
 /// Who leads, other than `not`.
-async fn leader(client: &Client, not: Option<u64>) -> Result<u64, Failure> {
+async fn who_leads(client: &Client, not: Option<u64>) -> Result<u64, Failure> {
     let deadline = Instant::now() + ELECTION_MAX;
     loop {
         let views = client.cluster().status_all().await;

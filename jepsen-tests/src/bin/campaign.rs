@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use jepsen_tests::{
-    campaign::{Options, campaign, exit_code},
+    campaign::{Options, campaign, exit_code, planned},
     nemeses::Kind,
     workloads::Workload,
 };
@@ -22,13 +22,16 @@ const QUICK_MINUTES: f64 = 1.0;
                   3 broken (a run or the coverage says nothing)"
 )]
 struct Arguments {
-    /// Nodes of a cluster.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(3..=7))]
-    nodes: u64,
+    /// Nodes of a cluster; several: clusters of these sizes in turn. [default: 3, with --hours 3,5]
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(3..=7))]
+    nodes: Vec<u64>,
     /// How long each run has load, in minutes.
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
-    /// What clients do; one run each.
+    /// Runs until so many hours are full, workloads and sizes in turn; without it, each workload has each size once.
+    #[arg(long, conflicts_with = "quick")]
+    hours: Option<f64>,
+    /// What clients do.
     #[arg(long, value_delimiter = ',', default_value = "all")]
     workload: Vec<String>,
     /// Which faults are dealt.
@@ -84,30 +87,35 @@ fn options(arguments: &Arguments) -> Result<Options, String> {
         let dir = arguments.dir.display();
         return Err(format!("{dir} exists already: name another directory (--dir)"));
     }
+    let workloads = chosen::<Workload>(&arguments.workload)?;
+    let sizes = match (&arguments.nodes[..], arguments.hours) {
+        ([], Some(_)) => &[3, 5],
+        ([], None) => &[3][..],
+        (sizes, _) => sizes,
+    };
+    let count = match arguments.hours {
+        None => workloads.len() * sizes.len(),
+        Some(hours) if (0.1..=168.0).contains(&hours) => (hours * 60.0 / minutes).ceil() as usize,
+        Some(hours) => return Err(format!("{hours} hours: give 0.1 to 168")),
+    };
     Ok(Options {
         binary: arguments.binary.clone(),
         dir: arguments.dir.clone(),
-        nodes: arguments.nodes,
         load: Duration::from_secs_f64(minutes * 60.0),
-        workloads: chosen::<Workload>(&arguments.workload)?,
+        runs: planned(&workloads, sizes, count),
         kinds: chosen::<Kind>(&arguments.nemesis)?,
         seed: arguments.seed,
         coverage_required: !arguments.quick,
-        replay: format!(
-            "cargo run --release -p jepsen-tests --bin campaign -- --nodes {} --minutes {minutes}{} --workload {} \
-             --nemesis {} --seed {} --binary {}",
-            arguments.nodes,
-            if arguments.quick { " --quick" } else { "" },
-            arguments.workload.join(","),
-            arguments.nemesis.join(","),
-            arguments.seed,
-            arguments.binary.display()
-        ),
     })
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
+    // Some bugs are planted in the client, which runs here.
+    if let Err(error) = fault_points::from_environment() {
+        eprintln!("campaign: {error}");
+        return ExitCode::from(3);
+    }
     let options = match options(&Arguments::parse()) {
         Ok(options) => options,
         Err(why) => {

@@ -8,13 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use jepsen_tests::{
-    checker::{self, Options, Resolves, Verdict, foreign, search::Limits},
-    formats::{self, jepsen_log, knossos_edn, porcupine_kv},
-    history::{History, read::plain},
-    models::{cas_register::CasRegister, kv::Kv, mutex::Mutex},
+    checker::{Options, Resolves, Verdict, budget::Limits},
+    judge::{self, Format, Judged, Model, Question},
 };
 use serde_json::json;
 
@@ -31,58 +29,28 @@ use serde_json::json;
 struct Arguments {
     /// What the histories are histories of; by default what the format is for.
     #[arg(long, value_enum)]
-    model: Option<ModelName>,
+    model: Option<Model>,
     /// How they are written; plain, gzip or zstd is told by itself.
     #[arg(long, value_enum, default_value_t = Format::Inventory)]
     format: Format,
+    /// What a register holds before the first operation, as the file writes it [default: nothing].
+    #[arg(long, value_name = "VALUE")]
+    initial: Option<String>,
     /// Do not use what was learned later of unknown operations: the harder problem.
     #[arg(long)]
     ignore_resolve: bool,
     /// Most states that a search remembers, 16 bytes each and as much again while their table grows.
     #[arg(long, value_name = "STATES", default_value_t = Limits::default().states_max)]
     states_max: usize,
+    /// Most operations that all searches of a file try.
+    #[arg(long, value_name = "TRIES", default_value_t = Limits::default().tries_max)]
+    tries_max: u64,
     /// One JSON object for each file instead of lines.
     #[arg(long)]
     json: bool,
     /// The histories.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ModelName {
-    Inventory,
-    CasRegister,
-    Kv,
-    Mutex,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Inventory,
-    JepsenLog,
-    PorcupineKv,
-    KnossosEdn,
-}
-
-impl Format {
-    fn own_model(self) -> ModelName {
-        match self {
-            Format::Inventory => ModelName::Inventory,
-            Format::JepsenLog | Format::KnossosEdn => ModelName::CasRegister,
-            Format::PorcupineKv => ModelName::Kv,
-        }
-    }
-
-    fn has(self, model: ModelName) -> bool {
-        model == self.own_model() || (self, model) == (Format::KnossosEdn, ModelName::Mutex)
-    }
-}
-
-/// A file's verdict, or why it is no history.
-struct Judged {
-    verdict: Result<Verdict, String>,
-    operations: usize,
 }
 
 const VALID: u8 = 0;
@@ -108,21 +76,30 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(NOT_A_HISTORY);
     }
-    let options = Options {
-        resolves: if arguments.ignore_resolve {
-            Resolves::Ignored
-        } else {
-            Resolves::Used
+    if arguments.initial.is_some() && model != Model::CasRegister {
+        eprintln!("error: --initial is for --model cas-register; see --help");
+        return ExitCode::from(NOT_A_HISTORY);
+    }
+    let question = Question {
+        format: arguments.format,
+        model,
+        initial: arguments.initial,
+        options: Options {
+            resolves: if arguments.ignore_resolve {
+                Resolves::Ignored
+            } else {
+                Resolves::Used
+            },
+            limits: Limits {
+                states_max: arguments.states_max,
+                tries_max: arguments.tries_max,
+            },
+            ..Options::default()
         },
-        limits: Limits {
-            states_max: arguments.states_max,
-            ..Limits::default()
-        },
-        ..Options::default()
     };
     let codes = arguments.files.iter().map(|path| {
         let began = Instant::now();
-        let judged = judge(path, arguments.format, model, options);
+        let judged = judged(path, &question);
         print(path, &judged, began.elapsed(), arguments.json)
     });
     // The worst news wins: no history, then invalid, then unknown.
@@ -135,63 +112,12 @@ fn main() -> ExitCode {
     ExitCode::from(worst.unwrap_or(NOT_A_HISTORY))
 }
 
-fn judge(path: &Path, format: Format, model: ModelName, options: Options) -> Judged {
+fn judged(path: &Path, question: &Question) -> Judged {
     let progress = Progress::new(path);
-    let no_history = |problem: String| Judged {
-        verdict: Err(problem),
-        operations: 0,
-    };
-    let file = match progress.open(path).and_then(plain) {
-        Ok(file) => file,
-        Err(error) => return no_history(format!("line 1: cannot be read: {error}")),
-    };
-    if format == Format::Inventory {
-        return match History::read(file) {
-            Err(error) => no_history(error.to_string()),
-            Ok(history) => {
-                progress.checking();
-                Judged {
-                    verdict: Ok(checker::check(&history, options)),
-                    operations: history.operations(),
-                }
-            }
-        };
+    match progress.open(path) {
+        Ok(file) => judge::judge(file, question, || progress.checking()),
+        Err(error) => Judged::not_a_history(format!("line 1: cannot be read: {error}")),
     }
-    let text = match io::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) => return no_history(format!("line 1: cannot be read as text: {error}")),
-    };
-    progress.checking();
-    match foreign_verdict(&text, format, model, options.limits) {
-        Ok((verdict, operations)) => Judged {
-            verdict: Ok(verdict),
-            operations,
-        },
-        Err(error) => no_history(error.to_string()),
-    }
-}
-
-fn foreign_verdict(
-    text: &str,
-    format: Format,
-    model: ModelName,
-    limits: Limits,
-) -> Result<(Verdict, usize), formats::FormatError> {
-    let (events, dialect) = match format {
-        Format::PorcupineKv => (porcupine_kv::read(text)?, knossos_edn::DIALECT),
-        Format::JepsenLog => (jepsen_log::read(text)?, jepsen_log::DIALECT),
-        Format::KnossosEdn | Format::Inventory => (knossos_edn::read(text)?, knossos_edn::DIALECT),
-    };
-    let calls = formats::calls(events)?;
-    let operations = calls.len();
-    let verdict = match model {
-        ModelName::Kv => foreign::check(&formats::kv(calls)?, Kv, limits),
-        ModelName::Mutex => foreign::check(&formats::mutex(calls)?, Mutex, limits),
-        ModelName::CasRegister | ModelName::Inventory => {
-            foreign::check(&formats::cas_register(calls, dialect)?, CasRegister, limits)
-        }
-    };
-    Ok((verdict, operations))
 }
 
 fn print(path: &Path, judged: &Judged, took: Duration, as_json: bool) -> u8 {

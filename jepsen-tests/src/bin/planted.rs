@@ -132,6 +132,9 @@ fn matrix(arguments: &Arguments) -> io::Result<bool> {
         Some(_) => Arena::Processes,
         None => Arena::Simulation,
     };
+    for program in arguments.campaign.iter().chain(&arguments.binary) {
+        hunt::require_fault_points(program)?;
+    }
     let home = home(arguments);
     std::fs::create_dir_all(home)?;
     let before = Matrix::load(home)?;
@@ -188,16 +191,11 @@ fn hunt_one(arguments: &Arguments, bug: &str, bars: &MultiProgress) -> io::Resul
     bar.enable_steady_tick(Duration::from_millis(500));
     let hunt = match (&arguments.campaign, &arguments.binary) {
         (Some(campaign), Some(binary)) => {
-            let dir = std::env::temp_dir().join(format!("holdfast-planted-{}", std::process::id()));
-            std::fs::create_dir_all(&dir)?;
             let campaigns = Campaigns {
                 campaign: campaign.clone(),
                 binary: binary.clone(),
-                dir: dir.clone(),
             };
-            let hunt = hunt::in_processes(&campaigns, bug, arguments.first, arguments.seeds);
-            std::fs::remove_dir_all(&dir)?;
-            hunt?
+            hunt::in_processes(&campaigns, bug, arguments.first, arguments.seeds, || bar.inc(1))?
         }
         _ => {
             let program = std::env::current_exe()?;

@@ -9,6 +9,7 @@
 pub mod run;
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -36,20 +37,38 @@ pub struct Options {
     pub binary: PathBuf,
     /// Where results go.
     pub dir: PathBuf,
-    /// Nodes of a cluster.
-    pub nodes: u64,
     /// How long each run has load.
     pub load: Duration,
-    /// One run each.
-    pub workloads: Vec<Workload>,
+    /// The runs, one after the other.
+    pub runs: Vec<Planned>,
     /// Faults to deal.
     pub kinds: Vec<Kind>,
     /// Everything drawn is drawn from it.
     pub seed: u64,
     /// Whether a fault that never came about, or never hit the leader, makes the campaign a broken one.
     pub coverage_required: bool,
-    /// The command that does it again.
-    pub replay: String,
+}
+
+/// One run of a campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// What clients do.
+    pub workload: Workload,
+    /// Nodes of the cluster.
+    pub nodes: u64,
+}
+
+/// So many runs: workloads and cluster sizes in turn, until each had each, and then again. Both change from run to
+/// run.
+///
+/// # Panics
+/// There are no workloads, or no sizes.
+pub fn planned(workloads: &[Workload], sizes: &[u64], count: usize) -> Vec<Planned> {
+    let run = |number: usize| Planned {
+        workload: workloads[number % workloads.len()],
+        nodes: sizes[(number % workloads.len() + number / workloads.len()) % sizes.len()],
+    };
+    (0..count).map(run).collect()
 }
 
 /// The exit code of a command that says this.
@@ -79,43 +98,59 @@ fn badness(overall: Overall) -> u8 {
 pub async fn campaign(options: &Options, say: impl Fn(&str)) -> io::Result<Overall> {
     std::fs::create_dir_all(&options.dir)?;
     let library = preload::compile(&options.dir)?;
-    let mut deck = Deck::new(&options.kinds);
-    let mut coverage = Coverage::new(&options.kinds);
+    // Faults are dealt and counted for each size alone: a larger cluster is another one.
+    let mut torments: BTreeMap<u64, (Deck, Coverage)> = BTreeMap::new();
     let mut worst = Overall::Valid;
-    for (number, &workload) in options.workloads.iter().enumerate() {
+    for (number, &Planned { workload, nodes }) in options.runs.iter().enumerate() {
         let name = workload.name();
-        let dir = options
-            .dir
-            .join(format!("{:02}-{name}-{}", number + 1, options.nodes));
+        let dir = options.dir.join(format!("{:02}-{name}-{nodes}", number + 1));
+        let (deck, coverage) = torments
+            .entry(nodes)
+            .or_insert_with(|| (Deck::new(&options.kinds), Coverage::new(&options.kinds)));
         let run = run::Options {
             binary: options.binary.clone(),
             fault_library: library.clone(),
             dir: dir.join("nodes"),
             faults: dir.join("faults.txt"),
             feeds: dir.join("feeds.txt"),
-            nodes: options.nodes,
+            nodes,
             load: options.load,
             workload,
             seed: options.seed.wrapping_add(number as u64),
         };
         std::fs::create_dir_all(&run.dir)?;
-        let progress = progress(&name, options.load);
-        let record = run::run(&run, &mut deck, &mut coverage, &progress).await;
+        let progress = progress(
+            &format!("{}/{} {name} {nodes}", number + 1, options.runs.len()),
+            options.load,
+        );
+        let record = run::run(&run, deck, coverage, &progress).await;
         progress.finish_and_clear();
-        let verdicts = judge(&name, &run, options, record, &coverage, &dir)?;
+        let (verdicts, operations) = judge(&name, &run, options, record, coverage, &dir)?;
         run::keep_logs(&run.dir, &dir)?;
         // Whatever went wrong, the nodes' files may say more of it.
         if verdicts.overall() == Overall::Valid {
             std::fs::remove_dir_all(&run.dir)?;
         }
-        tell(&verdicts, &dir, &say);
+        tell(&verdicts, operations, &dir, &say);
         worst = std::cmp::max_by_key(worst, verdicts.overall(), |overall| badness(*overall));
     }
     std::fs::remove_file(&library)?;
     std::fs::remove_file(options.dir.join("preload.c"))?;
-    let json = serde_json::to_string_pretty(&coverage.counts())?;
+    let counts: BTreeMap<u64, Vec<Count>> = torments
+        .iter()
+        .map(|(&nodes, (_, coverage))| (nodes, coverage.counts()))
+        .collect();
+    let json = serde_json::to_string_pretty(&counts)?;
     std::fs::write(options.dir.join("coverage.json"), json)?;
-    let missing = coverage.missing();
+    let mut missing = Vec::new();
+    for (nodes, (_, coverage)) in &torments {
+        missing.extend(
+            coverage
+                .missing()
+                .into_iter()
+                .map(|what| format!("{nodes} nodes: {what}")),
+        );
+    }
     for sentence in &missing {
         say(&format!("coverage: {sentence}"));
     }
@@ -125,6 +160,7 @@ pub async fn campaign(options: &Options, say: impl Fn(&str)) -> io::Result<Overa
     Ok(worst)
 }
 
+/// What all properties say of a run, and of how many operations: those that left their caller.
 fn judge(
     name: &str,
     run: &run::Options,
@@ -132,11 +168,12 @@ fn judge(
     record: io::Result<run::Record>,
     coverage: &Coverage,
     dir: &Path,
-) -> io::Result<Verdicts> {
+) -> io::Result<(Verdicts, usize)> {
+    let mut counted_operations = 0;
     let mut verdicts = Verdicts {
         run: format!("{}, {} processes", name, run.nodes),
         seed: run.seed,
-        replay: options.replay.clone(),
+        replay: replay(name, run, options),
         broken: None,
         findings: Vec::new(),
         coverage: coverage.counts().into_iter().map(counted).collect(),
@@ -157,6 +194,7 @@ fn judge(
             let operations = operations
                 .filter(|operation| operation.end != End::Failed)
                 .count();
+            counted_operations = operations;
             let needed = (run.load.as_secs_f64() * OPERATIONS_PER_S_MIN) as usize;
             if operations < needed {
                 broken.push(format!(
@@ -168,7 +206,7 @@ fn judge(
             report::write(dir, &record.run, &verdicts).map_err(io::Error::other)?;
         }
     }
-    Ok(verdicts)
+    Ok((verdicts, counted_operations))
 }
 
 /// Whether every node served until it was stopped, started when it was told to, and the cluster came back from
@@ -186,13 +224,40 @@ fn counted(count: Count) -> report::Coverage {
     report::Coverage {
         name: count.name,
         count: count.count,
-        leader_hits: Some(count.leader_hits),
+        leader_hits: count.leader_hits,
     }
 }
 
-fn tell(verdicts: &Verdicts, dir: &Path, say: impl Fn(&str)) {
+/// The command that does this run again.
+fn replay(name: &str, run: &run::Options, options: &Options) -> String {
+    let kinds: Vec<String> = options.kinds.iter().map(|kind| kind.name()).collect();
+    let nemesis = if options.kinds == Kind::all() {
+        "all".to_owned()
+    } else {
+        kinds.join(",")
+    };
+    format!(
+        "cargo run --profile proof -p jepsen-tests --bin campaign -- --nodes {} --minutes {}{} --workload {name} \
+         --nemesis {nemesis} --seed {} --binary {}",
+        run.nodes,
+        run.load.as_secs_f64() / 60.0,
+        if options.coverage_required { "" } else { " --quick" },
+        run.seed,
+        options.binary.display()
+    )
+}
+
+fn tell(verdicts: &Verdicts, operations: usize, dir: &Path, say: impl Fn(&str)) {
     let word = verdicts.overall().word();
-    say(&format!("{}: {word}; {}", verdicts.run, dir.display()));
+    let operations = match operations {
+        0 => String::new(),
+        count => format!(", {count} operations"),
+    };
+    say(&format!(
+        "{}: {word}{operations}; {}",
+        verdicts.run,
+        dir.display()
+    ));
     for finding in &verdicts.findings {
         if finding.verdict != Verdict::Valid {
             let Finding {
@@ -210,9 +275,31 @@ fn tell(verdicts: &Verdicts, dir: &Path, say: impl Fn(&str)) {
 }
 
 fn progress(name: &str, load: Duration) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:>18} {bar:24} {pos:>4}/{len} s  {wide_msg}")
+    let style = ProgressStyle::with_template("{prefix:>22} {bar:24} {pos:>4}/{len} s  {wide_msg}")
         .expect("the template is well formed");
     ProgressBar::new(load.as_secs())
         .with_style(style)
         .with_prefix(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_workload_has_clusters_of_every_size() {
+        for (workloads, sizes) in [
+            (Workload::all(), &[3, 5][..]),
+            (&Workload::all()[..2], &[3, 5][..]),
+            (&Workload::all()[..1], &[3, 5, 7][..]),
+        ] {
+            let count = workloads.len() * sizes.len();
+            let runs = planned(workloads, sizes, 2 * count);
+            assert_eq!(runs[..count], runs[count..], "{runs:?}");
+            let pairs: BTreeSet<_> = runs.iter().map(|run| (run.workload, run.nodes)).collect();
+            assert_eq!(pairs.len(), count, "{runs:?}");
+        }
+    }
 }

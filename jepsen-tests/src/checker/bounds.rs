@@ -151,7 +151,7 @@ impl<'a> Bounds<'a> {
                 holds[hold as usize].granted = Some(keys[key as usize] == Key::Heard);
             }
         }
-        let total = partition.sale.units;
+        let total = partition.sale().units;
         Bounds {
             partition,
             holds,
@@ -260,12 +260,12 @@ impl<'a> Bounds<'a> {
         let available_max = self.available_max();
         match (*call, outcome) {
             (Call::Claim { user, quantity, .. }, Outcome::Granted { hold, deadline }) => {
-                let own = lt.saturating_add(self.partition.sale.ttl_ms);
+                let own = lt.saturating_add(self.partition.sale().ttl_ms);
                 can(if first { deadline == own } else { deadline <= own })?;
                 if first {
                     can(self.holds[hold as usize].certain == Certain::Unused)?;
                     can(quantity <= available_max)?;
-                    can(self.taken[user as usize] + quantity <= self.partition.sale.per_user_units_max)?;
+                    can(self.taken[user as usize] + quantity <= self.partition.sale().per_user_units_max)?;
                 }
                 self.granted(hold, user, quantity, deadline, lt)
             }
@@ -273,7 +273,7 @@ impl<'a> Bounds<'a> {
                 can(!first || quantity <= available_max)?;
                 if let Some(user) = user {
                     let taken = &mut self.taken[user as usize];
-                    can(!first || *taken + quantity <= self.partition.sale.per_user_units_max)?;
+                    can(!first || *taken + quantity <= self.partition.sale().per_user_units_max)?;
                     if hold.is_none() {
                         *taken += quantity;
                     }
@@ -306,7 +306,7 @@ impl<'a> Bounds<'a> {
             (Call::Decrement { user, .. }, Outcome::Already { hold }) => self.already(user, hold),
             (Call::Claim { user, quantity, .. }, Outcome::SoldOut) => {
                 can(self.available_min() < quantity)?;
-                can(self.taken[user as usize] + quantity <= self.partition.sale.per_user_units_max)
+                can(self.taken[user as usize] + quantity <= self.partition.sale().per_user_units_max)
             }
             (Call::Decrement { quantity, .. }, Outcome::SoldOut) => can(self.available_min() < quantity),
             (Call::Confirm { hold, .. }, Outcome::Confirmed) => {

@@ -9,8 +9,8 @@ use std::{collections::HashSet, fmt};
 
 use super::{
     Answer, along,
+    budget::{Budget, Limits},
     operations::{Operation, Partition, describe_call, describe_outcome},
-    search::Limits,
     searched,
     witness::{self, OrderLies, Place},
 };
@@ -131,8 +131,8 @@ pub fn values_lie(
     let mut kept = shrink(start(partition, &all, blamed), &all, budget, |kept| {
         let fewer = only(partition, kept);
         let answer = match order {
-            Some(_) => along(&fewer, kept, SHRINK_LIMITS),
-            None => searched(&fewer, SHRINK_LIMITS),
+            Some(_) => along(&fewer, kept, &mut Budget::new(SHRINK_LIMITS)),
+            None => searched(&fewer, &mut Budget::new(SHRINK_LIMITS)),
         };
         matches!(answer, Answer::No(_))
     });
@@ -152,8 +152,7 @@ pub fn values_lie(
         kept = shown;
     }
     kept.sort_unstable();
-    let sale = history.names.text(partition.name);
-    let mut why = format!("sale {sale}: ");
+    let mut why = format!("{}: ", partition.describe(history));
     why += &match (failure, blamed) {
         (Some(failure), _) if Some(failure.operation) == blamed => {
             let own = &partition.operations[failure.operation as usize];
@@ -318,6 +317,9 @@ fn reason(history: &History, partition: &Partition, operation: &Operation, wrong
             "({call}) was given hold {}, which had been given before",
             name(hold)
         ),
+        Wrong::NotNewer(before) => {
+            format!("({call}) heard «{heard}», which is not higher than {before} before it")
+        }
         Wrong::NotTheirs(hold) => {
             format!(
                 "({call}) heard «{heard}», but hold {} is not a live or confirmed one of that user",

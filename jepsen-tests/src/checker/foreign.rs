@@ -2,8 +2,9 @@
 
 use super::{
     Contradiction, Lies, Verdict,
+    budget::{Budget, Limits},
     explain::shrink,
-    search::{Found, Limits, Span, search},
+    search::{Found, Span, search},
 };
 use crate::{
     formats::{Call, Part},
@@ -22,23 +23,25 @@ const SHRINK_OPERATIONS_MAX: usize = 300_000;
 /// Operations shown at most, where the set could not be made small.
 const SHOWN_MAX: usize = 20;
 
-/// Checks every part with a model of its operations.
-pub fn check<A: Clone, M: Model>(parts: &[Part<A>], model: impl Fn(Vec<A>) -> M, limits: Limits) -> Verdict {
+/// Checks every part with a model of its operations, made of what was done and when.
+pub fn check<A, M: Model>(parts: &[Part<A>], model: impl Fn(&[A], &[Span]) -> M, limits: Limits) -> Verdict {
     let mut gave_up = None;
-    for part in parts {
-        let model = model(part.accesses.clone());
-        match search(&model, &spans(&part.calls, |_| true), limits) {
+    let mut budget = Budget::new(limits);
+    for (index, part) in parts.iter().enumerate() {
+        let spans = spans(&part.calls, |_| true);
+        let made = model(&part.accesses, &spans);
+        match budget.spend(parts.len() - index, |budget| search(&made, &spans, budget)) {
             Found::Order(_) => {}
             Found::Nothing { longest, stuck } => {
                 return Verdict::Invalid(Box::new(explain(part, &model, &longest, &stuck)));
             }
-            Found::GaveUp => gave_up = Some(part),
+            Found::GaveUp(bound) => gave_up = gave_up.or(Some((part, bound))),
         }
     }
     match gave_up {
         None => Verdict::Valid,
-        Some(part) => Verdict::Unknown(format!(
-            "{}the limits of the search came before an answer ({} operations)",
+        Some((part, bound)) => Verdict::Unknown(format!(
+            "{}{bound} before there was an answer ({} operations); raise the limit",
             of(&part.key),
             part.calls.len()
         )),
@@ -59,7 +62,12 @@ fn spans(calls: &[Call], heard: impl Fn(u32) -> bool) -> Vec<Span> {
     calls.iter().enumerate().map(span).collect()
 }
 
-fn explain<A, M: Model>(part: &Part<A>, model: &M, longest: &[usize], stuck: &[usize]) -> Contradiction {
+fn explain<A, M: Model>(
+    part: &Part<A>,
+    model: impl Fn(&[A], &[Span]) -> M,
+    longest: &[usize],
+    stuck: &[usize],
+) -> Contradiction {
     let calls = &part.calls;
     let all: Vec<u32> = (0..calls.len() as u32)
         .filter(|&index| calls[index as usize].ended.is_some())
@@ -86,7 +94,9 @@ fn explain<A, M: Model>(part: &Part<A>, model: &M, longest: &[usize], stuck: &[u
     starts.extend([before, all.clone()]);
     let mut kept = shrink(starts, &all, budget, |kept| {
         let fewer = spans(calls, |index| kept.binary_search(&index).is_ok());
-        matches!(search(model, &fewer, SHRINK_LIMITS), Found::Nothing { .. })
+        let mut budget = Budget::new(SHRINK_LIMITS);
+        let model = model(&part.accesses, &fewer);
+        matches!(search(&model, &fewer, &mut budget), Found::Nothing { .. })
     });
     let whole = kept.len();
     let mut why = format!(

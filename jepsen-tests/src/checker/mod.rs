@@ -10,28 +10,33 @@
 //! rest. What neither decides within its limits is unknown, never valid.
 
 pub mod bounds;
+pub mod budget;
 pub mod explain;
 pub mod foreign;
 pub mod operations;
 pub mod search;
 pub mod unheard;
+pub mod unheard_document;
 pub mod witness;
 
 use crate::history::History;
+use budget::{Bound, Budget, Limits};
 pub use explain::{Contradiction, Lies};
 pub use operations::Resolves;
-use operations::{NEVER, Partition};
-use search::{Found, Limits, Span};
+use operations::{NEVER, Partition, Subject};
+use search::{Found, Span};
 use unheard::{Offer, Unheard};
+use unheard_document::UnheardDocument;
 
 /// Histories with at most this many operations are searched though the witness has passed: both must agree.
 /// More would double the time of big histories for a second opinion.
 pub const CROSS_CHECK_OPERATIONS_MAX: usize = 50_000;
 
-/// Once the witness has spoken, the search is a second opinion, or only says what is at fault: some seconds.
+/// Once the witness has spoken, the search is a second opinion, or only says what is at fault: some seconds,
+/// for all sales together.
 const OPINION_LIMITS: Limits = Limits {
     states_max: 1_000_000,
-    tries_max: 2_000_000,
+    tries_max: 5_000_000,
 };
 
 /// What the checker says.
@@ -68,15 +73,15 @@ impl Default for Options {
     }
 }
 
-/// What one of the two ways says of one sale.
+/// What one of the two ways says of one sale or document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// There is an order.
     Yes,
     /// There is none. An operation that cannot have been answered so, if it is one.
     No(Option<u32>),
-    /// The limits came first.
-    GaveUp,
+    /// This limit came first.
+    GaveUp(Bound),
 }
 
 /// Checks a history of the inventory.
@@ -93,60 +98,62 @@ pub fn check(history: &History, options: Options) -> Verdict {
         .iter()
         .map(|partition| partition.operations.len())
         .sum();
+    let mut budget = Budget::new(options.limits);
+    let mut opinions = budget.at_most(OPINION_LIMITS);
     let mut gave_up = None;
-    for (partition, order) in partitions.iter().zip(&orders) {
-        match along(partition, order, options.limits) {
+    for (index, (partition, order)) in partitions.iter().zip(&orders).enumerate() {
+        let left = partitions.len() - index;
+        match budget.spend(left, |budget| along(partition, order, budget)) {
             Answer::Yes if known > options.cross_check_operations_max => {}
             Answer::Yes => {
-                if let Answer::No(_) = searched(partition, options.limits.at_most(OPINION_LIMITS)) {
+                if let Answer::No(_) = opinions.spend(left, |budget| searched(partition, budget)) {
                     return Verdict::Disagreement(format!(
-                        "the witness explains sale {}, and the search finds no order for it",
-                        history.names.text(partition.name)
+                        "the witness explains {}, and the search finds no order for it",
+                        partition.describe(history)
                     ));
                 }
             }
             Answer::No(operation) => {
-                let lies = match searched(partition, options.limits.at_most(OPINION_LIMITS)) {
+                let lies = match opinions.spend(1, |budget| searched(partition, budget)) {
                     Answer::Yes => Lies::Order,
                     Answer::No(_) => Lies::Values,
-                    Answer::GaveUp => Lies::Either,
+                    Answer::GaveUp(_) => Lies::Either,
                 };
                 let contradiction = explain::values_lie(history, partition, Some(order), operation, lies);
                 return Verdict::Invalid(Box::new(contradiction));
             }
-            Answer::GaveUp => gave_up = Some(partition),
+            Answer::GaveUp(bound) => gave_up = gave_up.or(Some((partition, bound))),
         }
     }
-    match gave_up {
-        None => Verdict::Valid,
-        Some(partition) => unknown(history, partition),
-    }
+    decided(history, gave_up)
 }
 
 /// Checks a history that names no order.
 fn by_search(history: &History, partitions: &[Partition], options: Options) -> Verdict {
+    let mut budget = Budget::new(options.limits);
     let mut gave_up = None;
-    for partition in partitions {
-        match searched(partition, options.limits) {
+    for (index, partition) in partitions.iter().enumerate() {
+        match budget.spend(partitions.len() - index, |budget| searched(partition, budget)) {
             Answer::Yes => {}
             Answer::No(operation) => {
                 let contradiction = explain::values_lie(history, partition, None, operation, Lies::Values);
                 return Verdict::Invalid(Box::new(contradiction));
             }
-            Answer::GaveUp => gave_up = Some(partition),
+            Answer::GaveUp(bound) => gave_up = gave_up.or(Some((partition, bound))),
         }
     }
-    match gave_up {
-        None => Verdict::Valid,
-        Some(partition) => unknown(history, partition),
-    }
+    decided(history, gave_up)
 }
 
-fn unknown(history: &History, partition: &Partition) -> Verdict {
+/// No sale is invalid; whether all are valid.
+fn decided(history: &History, gave_up: Option<(&Partition, Bound)>) -> Verdict {
+    let Some((partition, bound)) = gave_up else {
+        return Verdict::Valid;
+    };
     Verdict::Unknown(format!(
-        "sale {}: the limits of the search came before an answer ({} operations, {} of them unknown); \
-         resolve the unknowns, or raise the limits",
-        history.names.text(partition.name),
+        "{}: {bound} before there was an answer ({} operations, {} of them unknown); \
+         resolve the unknowns, or raise the limit",
+        partition.describe(history),
         partition.operations.len(),
         partition.operations.len() - heard(partition).count(),
     ))
@@ -170,7 +177,7 @@ fn by_sale(partitions: &[Partition], order: &[witness::Place]) -> Vec<Vec<u32>> 
 }
 
 /// Whether a sale's answers can be explained in this order of its known operations.
-pub fn along(partition: &Partition, order: &[u32], limits: Limits) -> Answer {
+pub fn along(partition: &Partition, order: &[u32], budget: &mut Budget) -> Answer {
     let Err(failure) = witness::replay(partition, order.iter().copied()) else {
         return Answer::Yes;
     };
@@ -178,7 +185,9 @@ pub fn along(partition: &Partition, order: &[u32], limits: Limits) -> Answer {
         return Answer::No(Some(failure.operation));
     }
     let earliest = witness::earliest(partition, order);
-    if let Some(operation) = bounds::contradiction(partition, order, &earliest) {
+    if let Subject::Sale(_) = partition.subject
+        && let Some(operation) = bounds::contradiction(partition, order, &earliest)
+    {
         return Answer::No(Some(operation));
     }
     // The place in the order takes the part of real time: known operations follow each other, and an unheard
@@ -202,11 +211,11 @@ pub fn along(partition: &Partition, order: &[u32], limits: Limits) -> Answer {
     for (index, place) in earliest {
         spans[index as usize].began = 3 * place as u32;
     }
-    found(partition, &spans, limits)
+    found(partition, &spans, budget)
 }
 
 /// Whether a sale's answers can be explained in any order that respects real time and log time.
-pub fn searched(partition: &Partition, limits: Limits) -> Answer {
+pub fn searched(partition: &Partition, budget: &mut Budget) -> Answer {
     let spans: Vec<Span> = (partition.operations.iter())
         .map(|operation| Span {
             began: operation.began,
@@ -217,23 +226,38 @@ pub fn searched(partition: &Partition, limits: Limits) -> Answer {
             rank: operation.answer.map_or(0, |answer| answer.lt),
         })
         .collect();
-    found(partition, &spans, limits)
+    found(partition, &spans, budget)
 }
 
-fn found(partition: &Partition, spans: &[Span], limits: Limits) -> Answer {
+fn found(partition: &Partition, spans: &[Span], budget: &mut Budget) -> Answer {
+    if partition.subject == Subject::Document {
+        let document = UnheardDocument::new(partition);
+        let found = search::search(&document, spans, budget);
+        let open_ends = Bound::OpenEnds(unheard_document::OPEN_ENDS_MAX);
+        return answer(found, document.is_complete(), open_ends);
+    }
     let needed = Unheard::new(partition, Offer::Needed);
     let unheard = spans.iter().any(|span| span.ended.is_none());
-    match search::search(&needed, spans, limits) {
+    let parts = if unheard { 2 } else { 1 };
+    match budget.spend(parts, |budget| search::search(&needed, spans, budget)) {
         Found::Order(_) => return Answer::Yes,
         Found::Nothing { stuck, .. } if !unheard => return Answer::No(one(&stuck)),
-        Found::GaveUp if !unheard => return Answer::GaveUp,
-        Found::Nothing { .. } | Found::GaveUp => {}
+        Found::GaveUp(bound) if !unheard => return Answer::GaveUp(bound),
+        Found::Nothing { .. } | Found::GaveUp(_) => {}
     }
     let all = Unheard::new(partition, Offer::All);
-    match search::search(&all, spans, limits) {
+    let found = budget.spend(1, |budget| search::search(&all, spans, budget));
+    let equal_deadlines = Bound::EqualDeadlines(unheard::EQUAL_DEADLINES_MAX);
+    answer(found, all.is_complete(), equal_deadlines)
+}
+
+/// What a search's end means; where it has not tried everything, because of what.
+fn answer(found: Found, is_complete: bool, incomplete: Bound) -> Answer {
+    match found {
         Found::Order(_) => Answer::Yes,
-        Found::Nothing { stuck, .. } if all.is_complete() => Answer::No(one(&stuck)),
-        Found::Nothing { .. } | Found::GaveUp => Answer::GaveUp,
+        Found::Nothing { stuck, .. } if is_complete => Answer::No(one(&stuck)),
+        Found::Nothing { .. } => Answer::GaveUp(incomplete),
+        Found::GaveUp(bound) => Answer::GaveUp(bound),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A history as the checker sees it: per sale, what was asked, what is known of the answer, and between which
+//! A history as the checker sees it: per sale or document, what was asked, what is known of the answer, and between which
 //! two moments it happened. What definitely did not happen is gone; so are reads that nobody heard.
 
 use std::collections::HashMap;
@@ -26,13 +26,22 @@ pub struct Operation {
     pub ended: u32,
 }
 
-/// One sale's operations, by when they began.
+/// What operations are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A sale with these units and limits.
+    Sale(history::Sale),
+    /// A document.
+    Document,
+}
+
+/// The operations of one sale, or on one document, by when they began.
 #[derive(Clone, Debug)]
 pub struct Partition {
-    /// The sale's name.
+    /// The name of the sale or document.
     pub name: Name,
-    /// Its units and limits.
-    pub sale: history::Sale,
+    /// Which of the two.
+    pub subject: Subject,
     /// Its operations.
     pub operations: Vec<Operation>,
     /// What its ids stand for.
@@ -42,6 +51,26 @@ pub struct Partition {
 }
 
 impl Partition {
+    /// The sale.
+    ///
+    /// # Panics
+    /// It is a document.
+    pub fn sale(&self) -> history::Sale {
+        match self.subject {
+            Subject::Sale(sale) => sale,
+            Subject::Document => unreachable!("only asked of sales"),
+        }
+    }
+
+    /// In words: `sale s0`.
+    pub fn describe(&self, history: &History) -> String {
+        let word = match self.subject {
+            Subject::Sale(_) => "sale",
+            Subject::Document => "document",
+        };
+        format!("{word} {}", history.names.text(self.name))
+    }
+
     /// How many ids there are.
     pub fn ids(&self) -> usize {
         self.names.len() + self.spare_ids
@@ -70,17 +99,21 @@ pub enum Resolves {
 pub fn partitions(history: &History, resolves: Resolves) -> Vec<Partition> {
     let moment = |index: usize| u32::try_from(index).expect("fewer than four billion events");
     let mut partitions: Vec<Partition> = Vec::new();
-    let mut by_sale: HashMap<Name, usize> = HashMap::new();
+    let mut by_subject: HashMap<(Name, bool), usize> = HashMap::new();
     let mut places: ById<(u32, u32)> = ById::default();
-    places.reserve(history.events.len() / 2);
     let mut gone: Vec<(u32, u32)> = Vec::new();
     for (index, Event { what, .. }) in history.events.iter().enumerate() {
         match what {
             What::Invoke { id, sale, call, .. } => {
-                let partition = *by_sale.entry(*sale).or_insert_with(|| {
+                let is_document = call.is_document();
+                let partition = *by_subject.entry((*sale, is_document)).or_insert_with(|| {
                     partitions.push(Partition {
                         name: *sale,
-                        sale: history.header.sales[history.names.text(*sale)],
+                        subject: if is_document {
+                            Subject::Document
+                        } else {
+                            Subject::Sale(history.header.sales[history.names.text(*sale)])
+                        },
                         operations: Vec::new(),
                         names: Vec::new(),
                         spare_ids: 0,
@@ -98,18 +131,18 @@ pub fn partitions(history: &History, resolves: Resolves) -> Vec<Partition> {
                 });
             }
             What::Ok { id, answer } => {
-                let operation = at(&mut partitions, places[id]);
+                let operation = at(&mut partitions, place(&places, *id));
                 operation.answer = Some(numbered(answer));
                 operation.ended = moment(index);
             }
-            What::Fail { id } => gone.push(places[id]),
+            What::Fail { id } => gone.push(place(&places, *id)),
             What::Resolve { id, applied } if resolves == Resolves::Used => match applied {
                 Some(answer) => {
-                    let operation = at(&mut partitions, places[id]);
+                    let operation = at(&mut partitions, place(&places, *id));
                     operation.answer = Some(numbered(answer));
                     operation.ended = moment(index);
                 }
-                None => gone.push(places[id]),
+                None => gone.push(place(&places, *id)),
             },
             What::Info { .. } | What::Resolve { .. } | What::Fault { .. } => {}
         }
@@ -120,11 +153,17 @@ pub fn partitions(history: &History, resolves: Resolves) -> Vec<Partition> {
     }
     let mut ids = vec![Id::MAX; history.names.len()];
     for partition in &mut partitions {
-        let unheard_read = |operation: &Operation| operation.call == Call::Read && operation.answer.is_none();
+        let unheard_read = |operation: &Operation| {
+            matches!(operation.call, Call::Read | Call::Get) && operation.answer.is_none()
+        };
         partition.operations.retain(|operation| !unheard_read(operation));
         renumber(partition, &mut ids);
     }
     partitions
+}
+
+fn place(places: &ById<(u32, u32)>, id: u64) -> (u32, u32) {
+    *places.get(id).expect("a history's operations are invoked first")
 }
 
 fn at(partitions: &mut [Partition], (partition, operation): (u32, u32)) -> &mut Operation {
@@ -182,15 +221,43 @@ pub fn describe_call(call: &Call<&str>) -> String {
             let user = user.map_or(String::new(), |user| format!("user {user}, "));
             format!("{word} {user}key {key}{}", many(*quantity))
         }
-        Call::Read => word.into(),
+        Call::Read | Call::Get => word.into(),
         Call::Restock { units, key } | Call::Withdraw { units, key } => {
             format!("{word} {units} units, key {key}")
         }
         Call::Open { key } | Call::Pause { key } | Call::Close { key } => format!("{word} key {key}"),
+        Call::Resolve { about, .. } => format!("{word} key {about}"),
+        Call::Put {
+            body,
+            version,
+            token,
+            ttl_ms,
+            key,
+        } => {
+            let ttl = match ttl_ms {
+                0 => String::new(),
+                ttl_ms => format!(" for {ttl_ms} ms"),
+            };
+            format!(
+                "{word} {body}{ttl} over version {version}{}, key {key}",
+                with_token(*token)
+            )
+        }
+        Call::Delete { version, key } => format!("{word} version {version}, key {key}"),
+        Call::Lease { token, lease_ms, key } => {
+            format!("{word} for {lease_ms} ms{}, key {key}", with_token(*token))
+        }
         Call::Confirm { hold, key }
         | Call::Release { hold, key }
         | Call::Extend { hold, key }
         | Call::Cancel { hold, key } => format!("{word} hold {hold}, key {key}"),
+    }
+}
+
+fn with_token(token: u64) -> String {
+    match token {
+        0 => String::new(),
+        token => format!(" with token {token}"),
     }
 }
 
@@ -211,6 +278,27 @@ pub fn describe_outcome(outcome: &Outcome<&str>) -> String {
             sold,
             total,
         } => format!("{available} available, {held} held, {sold} sold, {total} total"),
+        Outcome::Found { hold: Some(hold) } => format!("{word}, hold {hold}"),
+        Outcome::Abandoned { until } | Outcome::Busy { until } => format!("{word} until {until}"),
+        Outcome::Written { version } | Outcome::WrongVersion { version } => {
+            format!("{word}, version {version}")
+        }
+        Outcome::Leased { token: 0, .. } => "given back".into(),
+        Outcome::Leased { token, until } => format!("{word} until {until}{}", with_token(*token)),
+        Outcome::StaleToken { token } => format!("{word}, the lease's is {token}"),
+        Outcome::Document { version: 0, .. } => "no document".into(),
+        Outcome::Document {
+            version,
+            body,
+            token,
+            until,
+        } => {
+            let lease = match token {
+                0 => String::new(),
+                token => format!(", leased until {until}{}", with_token(*token)),
+            };
+            format!("{}, version {version}{lease}", body.unwrap_or_default())
+        }
         _ => word.into(),
     }
 }

@@ -15,37 +15,8 @@
 use hashbrown::HashSet;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use super::budget::{Bound, Budget};
 use crate::models::{Model, Way};
-
-/// How much a search may do before it gives up.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Most states remembered: 16 bytes each and as much again while the table grows.
-    pub states_max: usize,
-    /// Most operations tried.
-    pub tries_max: u64,
-}
-
-impl Limits {
-    /// The lower ones.
-    pub fn at_most(self, other: Limits) -> Limits {
-        Limits {
-            states_max: self.states_max.min(other.states_max),
-            tries_max: self.tries_max.min(other.tries_max),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            // About half a gigabyte.
-            states_max: 12_000_000,
-            // Some ten seconds.
-            tries_max: 30_000_000,
-        }
-    }
-}
 
 /// When an operation happened.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +41,8 @@ pub enum Found {
         /// Operations that cannot come next after it, though they would have to.
         stuck: Vec<usize>,
     },
-    /// The limits were reached first.
-    GaveUp,
+    /// A limit was reached first.
+    GaveUp(Bound),
 }
 
 /// No operation.
@@ -160,8 +131,7 @@ struct Search<'a, M: Model> {
     taken_hash: u128,
     left: usize,
     seen: HashSet<u128, Fingerprints>,
-    tries: u64,
-    limits: Limits,
+    budget: &'a mut Budget,
     longest: Vec<usize>,
     stuck: Vec<usize>,
 }
@@ -192,12 +162,12 @@ impl std::hash::Hasher for Low {
 }
 
 /// Searches an order for operations that happened in these spans.
-pub fn search<M: Model>(model: &M, spans: &[Span], limits: Limits) -> Found {
-    Search::new(model, spans, limits).run()
+pub fn search<M: Model>(model: &M, spans: &[Span], budget: &mut Budget) -> Found {
+    Search::new(model, spans, budget).run()
 }
 
 impl<'a, M: Model> Search<'a, M> {
-    fn new(model: &'a M, spans: &'a [Span], limits: Limits) -> Search<'a, M> {
+    fn new(model: &'a M, spans: &'a [Span], budget: &'a mut Budget) -> Search<'a, M> {
         let nodes = spans.len();
         let sorted = |keep: &dyn Fn(&Span) -> bool, key: &dyn Fn(&Span) -> u64| {
             let mut order: Vec<u32> = (0..nodes as u32)
@@ -235,8 +205,7 @@ impl<'a, M: Model> Search<'a, M> {
             ways: Vec::new(),
             taken_hash: 0,
             seen: HashSet::default(),
-            tries: 0,
-            limits,
+            budget,
             longest: Vec::new(),
             stuck: Vec::new(),
         }
@@ -253,10 +222,13 @@ impl<'a, M: Model> Search<'a, M> {
                     .map(|taken| (taken.operation as usize, taken.way));
                 return Found::Order(order.collect());
             }
-            match self.advance(after) {
-                Some(true) => after = None,
-                Some(false) => return Found::GaveUp,
-                None => {
+            let taken = self.advance(after);
+            if let Some(bound) = self.budget.reached(self.seen.len()) {
+                return Found::GaveUp(bound);
+            }
+            match taken {
+                true => after = None,
+                false => {
                     if self.taken.len() > self.longest.len() || self.stuck.is_empty() {
                         self.longest = self.taken.iter().map(|taken| taken.operation as usize).collect();
                         self.stuck = self.candidates();
@@ -304,9 +276,8 @@ impl<'a, M: Model> Search<'a, M> {
         found
     }
 
-    /// Takes the next operation that leads to a state not seen, looking after this one. `Some(false)`: the
-    /// limits are reached.
-    fn advance(&mut self, after: Option<(u32, bool)>) -> Option<bool> {
+    /// Takes the next operation that leads to a state not seen, looking after this one.
+    fn advance(&mut self, after: Option<(u32, bool)>) -> bool {
         let horizon = self.horizon();
         let heard = |spans: &[Span], node: u32| spans[node as usize].ended.is_some();
         let mut refused = after.is_some_and(|(_, refused)| refused);
@@ -318,7 +289,7 @@ impl<'a, M: Model> Search<'a, M> {
         while node != NONE && self.spans[node as usize].began < horizon {
             if self.rank[node as usize] as usize == self.rank_now {
                 let mark = self.model.mark(&self.state);
-                self.tries += 1;
+                self.budget.tries += 1;
                 let right = self.model.known(&mut self.state, node as usize);
                 if right && self.is_new(node) {
                     let ways_from = self.ways.len();
@@ -329,7 +300,7 @@ impl<'a, M: Model> Search<'a, M> {
                         ways_from,
                         refused,
                     });
-                    return Some(self.within_limits());
+                    return true;
                 }
                 refused |= !right;
                 self.model.undo(&mut self.state, mark);
@@ -341,17 +312,18 @@ impl<'a, M: Model> Search<'a, M> {
             _ => self.unheard.first(),
         };
         while node != NONE && self.spans[node as usize].began < horizon {
+            self.budget.tries += 1;
             let from = self.ways.len();
             let next = self.rank_first[self.rank_now] as usize;
             self.model
                 .ways(&self.state, node as usize, next, refused, &mut self.ways);
             self.ways[from..].reverse();
             if self.try_ways(node, from, refused) {
-                return Some(self.within_limits());
+                return true;
             }
             node = self.unheard.after(node);
         }
-        if self.within_limits() { None } else { Some(false) }
+        false
     }
 
     /// Takes an unheard operation in the next way that leads to a state not seen.
@@ -359,7 +331,7 @@ impl<'a, M: Model> Search<'a, M> {
         while self.ways.len() > ways_from {
             let way = self.ways.pop().expect("there are more");
             let mark = self.model.mark(&self.state);
-            self.tries += 1;
+            self.budget.tries += 1;
             if self.model.unknown(&mut self.state, node as usize, way) && self.is_new(node) {
                 self.push(Taken {
                     operation: node,
@@ -373,10 +345,6 @@ impl<'a, M: Model> Search<'a, M> {
             self.model.undo(&mut self.state, mark);
         }
         false
-    }
-
-    fn within_limits(&self) -> bool {
-        self.seen.len() < self.limits.states_max && self.tries < self.limits.tries_max
     }
 
     fn is_new(&mut self, node: u32) -> bool {

@@ -20,7 +20,7 @@ use crate::{
 /// Deadlines within one stretch that nobody can tell apart may still need an order among themselves; so many
 /// are tried. More unheard claims than this in one stretch of equal deadlines make [`Unheard::is_complete`]
 /// false.
-const EQUAL_DEADLINES_MAX: usize = 4;
+pub const EQUAL_DEADLINES_MAX: usize = 4;
 
 /// Which ways are offered to a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,10 @@ pub struct Unheard<'a> {
     times: Vec<u64>,
     /// Each unheard claim's own hold.
     spare: BTreeMap<usize, Id>,
+    /// Unheard claims whose deadline nobody ever told.
+    open_claims: usize,
+    /// Up to which log time a key was told to be given up.
+    given_up: BTreeMap<Id, u64>,
 }
 
 impl<'a> Unheard<'a> {
@@ -54,6 +58,7 @@ impl<'a> Unheard<'a> {
         let mut granted = BTreeSet::new();
         let mut times = BTreeSet::new();
         let mut spare = BTreeMap::new();
+        let mut given_up: BTreeMap<Id, u64> = BTreeMap::new();
         let unheard = partition
             .operations
             .iter()
@@ -94,12 +99,27 @@ impl<'a> Unheard<'a> {
                     };
                     spoken.insert(hold, user);
                 }
+                Outcome::Found { hold: Some(hold) } => {
+                    spoken.entry(hold).or_default();
+                }
+                Outcome::Fenced => {
+                    if let Some(&key) = call.key() {
+                        let until = given_up.entry(key).or_default();
+                        *until = answer.lt.max(*until);
+                    }
+                }
                 _ => {}
             }
         }
+        let keys = spare
+            .keys()
+            .filter_map(|&index: &usize| partition.operations[index].call.key());
+        let open_claims = keys.filter(|key| !by_key.contains_key(key)).count();
         Unheard {
             partition,
             offer,
+            open_claims,
+            given_up,
             by_key,
             orphans: spoken
                 .into_iter()
@@ -112,27 +132,19 @@ impl<'a> Unheard<'a> {
 
     /// Whether a search that finds nothing has tried everything.
     pub fn is_complete(&self) -> bool {
-        self.offer == Offer::All && self.open_claims() <= EQUAL_DEADLINES_MAX
-    }
-
-    /// Unheard claims whose deadline nobody ever told.
-    fn open_claims(&self) -> usize {
-        let keys = self
-            .spare
-            .keys()
-            .filter_map(|&index| self.partition.operations[index].call.key());
-        keys.filter(|key| !self.by_key.contains_key(key)).count()
+        self.offer == Offer::All && self.open_claims <= EQUAL_DEADLINES_MAX
     }
 
     fn claim_ways(&self, sale: &Sale, index: usize, user: Id, key: Id, until: u64, ways: &mut Vec<Way>) {
         let now = sale.lt();
-        let ttl_ms = self.partition.sale.ttl_ms;
+        let ttl_ms = self.partition.sale().ttl_ms;
         if let Some(Outcome::Granted { hold, deadline }) = self.by_key.get(&key) {
             let lt = deadline.checked_sub(ttl_ms);
             if let Some(lt) = lt.filter(|lt| (now..=until).contains(lt)) {
                 ways.push(Way {
                     lt,
                     hold: Some(*hold),
+                    ..Way::default()
                 });
             }
             return;
@@ -142,7 +154,7 @@ impl<'a> Unheard<'a> {
         let from = self
             .times
             .partition_point(|&time| time < now.saturating_add(ttl_ms));
-        let ranks = self.open_claims().clamp(1, EQUAL_DEADLINES_MAX) as u64;
+        let ranks = self.open_claims.clamp(1, EQUAL_DEADLINES_MAX) as u64;
         let told = self.times[from..]
             .iter()
             .take_while(|&&time| time <= until.saturating_add(ttl_ms));
@@ -157,7 +169,11 @@ impl<'a> Unheard<'a> {
         let mut holds: Vec<Id> = theirs.map(|&(hold, _)| hold).collect();
         holds.push(nobodys);
         for &lt in times.range(now..=until) {
-            ways.extend(holds.iter().map(|&hold| Way { lt, hold: Some(hold) }));
+            ways.extend(holds.iter().map(|&hold| Way {
+                lt,
+                hold: Some(hold),
+                ..Way::default()
+            }));
         }
     }
 
@@ -174,6 +190,11 @@ impl<'a> Unheard<'a> {
             return false;
         }
         let Some(answer) = next.answer else { return true };
+        match (call, &next.call) {
+            (Call::Resolve { about, .. }, next) => return next.key() == Some(about),
+            (call, Call::Resolve { about, .. }) => return call.key() == Some(about),
+            _ => {}
+        }
         let same = |one: Option<&Id>, other: Option<&Id>| one.is_some() && one == other;
         let user = |call: &Call<Id>| match *call {
             Call::Claim { user, .. } => Some(user),
@@ -222,7 +243,7 @@ impl Model for Unheard<'_> {
     type State = Sale;
 
     fn start(&self) -> Sale {
-        Sale::new(self.partition.sale, self.partition.ids(), true)
+        Sale::new(self.partition.sale(), self.partition.ids(), true)
     }
 
     fn known(&self, sale: &mut Sale, operation: usize) -> bool {
@@ -238,28 +259,38 @@ impl Model for Unheard<'_> {
         if now > until || self.offer == Offer::Needed && !self.is_needed(sale, call, next, until, refused) {
             return;
         }
+        // Now, or at one of these times.
+        let at = |hold, times: Vec<u64>, ways: &mut Vec<Way>| {
+            let times = [now].into_iter().chain(times);
+            ways.extend(times.map(|lt| Way {
+                lt,
+                hold,
+                ..Way::default()
+            }));
+        };
         match *call {
             Call::Claim { user, key, .. } => self.claim_ways(sale, operation, user, key, until, ways),
+            Call::Resolve { about, .. } if !self.given_up.contains_key(&about) => {}
             Call::Decrement { key, .. } => {
                 let hold = match self.by_key.get(&key) {
                     Some(Outcome::Sold { hold }) => *hold,
                     _ => None,
                 };
-                ways.push(Way { lt: now, hold });
-                ways.extend(sale.deadlines(until).map(|lt| Way { lt, hold }));
+                at(hold, sale.deadlines(until).collect(), ways);
             }
-            Call::Withdraw { .. } => {
-                ways.push(Way { lt: now, hold: None });
-                ways.extend(sale.deadlines(until).map(|lt| Way { lt, hold: None }));
-            }
+            Call::Withdraw { .. } => at(None, sale.deadlines(until).collect(), ways),
             // For all others one moment is as good as the next, as long as the hold is live.
-            _ => ways.push(Way { lt: now, hold: None }),
+            _ => at(None, Vec::new(), ways),
         }
     }
 
     fn unknown(&self, sale: &mut Sale, operation: usize, way: Way) -> bool {
-        sale.step_unheard(&self.partition.operations[operation].call, way.lt, way.hold)
-            .is_some()
+        let call = &self.partition.operations[operation].call;
+        if let Call::Resolve { about, .. } = call {
+            sale.give_up(*about, self.given_up[about]);
+            return true;
+        }
+        sale.step_unheard(call, way.lt, way.hold).is_some()
     }
 
     fn mark(&self, sale: &Sale) -> usize {

@@ -6,10 +6,13 @@
 //! ([`replay`]). Unknowns are left out of the replay: where it passes without them, they may never have
 //! happened; where it does not, more is to be tried than this module does.
 
-use super::operations::Partition;
+use super::operations::{Partition, Subject};
 use crate::{
-    history::Index,
-    models::inventory::{Done, Sale, Wrong},
+    history::{Call, Index, Outcome},
+    models::{
+        document::Document,
+        inventory::{Done, Id, Sale, Wrong},
+    },
 };
 
 /// An operation: of which sale, and which of its operations.
@@ -129,17 +132,34 @@ pub struct Failure {
     pub wrong: Wrong,
 }
 
-/// Replays one sale's known operations in this order.
+/// Replays the known operations of one sale or document in this order.
 ///
 /// # Errors
 /// The first answer that cannot have been given.
 pub fn replay(partition: &Partition, order: impl Iterator<Item = u32>) -> Result<(), Failure> {
-    let mut sale = Sale::new(partition.sale, partition.ids(), false);
+    match partition.subject {
+        Subject::Sale(sale) => {
+            let mut sale = Sale::new(sale, partition.ids(), false);
+            replay_with(partition, order, |call, lt, outcome| sale.step(call, lt, outcome))
+        }
+        Subject::Document => {
+            let mut document = Document::new(partition.ids());
+            replay_with(partition, order, |call, lt, outcome| {
+                document.step(call, lt, outcome)
+            })
+        }
+    }
+}
+
+fn replay_with(
+    partition: &Partition,
+    order: impl Iterator<Item = u32>,
+    mut step: impl FnMut(&Call<Id>, u64, &Outcome<Id>) -> Result<Done, Wrong>,
+) -> Result<(), Failure> {
     for operation in order {
         let known = &partition.operations[operation as usize];
         let answer = known.answer.expect("only known operations are replayed");
-        let done: Result<Done, Wrong> = sale.step(&known.call, answer.lt, &answer.outcome);
-        done.map_err(|wrong| Failure { operation, wrong })?;
+        step(&known.call, answer.lt, &answer.outcome).map_err(|wrong| Failure { operation, wrong })?;
     }
     Ok(())
 }

@@ -12,20 +12,42 @@ pub const DIALECT: Dialect = Dialect {
     nil_read_is_empty: true,
 };
 
-/// Who writes the lines of the history, among all the others in a log.
+/// Who writes the lines of the history, among all the others in a log: `INFO  jepsen.util - 3 :ok …`, and in
+/// newer ones `… INFO [jepsen worker 3] jepsen.util: 3 :ok …`.
 const LOGGER: &str = "jepsen.util";
 
-/// How other lines of a log begin.
+/// How grave a line of a log is; it says so before anything else but the time.
 const LEVELS: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
 
-/// Reads a log. Lines of other loggers and of the nemesis are read over.
+/// A level stands among the first so many words: after a date and a time at most.
+const LEVEL_WORDS_MAX: usize = 3;
+
+/// Reads a log. Lines of other loggers, of the nemesis, and what follows a line of a log, such as the stack of
+/// an exception, are read over.
 ///
 /// # Errors
 /// It is not one.
 pub fn read(text: &str) -> Result<Vec<Event>, FormatError> {
     let mut events = Vec::new();
+    let mut in_log = false;
     for (index, line) in text.lines().enumerate() {
-        events.extend(event(index as u64 + 1, line)?);
+        let number = index as u64 + 1;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let is_log = line
+            .split_whitespace()
+            .take(LEVEL_WORDS_MAX)
+            .any(|word| LEVELS.contains(&word));
+        let follows = in_log && !line.contains(LOGGER) && !line.starts_with(['{', '[', '(']);
+        if !is_log && !follows {
+            let problem = format!("not a line of a Jepsen log, but {line:.60?}; see --format");
+            return Err(FormatError::new(number, problem));
+        }
+        in_log = true;
+        if is_log {
+            events.extend(event(number, line)?);
+        }
     }
     Ok(events)
 }
@@ -33,15 +55,11 @@ pub fn read(text: &str) -> Result<Vec<Event>, FormatError> {
 fn event(number: u64, line: &str) -> Result<Option<Event>, FormatError> {
     let wrong = |problem: String| FormatError::new(number, problem);
     let mut words = line.split_whitespace();
-    let Some(level) = words.next() else {
-        return Ok(None);
+    let is_history = match words.by_ref().find(|word| word.trim_end_matches(':') == LOGGER) {
+        None => false,
+        Some(logger) => logger.ends_with(':') || words.next() == Some("-"),
     };
-    if !LEVELS.contains(&level) {
-        return Err(wrong(format!(
-            "not a line of a Jepsen log, but {line:.60?}; see --format"
-        )));
-    }
-    if words.next() != Some(LOGGER) || words.next() != Some("-") {
+    if !is_history {
         return Ok(None);
     }
     let process = words

@@ -1,12 +1,12 @@
 //! Knossos's EDN: a vector or list of maps such as `{:process 4, :type :invoke, :f :write, :value 2}`, or the
-//! maps one after the other.
+//! maps one after the other; or rows such as `[4 :invoke :write 2]`.
 //!
 //! What fails never happened. A read of nil is one whose value nobody noted: it explains itself.
 
 use super::{
     Dialect, Event, FormatError,
     edn::{Edn, EdnReader},
-    map_event,
+    map_event, row_event,
 };
 
 /// What these histories mean.
@@ -30,7 +30,10 @@ pub fn read(text: &str) -> Result<Vec<Event>, FormatError> {
             value.map_err(|problem| FormatError::new(reader.line(), format!("{problem} (see --format)")))?;
         match value {
             None => return Ok(events),
-            Some(Edn::List(maps)) if first => {
+            // One list of maps, or the first of many rows.
+            Some(Edn::List(maps))
+                if first && !matches!(&maps[..], [(_, Edn::Atom(_) | Edn::Keyword(_)), ..]) =>
+            {
                 for (line, map) in maps {
                     events.extend(map_event(line, &map)?);
                 }
@@ -40,6 +43,7 @@ pub fn read(text: &str) -> Result<Vec<Event>, FormatError> {
                     _ => return Err(FormatError::new(after, "more after the end of the history")),
                 }
             }
+            Some(Edn::List(row)) => events.extend(row_event(line, row)?),
             Some(map) => events.extend(map_event(line, &map)?),
         }
         first = false;

@@ -173,6 +173,10 @@ pub fn calls(events: Vec<Event>) -> Result<Vec<Call>, FormatError> {
             continue;
         }
         let begun = open.remove(&process);
+        if begun.is_none() && ty == Type::Info {
+            // It says that nothing is known of nothing.
+            continue;
+        }
         let begun = begun
             .ok_or_else(|| FormatError::new(line, format!("process {process} ends what it never began")))?;
         let call = &mut calls[begun];
@@ -219,20 +223,23 @@ pub struct Dialect {
     pub nil_read_is_empty: bool,
 }
 
-/// The operations as those of a compare-and-set register.
+/// The operations as those of a compare-and-set register. `initial`: what is in it before the first, if
+/// anything; it becomes the model's [`cas_register::INITIAL`].
 ///
 /// # Errors
 /// They are not.
 pub fn cas_register(
     calls: Vec<Call>,
     dialect: Dialect,
+    initial: Option<&str>,
 ) -> Result<Vec<Part<cas_register::Access>>, FormatError> {
     use cas_register::Access;
     let mut values: HashMap<String, i64> = HashMap::new();
+    values.extend(initial.map(|initial| (initial.to_owned(), cas_register::INITIAL)));
     let mut value = |edn: &Edn| match edn {
         Edn::Nil => None,
         edn => {
-            let next = values.len() as i64;
+            let next = values.len() as i64 + cas_register::INITIAL + 1;
             Some(*values.entry(edn.to_string()).or_insert(next))
         }
     };
@@ -338,6 +345,13 @@ pub fn kv(calls: Vec<Call>) -> Result<Vec<Part<kv::Access>>, FormatError> {
         part.calls.push(call);
     }
     Ok(parts.into_values().collect())
+}
+
+/// A row of process, type, operation and value tells the same as a map of them; more is not needed.
+fn row_event(line: u64, row: Vec<(u64, Edn)>) -> Result<Option<Event>, FormatError> {
+    let fields = ["process", "type", "f", "value"].map(|name| Edn::Keyword(name.into()));
+    let values = row.into_iter().map(|(_, value)| value);
+    map_event(line, &Edn::Map(fields.into_iter().zip(values).collect()))
 }
 
 /// What two formats share: one map tells one event. None: it is none of a client's.

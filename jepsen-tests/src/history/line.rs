@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::{Answer, Call, Event, Header, Index, Kind, Names, Outcome, Phase, Schema, TIME_UNIT, What};
+use super::{Answer, Call, Event, Index, Kind, Names, Outcome, Phase, What};
 
 /// A string, borrowed from the line where it has no escapes; a number counts as its digits.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,9 +43,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 }
 
 /// What a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Ty {
+    #[default]
     Header,
     Invoke,
     Ok,
@@ -71,10 +72,20 @@ pub(super) enum Res {
     Done,
     Short,
     Extended,
+    Found,
+    Abandoned,
+    Fenced,
+    Written,
+    Deleted,
+    Leased,
+    WrongVersion,
+    Busy,
+    StaleToken,
+    KeyReused,
 }
 
 /// All fields that any event has. Fields that nobody knows are ignored: recorders of others may note more.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub t: Option<u64>,
@@ -88,6 +99,10 @@ pub(super) struct Line<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub sale: Option<Text<'a>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub document: Option<Text<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub about: Option<Text<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub user: Option<Text<'a>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub key: Option<Text<'a>>,
@@ -95,6 +110,18 @@ pub(super) struct Line<'a> {
     pub quantity: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub units: Option<u64>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub applied: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,28 +157,7 @@ impl<'a> Line<'a> {
         Line {
             t: Some(t),
             ty,
-            id: None,
-            p: None,
-            f: None,
-            sale: None,
-            user: None,
-            key: None,
-            quantity: None,
-            units: None,
-            applied: None,
-            idx: None,
-            lt: None,
-            res: None,
-            hold: None,
-            deadline: None,
-            available: None,
-            held: None,
-            sold: None,
-            total: None,
-            err: None,
-            name: None,
-            node: None,
-            phase: None,
+            ..Line::default()
         }
     }
 
@@ -167,7 +173,10 @@ impl<'a> Line<'a> {
                 let mut line = with(Ty::Invoke, *id);
                 line.p = Some(*p);
                 line.f = Some(call.kind());
-                line.sale = text(*sale);
+                match call.is_document() {
+                    true => line.document = text(*sale),
+                    false => line.sale = text(*sale),
+                }
                 line.key = call.key().copied().and_then(text);
                 line.hold = call.hold().copied().and_then(text);
                 match call {
@@ -180,6 +189,24 @@ impl<'a> Line<'a> {
                         line.quantity = Some(*quantity).filter(|&quantity| quantity != 1);
                     }
                     Call::Restock { units, .. } | Call::Withdraw { units, .. } => line.units = Some(*units),
+                    Call::Resolve { about, .. } => line.about = text(*about),
+                    Call::Put {
+                        body,
+                        version,
+                        token,
+                        ttl_ms,
+                        ..
+                    } => {
+                        line.body = text(*body);
+                        line.version = Some(*version);
+                        line.token = Some(*token).filter(|&token| token != 0);
+                        line.ttl_ms = Some(*ttl_ms).filter(|&ttl_ms| ttl_ms != 0);
+                    }
+                    Call::Delete { version, .. } => line.version = Some(*version),
+                    Call::Lease { token, lease_ms, .. } => {
+                        line.token = Some(*token).filter(|&token| token != 0);
+                        line.lease_ms = Some(*lease_ms);
+                    }
                     _ => {}
                 }
                 line
@@ -257,32 +284,50 @@ impl<'a> Line<'a> {
                 self.deadline = Some(deadline);
                 Some(Res::Extended)
             }
+            Outcome::Found { hold } => {
+                self.hold = hold.and_then(text);
+                Some(Res::Found)
+            }
+            Outcome::Abandoned { until } => {
+                self.until = Some(until);
+                Some(Res::Abandoned)
+            }
+            Outcome::Fenced => Some(Res::Fenced),
+            Outcome::Written { version } => {
+                self.version = Some(version);
+                Some(Res::Written)
+            }
+            Outcome::Deleted => Some(Res::Deleted),
+            Outcome::Leased { token, until } => {
+                (self.token, self.until) = (Some(token), Some(until));
+                Some(Res::Leased)
+            }
+            Outcome::Document {
+                version,
+                body,
+                token,
+                until,
+            } => {
+                self.version = Some(version);
+                self.body = body.and_then(text);
+                if token != 0 {
+                    (self.token, self.until) = (Some(token), Some(until));
+                }
+                None
+            }
+            Outcome::WrongVersion { version } => {
+                self.version = Some(version);
+                Some(Res::WrongVersion)
+            }
+            Outcome::Busy { until } => {
+                self.until = Some(until);
+                Some(Res::Busy)
+            }
+            Outcome::StaleToken { token } => {
+                self.token = Some(token);
+                Some(Res::StaleToken)
+            }
+            Outcome::KeyReused => Some(Res::KeyReused),
         };
     }
-}
-
-/// The header's line, written field by field because its `sales` are of two forms.
-pub(super) fn header_line(header: &Header) -> String {
-    let sales: serde_json::Map<String, serde_json::Value> = (header.sales.iter())
-        .map(|(id, sale)| {
-            let value = match header.schema {
-                Schema::One => sale.units.into(),
-                Schema::Two => serde_json::json!({
-                    "units": sale.units,
-                    "ttl_ms": sale.ttl_ms,
-                    "per_user_units_max": sale.per_user_units_max,
-                    "extend_ms": sale.extend_ms,
-                }),
-            };
-            (id.clone(), value)
-        })
-        .collect();
-    serde_json::json!({
-        "ty": "header",
-        "schema": header.schema.name(),
-        "ttl_ms": header.ttl_ms,
-        "sales": sales,
-        "time_unit": TIME_UNIT,
-    })
-    .to_string()
 }

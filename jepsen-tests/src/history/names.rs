@@ -1,30 +1,8 @@
 //! Interned strings. Histories repeat their users, keys and holds; comparing four bytes is what makes a
 //! million operations cheap.
 
-use std::hash::{BuildHasherDefault, Hasher};
-
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
-
-/// A map by operation id: ids are counted by whoever recorded, not chosen to collide.
-pub(crate) type ById<V> = std::collections::HashMap<u64, V, BuildHasherDefault<IdHasher>>;
-
-/// Spreads consecutive numbers.
-#[derive(Default)]
-pub(crate) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only ids are hashed")
-    }
-    fn write_u64(&mut self, id: u64) {
-        // 2^64 divided by the golden ratio; the high bits are the well mixed ones, and tables use both ends.
-        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
-    }
-}
 
 /// An interned string. Only meaningful beside the [`Names`] that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,37 +25,52 @@ impl Name {
 pub struct Names {
     text: String,
     ends: Vec<usize>,
-    /// Numbers by hash; the hash beside each saves a look at the text when the table grows or others collide.
-    table: HashTable<(u64, u32)>,
+    table: HashTable<Entry>,
+}
+
+/// One string in the table. Its hash saves a look at the text when the table grows or others collide; its place
+/// in the text saves a look for that.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    hash: u64,
+    start: usize,
+    len: u32,
+    number: u32,
 }
 
 impl Names {
     /// The name of a string, the same every time.
     ///
     /// # Panics
-    /// After four billion different names.
+    /// After four billion different names; the string is four billion bytes long.
     pub fn intern(&mut self, text: &str) -> Name {
         let hash = xxh3_64(text.as_bytes());
-        let found = self
-            .table
-            .find(hash, |&(own, number)| own == hash && self.at(number) == text);
-        if let Some(&(_, number)) = found {
-            return Name(number);
+        if let Some(found) = self.entry(hash, text) {
+            return Name(found.number);
         }
-        let number = u32::try_from(self.ends.len()).expect("fewer than four billion names");
+        let new = Entry {
+            hash,
+            start: self.text.len(),
+            len: u32::try_from(text.len()).expect("shorter than four billion bytes"),
+            number: u32::try_from(self.ends.len()).expect("fewer than four billion names"),
+        };
         self.text.push_str(text);
         self.ends.push(self.text.len());
-        self.table.insert_unique(hash, (hash, number), |&(hash, _)| hash);
-        Name(number)
+        self.table.insert_unique(hash, new, |entry| entry.hash);
+        Name(new.number)
     }
 
     /// The name of a string that was interned before.
     pub fn find(&self, text: &str) -> Option<Name> {
-        let hash = xxh3_64(text.as_bytes());
-        let found = self
-            .table
-            .find(hash, |&(own, number)| own == hash && self.at(number) == text);
-        found.map(|&(_, number)| Name(number))
+        let found = self.entry(xxh3_64(text.as_bytes()), text);
+        found.map(|entry| Name(entry.number))
+    }
+
+    fn entry(&self, hash: u64, text: &str) -> Option<&Entry> {
+        self.table.find(hash, |entry| {
+            entry.hash == hash
+                && self.text.as_bytes()[entry.start..][..entry.len as usize] == *text.as_bytes()
+        })
     }
 
     /// The string of a name.
@@ -85,7 +78,9 @@ impl Names {
     /// # Panics
     /// The name was made by other [`Names`].
     pub fn text(&self, name: Name) -> &str {
-        self.at(name.0)
+        let number = name.number();
+        let start = if number == 0 { 0 } else { self.ends[number - 1] };
+        &self.text[start..self.ends[number]]
     }
 
     /// How many there are.
@@ -96,12 +91,6 @@ impl Names {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
-    }
-
-    fn at(&self, number: u32) -> &str {
-        let number = number as usize;
-        let start = if number == 0 { 0 } else { self.ends[number - 1] };
-        &self.text[start..self.ends[number]]
     }
 }
 

@@ -1,126 +1,25 @@
 //! Reading a history: plain, gzip or zstd, told by its first bytes; a line at a time, so that only what is
-//! kept costs memory.
+//! kept costs memory, while a thread reads and unpacks ahead.
 //!
 //! A file that breaks the format gets an error with its line, never a history: time that falls, an answer
 //! before its question, two answers, an answer that is none to that question. What a reader is free to
 //! overlook is overlooked: fields that nobody knows, and who the process was.
 
 use std::{
-    collections::{BTreeMap, hash_map::Entry},
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::Path,
 };
 
-use serde::Deserialize;
-
 use super::{
-    Answer, ById, Call, Event, Header, History, Index, Kind, Name, Names, Outcome, Sale, Schema, TIME_UNIT,
-    What,
+    Answer, ById, Call, Event, History, Index, Kind, Name, Names, Outcome, Schema, What, ahead, header,
     line::{Line, Res, Text, Ty},
+    problem::{self, LINE_BYTES_MAX, Problem, ReadError, UNITS_MAX},
+    scan,
 };
 
 /// Bytes taken from the file at a time: enough that the calls do not show.
 const BUFFER_BYTES: usize = 256 * 1024;
-
-/// Longest line that is read, in bytes: a hundred times what an event needs; more is some other file.
-const LINE_BYTES_MAX: usize = 64 * 1024;
-
-/// Most units of a sale, or of one operation: a million million, so that sums of billions of them still fit.
-const UNITS_MAX: u64 = 1_000_000_000_000;
-
-/// The file is not a history.
-#[derive(Debug, thiserror::Error)]
-#[error("line {line}: {problem}")]
-pub struct ReadError {
-    /// Which line, from one.
-    pub line: u64,
-    /// What is wrong with it.
-    pub problem: Problem,
-}
-
-/// What is wrong with a line.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// The file cannot be read, or its compression is broken off.
-    #[error("cannot be read ({0}); the file may be cut off or damaged: get it again")]
-    Unreadable(#[from] io::Error),
-    /// There is nothing in it.
-    #[error("the file is empty")]
-    Empty,
-    /// Nothing happened in it.
-    #[error("the history ends before its first operation; it may be cut off")]
-    NoOperations,
-    /// A line of more than [`LINE_BYTES_MAX`].
-    #[error("longer than {LINE_BYTES_MAX} bytes; this is not a history of one event a line")]
-    TooLong,
-    /// No JSON, or not of the right form.
-    #[error("not an event ({0}); the file may be cut off or of another format (see --format)")]
-    Malformed(#[from] serde_json::Error),
-    /// The first line is no header, or a bad one.
-    #[error("not the header of an inventory history: {0}")]
-    Header(String),
-    /// A second header.
-    #[error("a second header: two histories in one file")]
-    SecondHeader,
-    /// A field that this event must have is not there.
-    #[error("{event} without `{field}`")]
-    Missing {
-        /// Which event.
-        event: String,
-        /// Which field.
-        field: &'static str,
-    },
-    /// Time falls.
-    #[error("time falls from {before} to {now} ns; lines must be in real-time order")]
-    TimeFalls {
-        /// Time of an earlier line.
-        before: u64,
-        /// Time of this one.
-        now: u64,
-    },
-    /// The sale is not in the header.
-    #[error("sale {0:?} is not in the header")]
-    SaleUnknown(String),
-    /// An operation of schema 2 in a history of schema 1.
-    #[error("{0} needs schema {schema}", schema = Schema::Two.name())]
-    NeedsSchemaTwo(&'static str),
-    /// Two operations have one id.
-    #[error("operation {0} is invoked a second time; a retry has a new id")]
-    InvokedTwice(u64),
-    /// An operation that never started has ended.
-    #[error("operation {0} was never invoked")]
-    NeverInvoked(u64),
-    /// It ends a second time.
-    #[error("operation {0} was completed before")]
-    CompletedTwice(u64),
-    /// It is not the operation that was invoked.
-    #[error("operation {id} was invoked with {field} {invoked}, not {found}")]
-    Changed {
-        /// The operation.
-        id: u64,
-        /// Which field.
-        field: &'static str,
-        /// What the invocation said.
-        invoked: String,
-        /// What this line says.
-        found: String,
-    },
-    /// No answer to such an operation.
-    #[error("{outcome} is no answer to {kind}")]
-    NoAnswer {
-        /// What was heard.
-        outcome: &'static str,
-        /// What was asked.
-        kind: &'static str,
-    },
-    /// Some answers have an index and some have none.
-    #[error("{0} `idx`, unlike the answers before it; either all have one or none has")]
-    IndexMixed(&'static str),
-    /// A quantity of nothing, or of more than there can be.
-    #[error("{0} units; at least one and at most {UNITS_MAX} can be meant")]
-    Quantity(u64),
-}
 
 impl History {
     /// Reads a file.
@@ -140,27 +39,29 @@ impl History {
     ///
     /// # Errors
     /// It is not a history.
-    pub fn read(mut from: impl BufRead) -> Result<History, ReadError> {
-        let mut buffer = Vec::new();
-        let mut line = 1;
+    pub fn read(from: impl Read + Send) -> Result<History, ReadError> {
+        let mut line = 0;
         let mut reader = None;
-        loop {
-            buffer.clear();
-            let read = (&mut from)
-                .take(LINE_BYTES_MAX as u64 + 1)
-                .read_until(b'\n', &mut buffer);
-            let outcome = match read {
-                Err(error) => Err(error.into()),
-                Ok(0) => break,
-                Ok(_) if buffer.len() > LINE_BYTES_MAX => Err(Problem::TooLong),
-                Ok(_) if buffer.trim_ascii().is_empty() => Ok(()),
-                Ok(_) => match &mut reader {
-                    None => Reader::new(&buffer).map(|new| reader = Some(new)),
-                    Some(reader) => reader.line(&buffer),
-                },
-            };
-            outcome.map_err(|problem| ReadError { line, problem })?;
+        let read = ahead::lines(from, |bytes| {
             line += 1;
+            let outcome = match &mut reader {
+                _ if bytes.len() > LINE_BYTES_MAX => Err(Problem::TooLong),
+                _ if bytes.trim_ascii().is_empty() => Ok(()),
+                None => Reader::new(bytes).map(|new| reader = Some(new)),
+                Some(reader) => reader.line(bytes),
+            };
+            outcome.map_err(|problem| ReadError { line, problem })
+        });
+        match read {
+            Ok(()) => {}
+            Err(ahead::Stopped::Refused(error)) => return Err(error),
+            Err(ahead::Stopped::Unreadable(error)) => {
+                let problem = error.into();
+                return Err(ReadError {
+                    line: line + 1,
+                    problem,
+                });
+            }
         }
         let reader = reader.ok_or(ReadError {
             line: 1,
@@ -168,7 +69,7 @@ impl History {
         })?;
         if reader.operations.is_empty() {
             return Err(ReadError {
-                line,
+                line: line + 1,
                 problem: Problem::NoOperations,
             });
         }
@@ -180,19 +81,13 @@ impl History {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn plain(file: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
+pub fn plain(file: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
     let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
     let start = file.fill_buf()?;
     Ok(if start.starts_with(&[0x1f, 0x8b]) {
-        Box::new(BufReader::with_capacity(
-            BUFFER_BYTES,
-            flate2::bufread::MultiGzDecoder::new(file),
-        ))
+        Box::new(flate2::bufread::MultiGzDecoder::new(file))
     } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(BufReader::with_capacity(
-            BUFFER_BYTES,
-            zstd::Decoder::with_buffer(file)?,
-        ))
+        Box::new(zstd::Decoder::with_buffer(file)?)
     } else {
         Box::new(file)
     })
@@ -219,89 +114,6 @@ enum State {
     Done,
 }
 
-#[derive(Deserialize)]
-struct HeaderLine {
-    ty: String,
-    schema: String,
-    ttl_ms: u64,
-    sales: BTreeMap<String, SaleLine>,
-    time_unit: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SaleLine {
-    Units(u64),
-    Limits {
-        units: u64,
-        ttl_ms: Option<u64>,
-        per_user_units_max: Option<u64>,
-        #[serde(default)]
-        extend_ms: u64,
-    },
-}
-
-fn header(line: &[u8]) -> Result<Header, String> {
-    let HeaderLine {
-        ty,
-        schema,
-        ttl_ms,
-        sales,
-        time_unit,
-    } = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    let known = [Schema::One, Schema::Two]
-        .into_iter()
-        .find(|known| known.name() == schema);
-    let schema = known.ok_or_else(|| format!("schema {schema:?} is not known"))?;
-    match time_unit.as_deref() {
-        _ if ty != "header" => return Err(format!("its `ty` is {ty:?}")),
-        None | Some(TIME_UNIT) => {}
-        Some(other) => return Err(format!("`time_unit` is {other:?}; only {TIME_UNIT:?} is known")),
-    }
-    if sales.is_empty() {
-        return Err("no sales".into());
-    }
-    let units = |sale: &SaleLine| match *sale {
-        SaleLine::Units(units) | SaleLine::Limits { units, .. } => units,
-    };
-    if let Some((id, _)) = sales.iter().find(|(_, sale)| units(sale) > UNITS_MAX) {
-        return Err(format!("sale {id:?} has more than {UNITS_MAX} units"));
-    }
-    let sales = sales.into_iter().map(|(id, sale)| match sale {
-        SaleLine::Units(units) => Ok((
-            id,
-            Sale {
-                units,
-                ttl_ms,
-                per_user_units_max: 1,
-                extend_ms: 0,
-            },
-        )),
-        SaleLine::Limits { .. } if schema == Schema::One => {
-            Err(format!("sale {id:?}: schema 1 gives units only"))
-        }
-        SaleLine::Limits {
-            units,
-            ttl_ms: own,
-            per_user_units_max,
-            extend_ms,
-        } => {
-            let sale = Sale {
-                units,
-                ttl_ms: own.unwrap_or(ttl_ms),
-                per_user_units_max: per_user_units_max.unwrap_or(1),
-                extend_ms,
-            };
-            Ok((id, sale))
-        }
-    });
-    Ok(Header {
-        schema,
-        ttl_ms,
-        sales: sales.collect::<Result<_, String>>()?,
-    })
-}
-
 impl Reader {
     /// A reader that has read the header.
     ///
@@ -310,7 +122,7 @@ impl Reader {
     pub fn new(line: &[u8]) -> Result<Reader, Problem> {
         Ok(Reader {
             history: History {
-                header: header(line).map_err(Problem::Header)?,
+                header: header::parse(line).map_err(Problem::Header)?,
                 names: Names::default(),
                 events: Vec::new(),
             },
@@ -325,7 +137,10 @@ impl Reader {
     /// # Errors
     /// It cannot follow what came before.
     pub fn line(&mut self, line: &[u8]) -> Result<(), Problem> {
-        let line: Line<'_> = serde_json::from_slice(line)?;
+        let line: Line<'_> = match scan::line(line) {
+            Some(line) => line,
+            None => serde_json::from_slice(line)?,
+        };
         let missing = |field| Problem::Missing {
             event: format!("{:?}", line.ty).to_lowercase(),
             field,
@@ -383,17 +198,26 @@ impl Reader {
         let id = line.id.ok_or_else(|| missing("id"))?;
         let p = line.p.ok_or_else(|| missing("p"))?;
         let kind = line.f.ok_or_else(|| missing("f"))?;
-        let Text(sale) = line.sale.as_ref().ok_or_else(|| missing("sale"))?;
-        if !self.history.header.sales.contains_key(&**sale) {
-            return Err(Problem::SaleUnknown(sale.to_string()));
+        let one = self.history.header.schema == Schema::One;
+        if one && !kind.is_of_schema_one() {
+            return Err(Problem::NeedsSchemaTwo(kind.word()));
         }
+        let is_document = kind.is_document() || kind == Kind::Resolve && line.document.is_some();
+        let sale = match (is_document, &line.sale, &line.document) {
+            (true, _, Some(Text(document))) => document,
+            (true, _, None) => return Err(missing("document")),
+            (false, None, _) => return Err(missing("sale")),
+            (false, Some(Text(sale)), _) if !self.history.header.sales.contains_key(&**sale) => {
+                return Err(Problem::SaleUnknown(sale.to_string()));
+            }
+            (false, Some(Text(sale)), _) => sale,
+        };
         let names = &mut self.history.names;
         let sale = names.intern(sale);
         let mut name = |text: &Option<Text<'_>>, field| -> Result<Name, Problem> {
             let Text(text) = text.as_ref().ok_or_else(|| missing(field))?;
             Ok(names.intern(text))
         };
-        let one = self.history.header.schema == Schema::One;
         let quantity = match line.quantity {
             None | Some(1) => 1,
             Some(quantity) if quantity == 0 || quantity > UNITS_MAX => {
@@ -423,17 +247,6 @@ impl Reader {
                 quantity,
             },
             Kind::Read => Call::Read,
-            Kind::Restock
-            | Kind::Withdraw
-            | Kind::Extend
-            | Kind::Cancel
-            | Kind::Open
-            | Kind::Pause
-            | Kind::Close
-                if one =>
-            {
-                return Err(Problem::NeedsSchemaTwo(kind.word()));
-            }
             Kind::Restock => Call::Restock {
                 units: units()?,
                 key: name(&line.key, "key")?,
@@ -451,6 +264,27 @@ impl Reader {
             Kind::Close => Call::Close {
                 key: name(&line.key, "key")?,
             },
+            Kind::Get => Call::Get,
+            Kind::Resolve => Call::Resolve {
+                about: name(&line.about, "about")?,
+                document: is_document,
+            },
+            Kind::Put => Call::Put {
+                body: name(&line.body, "body")?,
+                version: line.version.ok_or_else(|| missing("version"))?,
+                token: line.token.unwrap_or(0),
+                ttl_ms: problem::time(line.ttl_ms.unwrap_or(0), "ttl_ms")?,
+                key: name(&line.key, "key")?,
+            },
+            Kind::Delete => Call::Delete {
+                version: line.version.ok_or_else(|| missing("version"))?,
+                key: name(&line.key, "key")?,
+            },
+            Kind::Lease => Call::Lease {
+                token: line.token.unwrap_or(0),
+                lease_ms: problem::time(line.lease_ms.ok_or_else(|| missing("lease_ms"))?, "lease_ms")?,
+                key: name(&line.key, "key")?,
+            },
             Kind::Confirm | Kind::Release | Kind::Extend | Kind::Cancel => {
                 let (hold, key) = (name(&line.hold, "hold")?, name(&line.key, "key")?);
                 match kind {
@@ -461,14 +295,14 @@ impl Reader {
                 }
             }
         };
-        match self.operations.entry(id) {
-            Entry::Occupied(_) => return Err(Problem::InvokedTwice(id)),
-            Entry::Vacant(entry) => entry.insert(Operation {
-                p,
-                kind,
-                state: State::Open,
-            }),
+        let operation = Operation {
+            p,
+            kind,
+            state: State::Open,
         };
+        if !self.operations.insert(id, operation) {
+            return Err(Problem::InvokedTwice(id));
+        }
         Ok(What::Invoke { id, p, sale, call })
     }
 
@@ -481,7 +315,7 @@ impl Reader {
         to: State,
     ) -> Result<(u64, Kind), Problem> {
         let id = line.id.ok_or_else(|| missing("id"))?;
-        let operation = self.operations.get_mut(&id).ok_or(Problem::NeverInvoked(id))?;
+        let operation = self.operations.get_mut(id).ok_or(Problem::NeverInvoked(id))?;
         if !from.contains(&operation.state) {
             return Err(Problem::CompletedTwice(id));
         }
@@ -515,38 +349,65 @@ impl Reader {
         if *self.indexed.get_or_insert(indexed) != indexed {
             return Err(Problem::IndexMixed(if indexed { "has an" } else { "has no" }));
         }
+        let number = |number: Option<u64>, field| number.ok_or_else(|| missing(field));
+        let time = |ms, field| problem::time(number(ms, field)?, field);
         let names = &mut self.history.names;
-        let mut hold = || -> Result<Name, Problem> {
-            let Text(text) = line.hold.as_ref().ok_or_else(|| missing("hold"))?;
-            Ok(names.intern(text))
-        };
+        let told = line.hold.as_ref().map(|Text(text)| names.intern(text));
+        let hold = || told.ok_or_else(|| missing("hold"));
         let outcome = match line.res {
             None if kind == Kind::Read => Outcome::Counters {
-                available: line.available.ok_or_else(|| missing("available"))?,
-                held: line.held.ok_or_else(|| missing("held"))?,
-                sold: line.sold.ok_or_else(|| missing("sold"))?,
-                total: line.total.ok_or_else(|| missing("total"))?,
+                available: number(line.available, "available")?,
+                held: number(line.held, "held")?,
+                sold: number(line.sold, "sold")?,
+                total: number(line.total, "total")?,
+            },
+            None if kind == Kind::Get => Outcome::Document {
+                version: number(line.version, "version")?,
+                body: line.body.as_ref().map(|Text(body)| names.intern(body)),
+                token: line.token.unwrap_or(0),
+                until: problem::time(line.until.unwrap_or(0), "until")?,
             },
             None => return Err(missing("res")),
             Some(Res::Granted) => Outcome::Granted {
                 hold: hold()?,
-                deadline: line.deadline.ok_or_else(|| missing("deadline"))?,
+                deadline: time(line.deadline, "deadline")?,
             },
             Some(Res::Already) => Outcome::Already { hold: hold()? },
             Some(Res::SoldOut) => Outcome::SoldOut,
             Some(Res::Confirmed) => Outcome::Confirmed,
             Some(Res::Released) => Outcome::Released,
             Some(Res::Gone) => Outcome::Gone,
-            Some(Res::Sold) => Outcome::Sold {
-                hold: if line.hold.is_some() { Some(hold()?) } else { None },
-            },
+            Some(Res::Sold) => Outcome::Sold { hold: told },
             Some(Res::UserLimit) => Outcome::UserLimit,
             Some(Res::NotOpen) => Outcome::NotOpen,
             Some(Res::Done) => Outcome::Done,
             Some(Res::Short) => Outcome::Short,
             Some(Res::Extended) => Outcome::Extended {
-                deadline: line.deadline.ok_or_else(|| missing("deadline"))?,
+                deadline: time(line.deadline, "deadline")?,
             },
+            Some(Res::Found) => Outcome::Found { hold: told },
+            Some(Res::Abandoned) => Outcome::Abandoned {
+                until: time(line.until, "until")?,
+            },
+            Some(Res::Fenced) => Outcome::Fenced,
+            Some(Res::Written) => Outcome::Written {
+                version: number(line.version, "version")?,
+            },
+            Some(Res::Deleted) => Outcome::Deleted,
+            Some(Res::Leased) => Outcome::Leased {
+                token: number(line.token, "token")?,
+                until: time(line.until, "until")?,
+            },
+            Some(Res::WrongVersion) => Outcome::WrongVersion {
+                version: number(line.version, "version")?,
+            },
+            Some(Res::Busy) => Outcome::Busy {
+                until: time(line.until, "until")?,
+            },
+            Some(Res::StaleToken) => Outcome::StaleToken {
+                token: number(line.token, "token")?,
+            },
+            Some(Res::KeyReused) => Outcome::KeyReused,
         };
         let (word, kind_word) = (outcome.word(), kind.word());
         if !outcome.answers(kind) {
@@ -558,7 +419,7 @@ impl Reader {
         // A decrement in schema 1 belongs to nobody, so nobody can have it already.
         if self.history.header.schema == Schema::One
             && (kind == Kind::Decrement && matches!(outcome, Outcome::Already { .. })
-                || matches!(outcome, Outcome::UserLimit | Outcome::NotOpen))
+                || matches!(outcome, Outcome::UserLimit | Outcome::NotOpen | Outcome::Fenced))
         {
             return Err(Problem::NoAnswer {
                 outcome: word,
@@ -569,7 +430,7 @@ impl Reader {
             idx: line
                 .idx
                 .map(|(log_index, position)| Index { log_index, position }),
-            lt: line.lt.ok_or_else(|| missing("lt"))?,
+            lt: time(line.lt, "lt")?,
             outcome,
         })
     }

@@ -7,10 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::{
-    History, What,
-    line::{Line, header_line},
-};
+use super::{History, What, header, line::Line};
 
 /// zstd's own default: histories shrink about tenfold at some 100 MB/s.
 const ZSTD_LEVEL: i32 = 3;
@@ -46,7 +43,7 @@ impl History {
     /// # Errors
     /// Whatever the writer says.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{}", header_line(&self.header))?;
+        writeln!(out, "{}", header::line(&self.header))?;
         let mut operations = HashMap::new();
         for event in &self.events {
             if let What::Invoke { id, p, call, .. } = &event.what {

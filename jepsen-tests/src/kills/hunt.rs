@@ -10,13 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fault_points::{BUG_VARIABLE, registry::CRASH_POINTS};
+use fault_points::{
+    BUG_VARIABLE,
+    registry::{CRASH_POINTS, MARKER},
+};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde::Deserialize;
 
 use super::{Hunt, Wrong};
 use crate::{
     properties::Verdict,
+    report,
     simulation::{
         Trace,
         crash_points::CrashPoints,
@@ -103,15 +107,42 @@ pub struct Campaigns {
     pub campaign: PathBuf,
     /// The binary under test, built with the bugs.
     pub binary: PathBuf,
-    /// Results go below this, and are removed again.
-    pub dir: PathBuf,
 }
 
-/// Hunts a bug through campaigns on processes, one for each seed, each with another workload.
+/// Checks that a program was built with the bugs: in one that was not, every bug would survive.
+///
+/// # Errors
+/// It was not, or cannot be read.
+pub fn require_fault_points(program: &Path) -> io::Result<()> {
+    let bytes = std::fs::read(program)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())))?;
+    // Found by its first byte: the program is large, and this is looked for in no order that matters.
+    let marker = MARKER.as_bytes();
+    let found = bytes
+        .iter()
+        .enumerate()
+        .any(|(at, byte)| *byte == marker[0] && bytes[at..].starts_with(marker));
+    if found {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "{} was built without the feature fault-points",
+        program.display()
+    )))
+}
+
+/// Hunts a bug through campaigns on processes, one for each seed, each with another workload. Their results go to
+/// directories for temporary files, and are removed again.
 ///
 /// # Errors
 /// A campaign cannot be run, or was broken.
-pub fn in_processes(campaigns: &Campaigns, bug: &str, first: u64, seeds: u64) -> io::Result<Hunt> {
+pub fn in_processes(
+    campaigns: &Campaigns,
+    bug: &str,
+    first: u64,
+    seeds: u64,
+    each: impl Fn(),
+) -> io::Result<Hunt> {
     let begun = Instant::now();
     let workloads = ["mixed", "flash", "ttl", "dedup", "watch"];
     let mut hunt = Hunt {
@@ -122,7 +153,8 @@ pub fn in_processes(campaigns: &Campaigns, bug: &str, first: u64, seeds: u64) ->
     };
     while hunt.seeds < seeds && !hunt.killed() {
         let seed = first + hunt.seeds;
-        let dir = campaigns.dir.join(format!("{bug}-{seed}"));
+        let name = format!("holdfast-planted-{}-{bug}-{seed}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
         let workload = workloads[(seed as usize - 1) % workloads.len()];
         let status = Command::new(&campaigns.campaign)
             .env(BUG_VARIABLE, bug)
@@ -137,6 +169,7 @@ pub fn in_processes(campaigns: &Campaigns, bug: &str, first: u64, seeds: u64) ->
             .stderr(Stdio::null())
             .status()?;
         hunt.seeds += 1;
+        each();
         hunt.wrong = match status.code() {
             Some(0 | 2) => Vec::new(),
             Some(1) => red_of(&dir)?,
@@ -158,29 +191,23 @@ pub fn in_processes(campaigns: &Campaigns, bug: &str, first: u64, seeds: u64) ->
 
 /// What the verdicts below a directory say is broken.
 fn red_of(dir: &Path) -> io::Result<Vec<Wrong>> {
-    #[derive(Deserialize)]
-    struct Verdicts {
-        findings: Vec<crate::properties::Finding>,
-        broken: Vec<String>,
-    }
     let mut wrong = Vec::new();
     for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path().join("verdicts.json");
-        if let Ok(json) = std::fs::read(&path) {
-            let verdicts: Verdicts = serde_json::from_slice(&json)?;
-            let red = verdicts
-                .findings
-                .into_iter()
-                .filter(|finding| finding.verdict == Verdict::Invalid);
-            wrong.extend(red.map(|finding| Wrong {
-                property: finding.property,
-                said: finding.summary,
-            }));
-            wrong.extend(verdicts.broken.into_iter().map(|said| Wrong {
-                property: "comes-to-an-end".to_owned(),
-                said,
-            }));
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
         }
+        let verdicts = report::Verdicts::read(&entry.path())?;
+        let red = verdicts.findings.into_iter();
+        let red = red.filter(|finding| finding.verdict == Verdict::Invalid);
+        wrong.extend(red.map(|finding| Wrong {
+            property: finding.property,
+            said: finding.summary,
+        }));
+        wrong.extend(verdicts.broken.map(|said| Wrong {
+            property: "comes-to-an-end".to_owned(),
+            said,
+        }));
     }
     Ok(wrong)
 }

@@ -162,14 +162,21 @@ impl Matrix {
              `comes-to-an-end`): better absent than divergent, which a store may count on and its judge should not. A hunt \
              that ends in such a stop goes on for {STOP_SEEDS} seeds to find another witness. Of the {} seeds that noticed one in the simulation, {green} have been run \
              without any bug and were green.\n\n\
-             | bug | what is wrong | simulation | processes | red, and what the first said |\n|---|---|---|---|---|\n",
+             | bug | what is wrong | simulation | processes | what the first said, or why none did |\n|---|---|---|---|---|\n",
             PLANTED_BUGS.len(),
             self.killing_seeds().len(),
         );
         for bug in PLANTED_BUGS {
             let cell = |arena| match self.hunt(bug.name, arena) {
                 None => "not hunted".to_owned(),
-                Some(hunt) if hunt.killed() => format!("seed {}, {:.1} s", hunt.last(), hunt.seconds),
+                Some(hunt) if hunt.killed() => {
+                    format!(
+                        "seed {}, {:.1} s: {}",
+                        hunt.last(),
+                        hunt.seconds,
+                        names(&hunt.wrong)
+                    )
+                }
                 Some(hunt) => format!("survived {} seeds", hunt.seeds),
             };
             let red = Arena::ALL
@@ -196,17 +203,22 @@ impl std::fmt::Display for Arena {
     }
 }
 
-/// The properties by name, and the first one's sentence, fit for a table.
-fn said(wrong: &[Wrong]) -> String {
+/// The properties by name.
+fn names(wrong: &[Wrong]) -> String {
     let mut names: Vec<&str> = wrong.iter().map(|wrong| wrong.property.as_str()).collect();
     names.dedup();
+    names.join(", ")
+}
+
+/// The first one's sentence, fit for a table.
+fn said(wrong: &[Wrong]) -> String {
     let sentence = wrong.first().map_or("", |wrong| wrong.said.as_str());
     let mut plain = sentence.replace(['\n', '\r'], " ").replace('|', "\\|");
     if let Some((end, _)) = plain.char_indices().nth(SAID_CHARS) {
         plain.truncate(end);
         plain.push('…');
     }
-    format!("**{}**: {plain}", names.join(", "))
+    plain
 }
 
 #[cfg(test)]
@@ -245,7 +257,7 @@ mod tests {
             "{table}"
         );
         assert!(
-            table.contains("seed 7, 1.2 s | not hunted | **conservation**: a \\| b c |"),
+            table.contains("seed 7, 1.2 s: conservation | not hunted | a \\| b c |"),
             "{table}"
         );
         assert!(table.contains("survived 7 seeds"), "{table}");

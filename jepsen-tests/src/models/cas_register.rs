@@ -1,9 +1,12 @@
-//! A register with write, read and compare-and-set, at first empty.
+//! A register with write, read and compare-and-set.
 
 use super::register::Register;
 
 /// A value; none: empty, or not told.
 pub type Value = Option<i64>;
+
+/// The value that a register begins with, where it does not begin empty.
+pub const INITIAL: i64 = 0;
 
 /// What was done to a register and what was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +25,14 @@ pub enum Access {
     CasRefused(Value, Value),
 }
 
-/// The operations on one register.
-pub struct CasRegister(pub Vec<Access>);
+/// The operations on one register, and what is in it before the first.
+pub struct CasRegister(pub Vec<Access>, pub Value);
 
 impl Register for CasRegister {
     type Value = Value;
 
     fn start(&self) -> Value {
-        None
+        self.1
     }
 
     fn known(&self, value: &Value, operation: usize) -> Option<Value> {

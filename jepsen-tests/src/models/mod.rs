@@ -1,6 +1,8 @@
 //! Sequential specifications: what a thing does when one operation happens after the other.
 
 pub mod cas_register;
+pub mod document;
+mod fingerprint;
 pub mod inventory;
 pub mod kv;
 pub mod mutex;
@@ -13,6 +15,8 @@ pub struct Way {
     pub lt: u64,
     /// Id of a hold that it makes.
     pub hold: Option<u32>,
+    /// Version or token that it makes.
+    pub made: u64,
 }
 
 /// What a search needs of a specification. Operations are numbered by the caller; their answers are part of

@@ -1,6 +1,7 @@
 //! A lock that does not know its owner: acquire needs it free, release needs it taken.
 
 use super::register::Register;
+use crate::checker::search::Span;
 
 /// What was done to a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +13,14 @@ pub enum Access {
 }
 
 /// The operations on one lock.
-pub struct Mutex(pub Vec<Access>);
+pub struct Mutex(Vec<Access>);
+
+impl Mutex {
+    /// What was done; when does not matter.
+    pub fn new(accesses: &[Access], _spans: &[Span]) -> Mutex {
+        Mutex(accesses.to_vec())
+    }
+}
 
 impl Register for Mutex {
     type Value = bool;

@@ -22,8 +22,9 @@ pub struct Count {
     pub name: String,
     /// How often it came about.
     pub count: u64,
-    /// How often of these it hit the leader of the time.
-    pub leader_hits: u64,
+    /// How often of these it hit the leader of the time; none: it hits no single node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_hits: Option<u64>,
     /// Why it did not, the last time it did not.
     pub missed: Option<String>,
 }
@@ -32,6 +33,16 @@ pub struct Count {
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     counts: BTreeMap<Kind, Count>,
+}
+
+impl Count {
+    fn of(kind: Kind) -> Count {
+        Count {
+            name: kind.name(),
+            leader_hits: (!kind.hits_all()).then_some(0),
+            ..Count::default()
+        }
+    }
 }
 
 impl Deck {
@@ -60,18 +71,8 @@ impl Deck {
 impl Coverage {
     /// Nothing yet of these kinds.
     pub fn new(kinds: &[Kind]) -> Coverage {
-        let counts = kinds.iter().map(|&kind| {
-            let name = kind.name();
-            (
-                kind,
-                Count {
-                    name,
-                    ..Count::default()
-                },
-            )
-        });
         Coverage {
-            counts: counts.collect(),
+            counts: kinds.iter().map(|&kind| (kind, Count::of(kind))).collect(),
         }
     }
 
@@ -80,7 +81,8 @@ impl Coverage {
     /// # Panics
     /// There are no ids.
     pub fn victim(&self, kind: Kind, leader: u64, ids: &[u64], chance: &mut SmallRng) -> u64 {
-        let hit_before = self.counts.get(&kind).is_some_and(|count| count.leader_hits > 0);
+        let leader_hits = self.counts.get(&kind).and_then(|count| count.leader_hits);
+        let hit_before = leader_hits.is_some_and(|hits| hits > 0);
         if !hit_before || chance.random_bool(0.5) {
             leader
         } else {
@@ -90,14 +92,13 @@ impl Coverage {
 
     /// A fault was tried.
     pub fn note(&mut self, kind: Kind, hit_leader: bool, fired: &Fired) {
-        let count = self.counts.entry(kind).or_insert_with(|| Count {
-            name: kind.name(),
-            ..Count::default()
-        });
+        let count = self.counts.entry(kind).or_insert_with(|| Count::of(kind));
         match fired {
             Fired::Yes(_) => {
                 count.count += 1;
-                count.leader_hits += u64::from(hit_leader);
+                if let Some(leader_hits) = &mut count.leader_hits {
+                    *leader_hits += u64::from(hit_leader);
+                }
             }
             Fired::No(why) => count.missed = Some(why.clone()),
         }
@@ -119,7 +120,9 @@ impl Coverage {
                     ..
                 } => Some(format!("{name} never came about: {why}")),
                 Count { count: 0, .. } => Some(format!("{name} was never tried: run longer")),
-                Count { leader_hits: 0, .. } => Some(format!("{name} never hit the leader: run longer")),
+                Count {
+                    leader_hits: Some(0), ..
+                } => Some(format!("{name} never hit the leader: run longer")),
                 _ => None,
             }
         });
@@ -171,5 +174,15 @@ mod tests {
             "{missing}"
         );
         assert!(!missing.contains("kill"), "{missing}");
+    }
+
+    #[test]
+    fn what_hits_no_single_node_is_not_asked_for_the_leader() {
+        let mut coverage = Coverage::new(&[Kind::Loss, Kind::KillAll]);
+        for kind in [Kind::Loss, Kind::KillAll] {
+            coverage.note(kind, false, &Fired::Yes(String::new()));
+        }
+        assert!(coverage.missing().is_empty(), "{:?}", coverage.missing());
+        assert!(coverage.counts().iter().all(|count| count.leader_hits.is_none()));
     }
 }

@@ -98,11 +98,16 @@ impl Kind {
         value.get_name().to_owned()
     }
 
-    /// Whether it hits all nodes, the leader among them.
+    /// Whether it hits no single node: all of them, or the links between them.
     pub fn hits_all(self) -> bool {
         matches!(
             self,
-            Kind::KillAll | Kind::PowerCutAll | Kind::RollingRestart | Kind::LeaderStorm
+            Kind::KillAll
+                | Kind::PowerCutAll
+                | Kind::RollingRestart
+                | Kind::LeaderStorm
+                | Kind::Loss
+                | Kind::Delay
         )
     }
 }

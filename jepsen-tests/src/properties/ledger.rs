@@ -85,7 +85,11 @@ pub(super) fn ledgers(run: &Run) -> Vec<Ledger> {
     let mut ledgers: BTreeMap<Name, Ledger> = BTreeMap::new();
     // Where in its ledger the effect of a key is.
     let mut told: HashMap<(Name, Kind, Name), usize> = HashMap::new();
-    for operation in &run.operations {
+    for operation in run
+        .operations
+        .iter()
+        .filter(|operation| !operation.call.is_document())
+    {
         let ledger = ledgers.entry(operation.sale).or_insert_with(|| {
             let sale = &run.history.header.sales[run.text(operation.sale)];
             Ledger {
@@ -192,7 +196,16 @@ impl Ledger {
             }
             Call::Restock { units, .. } => self.may_bring += units,
             Call::Withdraw { units, .. } => self.may_withdraw += units,
-            Call::Read | Call::Open { .. } | Call::Pause { .. } | Call::Close { .. } => {}
+            // Neither moves units.
+            Call::Read
+            | Call::Open { .. }
+            | Call::Pause { .. }
+            | Call::Close { .. }
+            | Call::Resolve { .. }
+            | Call::Put { .. }
+            | Call::Delete { .. }
+            | Call::Lease { .. }
+            | Call::Get => {}
         }
     }
 }

@@ -234,11 +234,14 @@ fn asked(run: &Run, operation: &Operation) -> Markup {
                 @if let Some(user) = user { (code("for", user)) }
             }
             Call::Restock { units, .. } | Call::Withdraw { units, .. } => { " " (units) }
+            Call::Resolve { about, .. } => { (code("key", about)) }
+            Call::Put { version, .. } | Call::Delete { version, .. } => { span.dim { " version " (version) } }
             _ => {}
         }
         @if let Some(&hold) = call.hold() { (code("hold", hold)) }
         @if let Some(&key) = call.key() { (code("key", key)) }
-        @if run.history.header.sales.len() > 1 { (code("sale", operation.sale)) }
+        @if call.is_document() { (code("document", operation.sale)) }
+        @else if run.history.header.sales.len() > 1 { (code("sale", operation.sale)) }
     }
 }
 
@@ -250,7 +253,13 @@ fn heard(run: &Run, operation: &Operation, reasons: &Reasons<'_>) -> Markup {
             @match *outcome {
                 Outcome::Granted { hold, deadline } => { " " code { (text(hold)) } span.dim { " until lt " (grouped(deadline)) } }
                 Outcome::Already { hold } | Outcome::Sold { hold: Some(hold) } => { " " code { (text(hold)) } }
-                Outcome::Extended { deadline } => { span.dim { " until lt " (grouped(deadline)) } }
+                Outcome::Extended { deadline: until }
+                | Outcome::Abandoned { until }
+                | Outcome::Busy { until }
+                | Outcome::Leased { until, .. } => { span.dim { " until lt " (grouped(until)) } }
+                Outcome::Written { version }
+                | Outcome::WrongVersion { version }
+                | Outcome::Document { version, .. } => { span.dim { " version " (version) } }
                 Outcome::Counters { available, held, sold, total } => {
                     " " (grouped(available)) " available + " (grouped(held)) " held + " (grouped(sold)) " sold, of " (grouped(total))
                 }

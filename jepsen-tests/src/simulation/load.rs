@@ -26,6 +26,7 @@ const BOUNDS: Bounds = Bounds {
     serving_ms_max: 10_000,
     holds_slack_ms: 5_000,
     recovery_ms_max: 20_000,
+    resolves_at_once: 1,
 };
 
 /// How long founding may take, in tries of a few hundred ms.

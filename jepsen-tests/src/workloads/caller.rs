@@ -62,10 +62,15 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<(), client::Error> {
     let clients = (0..CLIENTS).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
+    let late = match plan.latecomers {
+        0 => Vec::new(),
+        _ => (0..CLIENTS).map(|_| client()).collect::<Result<Vec<_>, _>>()?,
+    };
     let users = Arc::new(AtomicU64::new(0));
-    let callers: Vec<_> = (0..plan.callers)
+    let callers: Vec<_> = (0..plan.callers + plan.latecomers)
         .map(|number| {
-            let client = clients[(number % CLIENTS) as usize].clone();
+            let late = (number >= plan.callers).then_some(&late);
+            let client = late.unwrap_or(&clients)[(number % CLIENTS) as usize].clone();
             let caller = Caller {
                 plan: plan.clone(),
                 process: shop.process(client.clone()),
@@ -74,6 +79,7 @@ pub async fn run(
                 users: users.clone(),
                 keys: 0,
                 number,
+                late: late.is_some(),
                 holds: VecDeque::new(),
                 confirmed: VecDeque::new(),
                 remembered: VecDeque::new(),
@@ -98,6 +104,8 @@ struct Caller {
     users: Arc<AtomicU64>,
     keys: u64,
     number: u64,
+    /// A latecomer.
+    late: bool,
     holds: VecDeque<Hold>,
     /// Holds that are sold, and may be taken back.
     confirmed: VecDeque<Hold>,
@@ -116,6 +124,14 @@ impl Caller {
     }
 
     fn choose(&mut self) -> Action {
+        if self.late {
+            // What such a one gets it keeps: the sale is sold out again at once.
+            return if self.holds.is_empty() {
+                Action::Claim
+            } else {
+                Action::Confirm
+            };
+        }
         let all: u32 = self.plan.actions.iter().map(|(_, times)| times).sum();
         let mut drawn = self.chance.random_range(0..all);
         for &(action, times) in &self.plan.actions {
@@ -237,8 +253,13 @@ impl Caller {
     }
 
     fn sale(&mut self) -> String {
-        let place = self.chance.random_range(0..self.plan.sales.len());
-        self.plan.sales[place].new.sale_id.clone()
+        let sales = self.plan.sales_of_all();
+        let sale = if self.late {
+            self.plan.sales.last().expect("latecomers have a sale")
+        } else {
+            &sales[self.chance.random_range(0..sales.len())]
+        };
+        sale.new.sale_id.clone()
     }
 
     fn key(&mut self, kind: &str) -> String {

@@ -9,6 +9,10 @@
 //!   if it was answered, not younger than its answer.
 //!
 //! The others are repetitions, which change nothing; of those whose outcome is unknown, nothing came.
+//!
+//! A feed may have gaps, which it announces. What was settled in a gap and answered there stands where it was
+//! answered. What was settled in a gap and answered by a later attempt stands nobody knows where: its operation is
+//! told as an unknown.
 
 use std::collections::HashMap;
 
@@ -132,15 +136,19 @@ pub fn place(
                 }
             }
         }
+        let settles = matches!(kind, Kind::Confirm | Kind::Release);
+        let first = uses.iter().find(|used| used.end != End::None);
         for used in uses.iter().filter(unknown) {
             let owns = owner.is_some_and(|owner| owner.id == used.id);
+            // Nobody saw where it was settled, and this is the first that may have done it.
+            let hidden = settles && effect.is_none() && first.is_some_and(|first| first.id == used.id);
             match (had_effect, resolved.get(&used.id)) {
                 // Answered by another operation of the same key: whatever this one did was a repetition.
                 _ if owns => places.learned.push(Learned {
                     id: used.id,
                     effect: effect.clone(),
                 }),
-                (true, _) if owner.is_some() || answered => places.learned.push(Learned {
+                (true, _) if (owner.is_some() || answered) && !hidden => places.learned.push(Learned {
                     id: used.id,
                     effect: None,
                 }),
@@ -155,6 +163,94 @@ pub fn place(
         }
     }
     places
+}
+
+/// Operations that were told an effect by a later attempt, where nobody knows its place: no feed has it, and one
+/// that saw everything there has nothing at the place of the answer.
+pub fn unplaced(history: &History, feeds: &[SeenFeed], settled: &Settled) -> Vec<u64> {
+    let mut unplaced = Vec::new();
+    for ((kind, _), uses) in uses_of_keys(history) {
+        let settles = matches!(kind, Kind::Confirm | Kind::Release);
+        if !settles || effect_of_settling(history, &uses[0], kind, settled).is_some() {
+            continue;
+        }
+        let answers = uses.iter().filter_map(|used| match used.end {
+            End::Effect(answer) => answer.idx,
+            _ => None,
+        });
+        let first = uses.iter().find(|used| used.end != End::None);
+        if let (Some(earliest), Some(first)) = (answers.min(), first)
+            && matches!(first.end, End::Effect(_))
+            && feeds
+                .iter()
+                .any(|feed| feed.sale.is_none() && saw(feed, earliest.log_index))
+        {
+            unplaced.push(first.id);
+        }
+    }
+    unplaced
+}
+
+/// Whether an entry stands where this feed has no gap.
+fn saw(feed: &SeenFeed, log_index: u64) -> bool {
+    let leapt = |&from: &u64| {
+        let before = feed.events.partition_point(|event| event.log_index < from);
+        let last = feed.events[..before].last().map_or(0, |event| event.log_index);
+        last < log_index && log_index < from
+    };
+    log_index <= feed.reached && !feed.resumed.iter().any(leapt)
+}
+
+/// Tells these answers as unknowns: that something was answered is true, but not where it stands. Their processes
+/// go on under other names, as after any unknown.
+pub fn forget(history: &mut History, ids: &[u64]) {
+    let processes = history.events.iter().filter_map(|event| match event.what {
+        What::Invoke { p, .. } => Some(p),
+        _ => None,
+    });
+    let mut next = processes.max().map_or(0, |p| p + 1);
+    let mut of: HashMap<u64, u64> = HashMap::new();
+    let mut renamed: HashMap<u64, u64> = HashMap::new();
+    for event in &mut history.events {
+        match &mut event.what {
+            What::Invoke { id, p, .. } => {
+                if ids.contains(id) {
+                    of.insert(*id, *p);
+                }
+                *p = renamed.get(p).copied().unwrap_or(*p);
+            }
+            What::Ok { id, .. } if ids.contains(id) => {
+                renamed.insert(of[id], next);
+                next += 1;
+                let err = "settled by an earlier attempt, in a gap of the feed".into();
+                event.what = What::Info { id: *id, err };
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Of these operations, those whose effect every feed may have leapt over: each has a gap that ends behind all
+/// that it had seen when the operation began. An effect is not older than its invocation.
+pub fn in_gaps(history: &History, feeds: &[SeenFeed], lost: &[u64]) -> Vec<u64> {
+    let begun = history.events.iter().filter_map(|event| match &event.what {
+        What::Invoke { id, .. } if lost.contains(id) => Some((*id, event.t)),
+        _ => None,
+    });
+    let leapt = |feed: &SeenFeed, t: u64| {
+        let seen = feed.events.partition_point(|event| event.t < t);
+        let reached = feed.events[..seen].last().map_or(0, |event| event.log_index);
+        feed.resumed.iter().any(|&from| from > reached)
+    };
+    let whole = || {
+        feeds
+            .iter()
+            .filter(|feed| feed.sale.is_none() && !feed.ends_early)
+    };
+    begun
+        .filter(|&(_, t)| whole().all(|feed| leapt(feed, t)))
+        .map(|(id, _)| id)
+        .collect()
 }
 
 /// Operations with a key by kind and key, in order of invocation; keys in order of first use.
@@ -222,7 +318,10 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::history::{Header, Recorder};
+    use crate::{
+        history::{Header, Recorder},
+        properties::SeenEvent,
+    };
 
     fn recorder() -> Recorder {
         let now = AtomicU64::new(0);
@@ -380,6 +479,94 @@ mod tests {
         };
         assert_eq!(places.learned, [nothing]);
         assert!(places.lost.is_empty());
+    }
+
+    #[test]
+    fn what_was_settled_in_a_gap_and_answered_behind_it_is_told_as_an_unknown() {
+        let recorder = recorder();
+        let p = recorder.process();
+        let confirm = |p, hold, key| recorder.invoke(p, "s", Call::Confirm { hold, key });
+        let in_gap = confirm(p, "h", "c");
+        recorder.ok(in_gap, confirmed(idx(12, 0)));
+        let behind = confirm(p, "i", "d");
+        recorder.ok(behind, confirmed(idx(60, 0)));
+        let next = confirm(p, "j", "e");
+        recorder.ok(next, confirmed(idx(61, 0)));
+        let mut history = recorder.finish();
+        let settled = Settled::from([(("j".to_owned(), Kind::Confirm), (idx(61, 0), 610, 0))]);
+        let feed = SeenFeed {
+            resumed: vec![40],
+            reached: 61,
+            ..SeenFeed::default()
+        };
+        let feeds = [feed];
+        assert_eq!(unplaced(&history, &feeds, &settled), [behind]);
+        forget(&mut history, &[behind]);
+        let told: Vec<String> = history
+            .events
+            .iter()
+            .map(|event| match &event.what {
+                What::Invoke { id, p, .. } => format!("{id} by {p}"),
+                What::Ok { id, .. } => format!("{id} ok"),
+                What::Info { id, .. } => format!("{id} info"),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            told,
+            ["0 by 0", "0 ok", "1 by 0", "1 info", "2 by 1", "2 ok"],
+            "the next one is by another process"
+        );
+    }
+
+    #[test]
+    fn the_first_that_may_have_settled_in_a_gap_stays_unknown() {
+        let recorder = recorder();
+        let first = confirm(&recorder);
+        recorder.info(first, "lost");
+        let again = confirm(&recorder);
+        recorder.ok(again, confirmed(idx(60, 0)));
+        let later = confirm(&recorder);
+        recorder.info(later, "lost");
+        let resolved = [(first, true), (later, true)];
+        let places = placed(&recorder, &HashMap::new(), &Settled::new(), &resolved);
+        let nothing = Learned {
+            id: later,
+            effect: None,
+        };
+        assert_eq!((places.learned, places.lost), (vec![nothing], vec![first]));
+    }
+
+    #[test]
+    fn a_gap_hides_only_what_every_feed_may_have_leapt_over() {
+        let recorder = recorder();
+        let early = confirm(&recorder);
+        recorder.info(early, "lost");
+        let late = confirm(&recorder);
+        let t_late = recorder.finish().events.last().unwrap().t;
+        recorder.info(late, "lost");
+        let history = recorder.finish();
+        let event = |t, log_index| SeenEvent {
+            t,
+            log_index,
+            ordinal: 0,
+            lt: 0,
+            command: None,
+            kind: EventKind::ClaimExpired,
+            sale: "s".to_owned(),
+            claim: None,
+            value: 0,
+        };
+        // Entry 40, behind the gap, was seen before the second one began.
+        let gap = SeenFeed {
+            resumed: vec![40],
+            events: vec![event(0, 10), event(t_late - 1, 40)],
+            ..SeenFeed::default()
+        };
+        let in_gaps = |feeds: &[SeenFeed]| super::in_gaps(&history, feeds, &[early, late]);
+        assert_eq!(in_gaps(std::slice::from_ref(&gap)), [early]);
+        let whole = SeenFeed::default();
+        assert!(in_gaps(&[gap, whole]).is_empty());
     }
 
     #[test]

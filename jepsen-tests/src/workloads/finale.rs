@@ -9,7 +9,7 @@ use std::{
 };
 
 use client::{Client, Consistency, Error, Operation, Resolution};
-use futures::future::BoxFuture;
+use futures::{StreamExt, future::BoxFuture, stream};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -42,6 +42,8 @@ pub struct Bounds {
     pub holds_slack_ms: u64,
     /// Until a replica has caught up, an unknown is resolved, a watcher has seen the end, in ms.
     pub recovery_ms_max: u64,
+    /// How many unknowns are resolved at once.
+    pub resolves_at_once: usize,
 }
 
 /// What the final phase needs of a run.
@@ -79,6 +81,8 @@ impl Finale<'_> {
         };
         healing.serving_ns = self.first_answer().await;
         let resolved = self.resolve().await;
+        // Until then an unknown may still have come, and begun to hold.
+        healing.holds_ms_max += self.shop.now_ns().saturating_sub(healing.healed_ns) / 1_000_000;
         healing.holds_ended_ns = self.come_to_rest(&healing).await;
         // What was said of an unknown must stay true when it arrives at last.
         self.stragglers.as_mut().await;
@@ -93,19 +97,19 @@ impl Finale<'_> {
         let feeds = self.gather_feeds(&last_changes).await;
         let (moved, lost) = self.tell_effects(&feeds, &resolved);
         let recorder = &self.shop.recorder;
-        // What is known to have happened, and stands somewhere in a gap that every feed announced, is resolved.
-        let mut all = feeds
-            .iter()
-            .filter(|feed| feed.sale.is_none() && !feed.ends_early);
-        let gap = all.all(|feed| !feed.resumed.is_empty());
+        let mut history = recorder.finish();
+        // What is known to have happened, and may stand in a gap that every feed announced, is resolved.
+        let lost = effects::in_gaps(&history, &feeds, &lost);
         // A read that nobody heard had no effect to resolve.
         let unresolved = recorder.unknown().into_iter();
         healing.unresolved = unresolved
-            .filter(|(id, _, call)| !(matches!(call, Call::Read) || gap && lost.contains(id)))
+            .filter(|(id, _, call)| !(matches!(call, Call::Read) || lost.contains(id)))
             .map(|(id, ..)| id)
             .collect();
-        let mut history = recorder.finish();
         effects::apply_moves(&mut history, &moved);
+        let unplaced = effects::unplaced(&history, &feeds, &effects::settled(&feeds));
+        let unplaced = effects::in_gaps(&history, &feeds, &unplaced);
+        effects::forget(&mut history, &unplaced);
         let notes = self.shop.take_observed();
         let observations = Observations {
             reads: notes.reads,
@@ -147,22 +151,16 @@ impl Finale<'_> {
 
     /// What became of each unknown's key. Those that nobody can tell are missing.
     async fn resolve(&self) -> HashMap<u64, bool> {
+        let unknown = self.shop.recorder.unknown().into_iter();
+        let resolutions = unknown.map(|(id, sale, call)| async move {
+            let resolution = self.resolution(id, &sale, &call).await?;
+            Some((id, sale, call, resolution))
+        });
+        let resolutions = stream::iter(resolutions).buffered(self.bounds.resolves_at_once);
+        let resolutions: Vec<_> = resolutions.collect().await;
         let mut resolved = HashMap::new();
-        for (id, sale, call) in self.shop.recorder.unknown() {
-            let (operation, principal) = match &call {
-                Call::Claim { user, .. } => (Operation::Claim, user.as_str()),
-                Call::Decrement { user, .. } => (Operation::Decrement, user.as_deref().unwrap_or_default()),
-                Call::Confirm { .. } => (Operation::Confirm, PRINCIPAL),
-                Call::Release { .. } => (Operation::Release, PRINCIPAL),
-                Call::Extend { .. } => (Operation::Extend, PRINCIPAL),
-                Call::Cancel { .. } => (Operation::Cancel, PRINCIPAL),
-                Call::Read => continue,
-                _ => (Operation::Sale, PRINCIPAL),
-            };
+        for (id, sale, call, resolution) in resolutions.into_iter().flatten() {
             let Some(key) = call.key() else { continue };
-            let Some(resolution) = self.resolve_one(id, &sale, operation, key, principal).await else {
-                continue;
-            };
             resolved.insert(id, !matches!(resolution, Resolution::Abandoned { .. }));
             let effect = match (&call, resolution) {
                 (Call::Claim { .. }, Resolution::Claim(claim)) => self.shop.taken(&sale, &claim, false),
@@ -181,6 +179,22 @@ impl Finale<'_> {
             self.shop.notes().effects.entry(key.clone()).or_insert(effect);
         }
         resolved
+    }
+
+    /// What became of one unknown; nothing for what has no key, or when nobody can tell.
+    async fn resolution(&self, id: u64, sale: &str, call: &Call<String>) -> Option<Resolution> {
+        let (operation, principal) = match call {
+            Call::Claim { user, .. } => (Operation::Claim, user.as_str()),
+            Call::Decrement { user, .. } => (Operation::Decrement, user.as_deref().unwrap_or_default()),
+            Call::Confirm { .. } => (Operation::Confirm, PRINCIPAL),
+            Call::Release { .. } => (Operation::Release, PRINCIPAL),
+            Call::Extend { .. } => (Operation::Extend, PRINCIPAL),
+            Call::Cancel { .. } => (Operation::Cancel, PRINCIPAL),
+            Call::Read => return None,
+            _ => (Operation::Sale, PRINCIPAL),
+        };
+        self.resolve_one(id, sale, operation, call.key()?, principal)
+            .await
     }
 
     async fn resolve_one(

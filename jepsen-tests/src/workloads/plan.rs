@@ -60,6 +60,10 @@ pub struct Plan {
     pub callers: u64,
     /// Pause between two requests of a caller, in ms.
     pub pace_ms: u64,
+    /// Callers besides, on clients of their own, who want nothing but the last sale, of which little is left:
+    /// they hear that it is sold out, over and over, and wait for no other answer. Whoever is still told so by
+    /// a leader that was deposed does not stop asking it. Others leave that sale alone.
+    pub latecomers: u64,
 }
 
 /// Callers of a run, unless set otherwise: few enough for two cores.
@@ -73,6 +77,9 @@ const CLAIMS_MAX: u32 = 4_000_000;
 
 /// A checkout keeps a hold longer by a hold's time divided by this: it is to end while callers call.
 const CHECKOUT_PART: u64 = 2;
+
+/// Latecomers, where there are any.
+const LATECOMERS: u64 = 16;
 
 fn sale(sale_id: &str, units_total: u32, hold_ms: u64, restock_units: u32) -> SalePlan {
     SalePlan {
@@ -100,6 +107,7 @@ impl Plan {
             watchers: 0,
             callers: CALLERS,
             pace_ms: PACE_MS,
+            latecomers: 0,
         };
         match workload {
             Workload::Flash => plan(
@@ -191,6 +199,19 @@ impl Plan {
                 )
             },
         }
+    }
+
+    /// With a sale that is as good as sold out, and those who come too late for it.
+    pub fn with_latecomers(mut self) -> Plan {
+        self.sales.push(sale("gone", 5, 1_000, 1));
+        self.latecomers = LATECOMERS;
+        self
+    }
+
+    /// What others than latecomers buy.
+    pub fn sales_of_all(&self) -> &[SalePlan] {
+        let late = usize::from(self.latecomers > 0);
+        &self.sales[..self.sales.len() - late]
     }
 
     /// The header of its histories.

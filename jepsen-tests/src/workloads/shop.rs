@@ -150,7 +150,7 @@ impl Process {
     /// Carries out one call on a sale. `token` is the fencing token of the hold that it is about, if any.
     ///
     /// # Panics
-    /// On a decrement that names no user.
+    /// On a decrement that names no user, and on calls that no workload makes: those about documents and keys.
     pub async fn call(&mut self, sale: &str, call: &Call<String>, token: u64) -> Heard {
         let id = self.shop.recorder.invoke(self.p, sale, borrowed(call));
         let client = &self.client;
@@ -227,6 +227,7 @@ impl Process {
                 let heard = client.close_sale(sale).key(key).send().await;
                 self.changed(id, heard)
             }
+            _ => panic!("no workload makes a call of this kind: {call:?}"),
         }
     }
 
@@ -397,6 +398,7 @@ pub fn borrowed(call: &Call<String>) -> Call<&str> {
         Call::Pause { key } => Call::Pause { key },
         Call::Close { key } => Call::Close { key },
         Call::Read => Call::Read,
+        _ => panic!("no workload makes a call of this kind: {call:?}"),
     }
 }
 

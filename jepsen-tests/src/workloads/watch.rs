@@ -69,6 +69,8 @@ pub async fn follow(
                     ordinal: 0,
                 };
                 seen.resumed.push(from.log_index);
+                // What was announced as gone is dealt with, be it the very last change.
+                seen.reached = seen.reached.max(from.log_index - 1);
                 updates = client.watch(from, sale.as_deref());
             }
             None => return seen,

@@ -1,144 +1,13 @@
-//! The specification a second time, as plainly as it can be said, for runs to come from and for small histories
-//! to be tried in every way that there is. Slow, and shares nothing with the checker but the types.
+//! Small histories tried in every way that there is: slow, and nothing to get wrong.
 
-use jepsen_tests::history::{Call, Outcome};
-
-/// Names are strings here, as in the file.
-pub type PlainCall = Call<String>;
-/// Names are strings here, as in the file.
-pub type PlainOutcome = Outcome<String>;
-/// When it was heard, index, log time, answer.
-pub type Heard = (u64, (u64, u64), u64, PlainOutcome);
-/// Index, log time, answer.
-pub type Learned = ((u64, u64), u64, PlainOutcome);
-
-#[derive(Clone, Debug, PartialEq)]
-enum State {
-    Live(u64),
-    Confirmed,
-    Over,
-}
-
-/// One sale of one-unit claims.
-#[derive(Clone, Debug)]
-pub struct Plain {
-    pub lt: u64,
-    ttl_ms: u64,
-    total: u64,
-    holds: Vec<(String, String, State)>,
-    decremented: u64,
-    effects: Vec<(String, PlainOutcome)>,
-}
-
-impl Plain {
-    pub fn new(units: u64, ttl_ms: u64) -> Plain {
-        Plain {
-            lt: 0,
-            ttl_ms,
-            total: units,
-            holds: Vec::new(),
-            decremented: 0,
-            effects: Vec::new(),
-        }
-    }
-
-    fn count(&self, which: impl Fn(&State) -> bool) -> u64 {
-        self.holds.iter().filter(|(_, _, state)| which(state)).count() as u64
-    }
-
-    /// Does it, at this log time; a new hold gets this id. Log time never falls, and ids are new.
-    pub fn apply(&mut self, call: &PlainCall, lt: u64, new_hold: &str) -> Option<PlainOutcome> {
-        if lt < self.lt {
-            return None;
-        }
-        self.lt = lt;
-        for (_, _, state) in &mut self.holds {
-            if matches!(state, State::Live(deadline) if *deadline <= lt) {
-                *state = State::Over;
-            }
-        }
-        if let Some((_, outcome)) = self.effects.iter().find(|(key, _)| Some(key) == call.key()) {
-            return Some(outcome.clone());
-        }
-        let held = self.count(|state| matches!(state, State::Live(_)));
-        let sold = self.count(|state| *state == State::Confirmed) + self.decremented;
-        let available = self.total - held - sold;
-        let find = |hold: &str| self.holds.iter().position(|(id, _, _)| id == hold);
-        let outcome = match call {
-            Call::Claim { user, .. } => {
-                let own =
-                    |(_, whose, state): &&(String, String, State)| whose == user && *state != State::Over;
-                if let Some((hold, _, _)) = self.holds.iter().find(own) {
-                    Outcome::Already { hold: hold.clone() }
-                } else if available == 0 {
-                    Outcome::SoldOut
-                } else if find(new_hold).is_some() {
-                    return None;
-                } else {
-                    let deadline = lt + self.ttl_ms;
-                    self.holds
-                        .push((new_hold.into(), user.clone(), State::Live(deadline)));
-                    Outcome::Granted {
-                        hold: new_hold.into(),
-                        deadline,
-                    }
-                }
-            }
-            Call::Confirm { hold, .. } | Call::Release { hold, .. } => match find(hold) {
-                Some(at) if matches!(self.holds[at].2, State::Live(_)) => {
-                    let confirm = matches!(call, Call::Confirm { .. });
-                    self.holds[at].2 = if confirm { State::Confirmed } else { State::Over };
-                    if confirm {
-                        Outcome::Confirmed
-                    } else {
-                        Outcome::Released
-                    }
-                }
-                _ => Outcome::Gone,
-            },
-            Call::Decrement { .. } if available == 0 => Outcome::SoldOut,
-            Call::Decrement { .. } => {
-                self.decremented += 1;
-                Outcome::Sold { hold: None }
-            }
-            Call::Read => Outcome::Counters {
-                available,
-                held,
-                sold,
-                total: self.total,
-            },
-            other => unreachable!("{other:?} is of schema 2"),
-        };
-        if let (true, Some(key)) = (outcome.is_effect(), call.key()) {
-            self.effects.push((key.clone(), outcome.clone()));
-        }
-        Some(outcome)
-    }
-}
-
-/// An operation: what was asked and heard, and when.
-#[derive(Clone, Debug)]
-pub struct PlainOperation {
-    pub sale: usize,
-    pub call: PlainCall,
-    pub began: u64,
-    /// Its answer came then; none: nobody heard.
-    pub answer: Option<Heard>,
-    /// It definitely did not happen.
-    pub failed: bool,
-    /// For an unheard one, what is learned of it in the end.
-    pub resolved: Option<Option<Learned>>,
-}
-
-impl PlainOperation {
-    fn ended(&self) -> u64 {
-        self.answer.as_ref().map_or(u64::MAX, |(ended, ..)| *ended)
-    }
-}
+use jepsen_tests::{
+    generate::{Operation, Store},
+    history::{Call, Outcome},
+};
 
 /// Whether any order explains these operations of one sale, tried in every way; with `by_index`, only orders
 /// that keep to the index.
-pub fn explained(operations: &[PlainOperation], units: u64, ttl_ms: u64, by_index: bool) -> bool {
+pub fn explained(operations: &[Operation], units: u64, ttl_ms: u64, by_index: bool) -> bool {
     let mut names: Vec<String> = Vec::new();
     for operation in operations {
         let mut note = |name: &String| names.push(name.clone());
@@ -155,13 +24,13 @@ pub fn explained(operations: &[PlainOperation], units: u64, ttl_ms: u64, by_inde
     let left: Vec<usize> = (0..operations.len())
         .filter(|&index| !operations[index].failed)
         .collect();
-    try_all(operations, &left, &Plain::new(units, ttl_ms), by_index, &names)
+    try_all(operations, &left, &Store::new(units, ttl_ms), by_index, &names)
 }
 
 fn try_all(
-    operations: &[PlainOperation],
+    operations: &[Operation],
     left: &[usize],
-    state: &Plain,
+    state: &Store,
     by_index: bool,
     names: &[String],
 ) -> bool {
@@ -172,7 +41,7 @@ fn try_all(
     let first_end = left
         .iter()
         .filter(heard)
-        .map(|&index| operations[index].ended())
+        .map(|&index| ended(&operations[index]))
         .min()
         .unwrap_or(u64::MAX);
     let place = |index: usize| {
@@ -200,7 +69,7 @@ fn try_all(
         let mut rest = left.to_vec();
         rest.remove(at);
         if let Some((_, idx, lt, answer)) = &operation.answer {
-            if by_index && Some(*idx) != first_place {
+            if by_index && (Some(*idx) != first_place || waits(operations, left, index)) {
                 continue;
             }
             let mut next = state.clone();
@@ -232,4 +101,30 @@ fn try_all(
         }
     }
     false
+}
+
+/// Whether an answer without effect has to let an effect at its place in the log come first.
+fn waits(operations: &[Operation], left: &[usize], index: usize) -> bool {
+    let place = |operation: &Operation| operation.answer.as_ref().map(|(_, idx, ..)| *idx);
+    let is_effect = |operation: &Operation| {
+        let told = operation
+            .answer
+            .as_ref()
+            .is_some_and(|(.., outcome)| outcome.is_effect());
+        let same_key = |other: &&Operation| other.call.key() == operation.call.key();
+        // Of several with one key, nobody knows which it was.
+        told && operations.iter().filter(same_key).count() == 1
+    };
+    let own = &operations[index];
+    !own.answer
+        .as_ref()
+        .is_some_and(|(.., outcome)| outcome.is_effect())
+        && left
+            .iter()
+            .map(|&other| &operations[other])
+            .any(|other| place(other) == place(own) && is_effect(other))
+}
+
+fn ended(operation: &Operation) -> u64 {
+    operation.answer.as_ref().map_or(u64::MAX, |(ended, ..)| *ended)
 }

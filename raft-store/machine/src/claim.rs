@@ -94,6 +94,18 @@ impl Record {
         matches!(self.status, ClaimStatus::Held | ClaimStatus::Confirmed)
     }
 
+    /// How long after the grant the hold ends, in ms; zero when there was none.
+    ///
+    /// # Panics
+    /// When that does not fit 32 bits: no hold that the machine makes does not.
+    pub fn hold_ms(&self) -> u32 {
+        let hold_ms = match self.deadline_ms {
+            0 => 0,
+            deadline_ms => deadline_ms - self.log_time_ms,
+        };
+        u32::try_from(hold_ms).expect("a hold, extended or not, is shorter than 49 days")
+    }
+
     /// Its bytes.
     ///
     /// # Panics
@@ -103,18 +115,13 @@ impl Record {
             (self.log_index | self.log_time_ms | self.fencing_token) >> 48 == 0,
             "a record's times and indexes have 48 bits: {self:?}"
         );
-        let hold_ms = match self.deadline_ms {
-            0 => 0,
-            deadline_ms => deadline_ms - self.log_time_ms,
-        };
-        let hold_ms = u32::try_from(hold_ms).expect("a hold, extended or not, is shorter than 49 days");
         let mut bytes = [0; RECORD_BYTES];
         bytes[0..16].copy_from_slice(&self.key.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.user.to_le_bytes());
         bytes[32..48].copy_from_slice(&self.settle_key.to_le_bytes());
         bytes[48..54].copy_from_slice(&self.log_index.to_le_bytes()[..6]);
         bytes[54..60].copy_from_slice(&self.log_time_ms.to_le_bytes()[..6]);
-        bytes[60..64].copy_from_slice(&hold_ms.to_le_bytes());
+        bytes[60..64].copy_from_slice(&self.hold_ms().to_le_bytes());
         bytes[64..70].copy_from_slice(&self.fencing_token.to_le_bytes()[..6]);
         bytes[70..74].copy_from_slice(&self.term.to_le_bytes());
         bytes[74..78].copy_from_slice(&self.previous.to_le_bytes());

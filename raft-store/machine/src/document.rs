@@ -3,22 +3,24 @@
 //! A document is an immutable `Arc`; a change replaces it. `due` names every document that log time
 //! will change, at the earlier of its lease's end and its own; it is derived and rebuilt on load.
 
-use alloc::{
-    collections::{BTreeSet, BinaryHeap},
-    sync::Arc,
-    vec::Vec,
-};
-use core::{cmp::Ordering, ops::Bound};
+use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
+use core::ops::Bound;
 
+use imbl::OrdMap;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::{bytes::Put, command::LogMs, reply::DocumentView, sharded::Sharded};
+use crate::{
+    bytes::Put,
+    command::LogMs,
+    reply::{DocumentList, DocumentView},
+};
 
-/// Most documents. Four per order for a million orders.
-pub const DOCUMENTS_MAX: usize = 4_000_000;
+/// Most documents: an order, its journal, ledger entries, webhook events and idempotency records come to a
+/// dozen for each of a million orders. Beside key and body each takes about 300 bytes (measured).
+pub const DOCUMENTS_MAX: usize = 1 << 24;
 
-/// Most bytes of keys and bodies together: the state lives in memory.
-pub const DOCUMENTS_BYTES_MAX: u64 = 2 << 30;
+/// Most bytes of keys and bodies together: 512 for each of the most documents. The state lives in memory.
+pub const DOCUMENTS_BYTES_MAX: u64 = 8 << 30;
 
 /// Longest lease, in ms of log time: longer than any step of a checkout, short enough that a dead
 /// owner's documents come free within the hour.
@@ -71,9 +73,14 @@ impl Document {
 
     /// As others see it.
     pub fn view(&self) -> DocumentView {
+        self.listed(false)
+    }
+
+    /// As a list shows it: with its body or without.
+    fn listed(&self, keys_only: bool) -> DocumentView {
         DocumentView {
             document: self.key.to_vec(),
-            body: self.body.to_vec(),
+            body: if keys_only { Vec::new() } else { self.body.to_vec() },
             version: self.version,
             fencing_token: self.fencing_token,
             leased_until_ms: self.leased_until_ms,
@@ -85,7 +92,7 @@ impl Document {
 /// All documents.
 #[derive(Default)]
 pub(crate) struct Documents {
-    map: Sharded<Arc<[u8]>, Arc<Document>>,
+    map: OrdMap<Arc<[u8]>, Arc<Document>>,
     due: BTreeSet<(LogMs, Arc<[u8]>)>,
     bytes: u64,
     digest: u128,
@@ -104,7 +111,7 @@ impl Documents {
     }
 
     /// The map, to be frozen.
-    pub fn map(&self) -> &Sharded<Arc<[u8]>, Arc<Document>> {
+    pub fn map(&self) -> &OrdMap<Arc<[u8]>, Arc<Document>> {
         &self.map
     }
 
@@ -167,63 +174,66 @@ impl Documents {
         Some((before, gone))
     }
 
-    /// Documents with a prefix after a key, in order of keys: the shards' runs merged.
-    pub fn list(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<DocumentView> {
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
+    /// Documents in order of keys.
+    pub fn list(&self, query: &DocumentQuery<'_>) -> DocumentList {
+        let &DocumentQuery { prefix, after, .. } = query;
+        // No key is empty, so an empty `after` is before all of them.
+        let from = if after >= prefix && !after.is_empty() {
+            Bound::Excluded(after)
+        } else {
+            Bound::Included(prefix)
         };
-        let mut runs: Vec<_> = (self.map.shards())
-            .map(|shard| {
-                let run = shard.range::<[u8], _>((from, Bound::Unbounded));
-                run.take_while(|(key, _)| key.starts_with(prefix))
-                    .map(|(_, document)| document)
-            })
-            .collect();
-        let mut heads = BinaryHeap::new();
-        for (run, documents) in runs.iter_mut().enumerate() {
-            heads.extend(documents.next().map(|document| Head { document, run }));
-        }
-        let mut listed = Vec::new();
-        while listed.len() < limit {
-            let Some(Head { document, run }) = heads.pop() else {
+        let run = self.map.range::<_, [u8]>((from, Bound::Unbounded));
+        let run = run.take_while(|(key, _)| key.starts_with(prefix));
+        let mut list = DocumentList::default();
+        let mut bytes = 0;
+        for (_, document) in run {
+            let body_bytes = if query.keys_only { 0 } else { document.body.len() };
+            bytes += document.key.len() + body_bytes + LISTED_BYTES;
+            let full = bytes > query.bytes_max && !list.documents.is_empty();
+            if full || list.documents.len() >= query.limit {
+                list.more = true;
                 break;
-            };
-            listed.push(document.view());
-            heads.extend(runs[run].next().map(|document| Head { document, run }));
+            }
+            list.documents.push(document.listed(query.keys_only));
         }
-        listed
+        list
     }
 }
 
-/// The next document of one shard's run, ordered by its key alone, smallest first in a max-heap.
-struct Head<'a> {
-    document: &'a Arc<Document>,
-    run: usize,
+/// What a listed document counts for beside its key and body, in bytes: its numbers on the wire.
+const LISTED_BYTES: usize = 64;
+
+/// Which documents to list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DocumentQuery<'a> {
+    /// What their keys begin with; empty: all.
+    pub prefix: &'a [u8],
+    /// Only keys after this one; empty: from the first.
+    pub after: &'a [u8],
+    /// At most so many.
+    pub limit: usize,
+    /// At most so many bytes, but one document at least.
+    pub bytes_max: usize,
+    /// Without their bodies.
+    pub keys_only: bool,
 }
 
-impl Ord for Head<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.document.key.cmp(&self.document.key)
-    }
+impl DocumentQuery<'static> {
+    /// All there are.
+    pub const ALL: Self = DocumentQuery {
+        prefix: b"",
+        after: b"",
+        limit: usize::MAX,
+        bytes_max: usize::MAX,
+        keys_only: false,
+    };
 }
-
-impl PartialOrd for Head<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Head<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Head<'_> {}
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     fn document(key: &[u8], body: &[u8]) -> Document {
@@ -253,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_merge_the_shards_in_order() {
+    fn lists_are_in_order_whatever_the_documents_were_made_in() {
         let mut documents = Documents::default();
         let mut keys: Vec<Vec<u8>> = (0..2_000u32)
             .map(|n| alloc::format!("o/{}", n * 7_919 % 2_000).into_bytes())
@@ -265,16 +275,78 @@ mod tests {
             documents.put(document(key, b""));
         }
         keys.sort();
-        let listed = |after: Option<&[u8]>, limit| -> Vec<Vec<u8>> {
-            documents
-                .list(b"o/", after, limit)
+        let listed = |prefix, after, limit| -> (Vec<Vec<u8>>, bool) {
+            let list = documents.list(&DocumentQuery {
+                prefix,
+                after,
+                limit,
+                ..DocumentQuery::ALL
+            });
+            let keys = list.documents.into_iter().map(|document| document.document);
+            (keys.collect(), list.more)
+        };
+        assert_eq!(listed(b"o/", b"", usize::MAX), (keys.clone(), false));
+        assert_eq!(listed(b"o/", b"", 2_000), (keys.clone(), false));
+        assert_eq!(listed(b"o/", b"", 1_999), (keys[..1_999].to_vec(), true));
+        assert_eq!(listed(b"o/", &keys[700], 5), (keys[701..706].to_vec(), true));
+        assert_eq!(listed(b"o/", b"a", 1), (keys[..1].to_vec(), true));
+        assert_eq!(listed(b"o/", b"", 0), (vec![], true));
+        assert_eq!(listed(b"o/", b"p", 1), (vec![], false));
+        assert_eq!(listed(b"q", b"", 1), (vec![], false));
+        assert_eq!(
+            listed(b"", b"o/1999", 2),
+            (vec![b"o/2".to_vec(), b"o/20".to_vec()], true)
+        );
+    }
+
+    #[test]
+    fn a_prefix_of_highest_bytes_ends_where_its_keys_do() {
+        let mut documents = Documents::default();
+        let keys: [&[u8]; 7] = [
+            b"a",
+            b"a\xfe",
+            b"a\xff",
+            b"a\xff\x00",
+            b"a\xff\xff",
+            b"b",
+            b"\xff\xff",
+        ];
+        keys.iter().for_each(|key| documents.put(document(key, b"")));
+        let listed = |prefix| -> Vec<Vec<u8>> {
+            let list = documents.list(&DocumentQuery {
+                prefix,
+                ..DocumentQuery::ALL
+            });
+            list.documents
                 .into_iter()
                 .map(|document| document.document)
                 .collect()
         };
-        assert_eq!(listed(None, usize::MAX), keys);
-        assert_eq!(listed(Some(&keys[700]), 5), keys[701..706]);
-        assert_eq!(listed(Some(b"a"), 1), keys[..1]);
-        assert!(listed(Some(b"p"), 1).is_empty());
+        assert_eq!(listed(b"a\xff"), keys[2..5]);
+        assert_eq!(listed(b"\xff"), keys[6..]);
+        assert_eq!(listed(b"\xff\xff"), keys[6..]);
+        assert_eq!(listed(b""), keys);
+    }
+
+    #[test]
+    fn a_list_is_bounded_in_bytes_and_never_empty_for_it() {
+        let mut documents = Documents::default();
+        for key in [b"a", b"b", b"c"] {
+            documents.put(document(key, &[0; 100]));
+        }
+        let listed = |bytes_max, keys_only| {
+            let list = documents.list(&DocumentQuery {
+                bytes_max,
+                keys_only,
+                ..DocumentQuery::ALL
+            });
+            (list.documents.len(), list.more)
+        };
+        let each = 1 + 100 + LISTED_BYTES;
+        assert_eq!(listed(0, false), (1, true));
+        assert_eq!(listed(2 * each - 1, false), (1, true));
+        assert_eq!(listed(2 * each, false), (2, true));
+        assert_eq!(listed(3 * each, false), (3, false));
+        assert_eq!(listed(3 * (1 + LISTED_BYTES), true), (3, false));
     }
 }

@@ -1,9 +1,11 @@
 //! The state as it was at one index, for the writers of image and snapshot.
 //!
-//! Freezing clones pointers to blocks and shards; another thread turns them into rows while the
+//! Freezing clones pointers to blocks and to the roots of ordered maps; another thread turns them into rows while the
 //! machine moves on and copies what it changes.
 
 use alloc::{sync::Arc, vec::Vec};
+
+use imbl::OrdMap;
 
 use crate::{
     claim::{BLOCK_RECORDS, Block, blocks_of},
@@ -12,16 +14,15 @@ use crate::{
     machine::Machine,
     rows::{self, Meta, Name, RowKey},
     sale::{Counters, Terms},
-    sharded::Sharded,
 };
 
 /// The state at one index, for image and snapshot writers.
 pub struct Frozen {
     meta: Meta,
     sales: Vec<FrozenSale>,
-    documents: Sharded<Arc<[u8]>, Arc<Document>>,
-    effects: [Sharded<u128, Effect>; 2],
-    fences: Sharded<u128, u64>,
+    documents: OrdMap<Arc<[u8]>, Arc<Document>>,
+    effects: [OrdMap<u128, Effect>; 2],
+    fences: OrdMap<u128, u64>,
 }
 
 struct FrozenSale {

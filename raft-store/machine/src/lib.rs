@@ -21,8 +21,8 @@
 //!
 //! # Where things are
 //!
-//! [`command`] and [`reply`] are all that goes in and comes out, [`codec`] the bytes of a batch, `apply`
-//! how a batch moves the state. A sale (`sale`) owns its claims: their records (`claim`), two lookups
+//! [`command`] and [`reply`] are all that goes in and comes out, [`event`] what is kept of what happened,
+//! [`codec`] the bytes of a batch, `apply` how a batch moves the state. A sale (`sale`) owns its claims: their records (`claim`), two lookups
 //! (`index`) and the queue of deadlines (`expiry`). Beside the sales are documents (`document`) and what is
 //! remembered about keys (`effect`). [`Frozen`] is the state at one index for whoever writes it down,
 //! `rows` its durable form, [`Loader`] the way back.
@@ -42,6 +42,7 @@ pub mod codec;
 pub mod command;
 mod document;
 mod effect;
+pub mod event;
 mod expiry;
 mod frozen;
 pub mod hash;
@@ -51,11 +52,10 @@ mod machine;
 pub mod reply;
 mod rows;
 mod sale;
-mod sharded;
 mod view;
 
 pub use apply::{CHECKOUT_MAX_MS_MAX, SALES_MAX};
-pub use document::{DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, LEASE_MS_MAX, TTL_MS_MAX};
+pub use document::{DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, DocumentQuery, LEASE_MS_MAX, TTL_MS_MAX};
 pub use effect::{EFFECTS_MAX, FENCES_MAX, SALE_EFFECTS_MAX};
 pub use frozen::Frozen;
 pub use load::{LoadError, Loader};

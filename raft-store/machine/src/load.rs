@@ -209,6 +209,8 @@ impl Loader {
             (&mut machine.memory.common, common),
             (&mut machine.memory.sales, sales),
         ] {
+            let mut effects: Vec<_> = effects.into_iter().collect();
+            effects.sort_unstable_by_key(|(_, effect)| (effect.receipt.log_index, effect.receipt.position));
             effects.into_iter().for_each(|(key, effect)| {
                 table.insert(key, effect);
             });
@@ -243,7 +245,7 @@ fn load_sale(number: u32, terms: Terms, counters: Counters, arena: Arena) -> Res
         if sale.index.key(&sale.arena, record.key).is_some() {
             return Err("two claims have the same key");
         }
-        sale.index.grant(&sale.arena, slot);
+        sale.index.grant(&sale.arena, slot, &record);
         if record.settle_key != 0 && !planted!("dedup-missing-from-snapshot") {
             sale.index.settle(&sale.arena, slot);
         }

@@ -14,7 +14,8 @@ use crate::{
     command::{Found, LogMs, Namespace, WallMs},
     document::Documents,
     effect::{Fences, Memory},
-    reply::{Event, Reply},
+    event::{EntryEvents, Kept},
+    reply::Reply,
     sale::Sale,
 };
 
@@ -23,8 +24,8 @@ use crate::{
 pub struct Applied {
     /// One reply a command, in order.
     pub replies: Vec<Reply>,
-    /// What changed, in order, expiries first.
-    pub events: Vec<Event>,
+    /// What changed, to be read with [`Machine::events`].
+    pub events: EntryEvents,
 }
 
 /// Where the log has brought the state.
@@ -61,6 +62,8 @@ pub struct Machine {
     /// Numbers of the sales that the current batch has changed.
     pub(crate) touched: Vec<u32>,
     pub(crate) scratch: Vec<u8>,
+    /// Events of the current batch; empty between batches.
+    pub(crate) events: Vec<Kept>,
 }
 
 impl core::fmt::Debug for Machine {
@@ -178,7 +181,7 @@ impl Machine {
 
     /// Whether any hold, fence, lease or document waits for log time to pass.
     pub fn waits_for_time(&self) -> bool {
-        self.next_deadline_ms().is_some() || self.fences.map().len() != 0
+        self.next_deadline_ms().is_some() || !self.fences.map().is_empty()
     }
 
     /// A sale by its number.

@@ -132,6 +132,15 @@ pub struct DocumentView {
     pub expires_at_ms: LogMs,
 }
 
+/// Some documents in order of their keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DocumentList {
+    /// They.
+    pub documents: Vec<DocumentView>,
+    /// Whether there are more after the last of them.
+    pub more: bool,
+}
+
 /// How a claim was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

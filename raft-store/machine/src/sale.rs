@@ -179,10 +179,18 @@ impl Sale {
         (!forgotten && !planted!("retry-without-dedup")).then_some(slot)
     }
 
-    /// Grants a claim on available units, confirmed at once if it is a decrement; gives its slot.
-    pub fn grant(&mut self, user: u128, key: u128, quantity: u16, decrement: bool, at: &Receipt) -> u32 {
+    /// Grants a claim on available units, confirmed at once if it is a decrement; gives its slot
+    /// and its record.
+    pub fn grant(
+        &mut self,
+        user: u128,
+        key: u128,
+        quantity: u16,
+        decrement: bool,
+        at: &Receipt,
+    ) -> (u32, Record) {
         let (user_units, latest) = self.user(user);
-        let slot = self.arena.push(&Record {
+        let record = Record {
             key,
             user,
             settle_key: 0,
@@ -206,23 +214,24 @@ impl Sale {
                 ClaimStatus::Held
             },
             flags: if decrement { FLAG_DECREMENT } else { 0 },
-        });
+        };
+        let slot = self.arena.push(&record);
         if let Some(latest) = latest {
             self.arena.edit(latest, |record| {
                 record.flags |= FLAG_SUPERSEDED;
                 record.user_units = 0;
             });
         }
-        self.index.grant(&self.arena, slot);
+        self.index.grant(&self.arena, slot, &record);
         let quantity = u32::from(quantity);
         self.counters.units_available -= quantity;
         if decrement {
             self.counters.units_confirmed += quantity;
         } else {
-            self.held.insert(slot, &self.arena.get(slot));
+            self.held.insert(slot, &record);
             self.counters.units_held += quantity;
         }
-        slot
+        (slot, record)
     }
 
     /// Confirms or releases a held claim by its key.
@@ -311,20 +320,18 @@ impl Sale {
 
     /// The id of the claim in a slot.
     pub fn claim_id(&self, slot: u32, secret: u128) -> ClaimId {
-        ClaimId::new(
-            secret,
-            self.terms.namespace,
-            self.number,
-            slot,
-            self.arena.get(slot).log_index,
-        )
+        self.id_of(slot, self.arena.get(slot).log_index, secret)
+    }
+
+    fn id_of(&self, slot: u32, log_index: u64, secret: u128) -> ClaimId {
+        ClaimId::new(secret, self.terms.namespace, self.number, slot, log_index)
     }
 
     /// A claim as others see it.
     pub fn claim(&self, slot: u32, secret: u128) -> ClaimView {
         let record = self.arena.get(slot);
         ClaimView {
-            claim_id: self.claim_id(slot, secret),
+            claim_id: self.id_of(slot, record.log_index, secret),
             status: record.status,
             user: record.user,
             quantity: u32::from(record.quantity),

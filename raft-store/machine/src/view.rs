@@ -9,9 +9,10 @@ use crate::{
     apply::{judge_repeat, judge_take},
     claim::SLOT_NONE,
     command::{ClaimId, LogMs, Namespace, Operation},
+    document::DocumentQuery,
     effect::{Effect, Outcome},
     machine::Machine,
-    reply::{ClaimView, DocumentView, Grant, Rejection, Reply, SaleView},
+    reply::{ClaimView, DocumentList, DocumentView, Grant, Rejection, Reply, SaleView},
     sale::Sale,
 };
 
@@ -47,7 +48,7 @@ impl Machine {
     /// frame, they wait for memory together and not each by itself. Changes nothing.
     pub fn prefetch(&self, sale_number: Option<u32>, user: u128, key: u128) {
         if let Some(sale) = sale_number.and_then(|number| self.numbered(number)) {
-            sale.index.prefetch(user, key);
+            sale.index.prefetch(&sale.arena, user, key);
         }
     }
 
@@ -78,12 +79,19 @@ impl Machine {
         {
             return None;
         }
-        let secret = self.secret();
-        let answer = match sale.made_by(key).filter(|_| !planted!("refusal-without-key")) {
-            Some(slot) => judge_repeat(sale, slot, key, user, quantity, secret).map(Some),
-            None => judge_take(sale, user, quantity, secret),
+        let judged = match sale.made_by(key).filter(|_| !planted!("refusal-without-key")) {
+            Some(slot) => {
+                judge_repeat(sale, slot, key, user, quantity).map(|()| Some((Grant::Repeated, slot)))
+            }
+            None => judge_take(sale, user, quantity).map(|latest| latest.map(|slot| (Grant::Already, slot))),
         };
-        answer.unwrap_or_else(|rejection| Some(Reply::Rejected(rejection)))
+        match judged {
+            Ok(known) => known.map(|(grant, slot)| Reply::Claim {
+                grant,
+                claim: sale.claim(slot, self.secret()),
+            }),
+            Err(rejection) => Some(Reply::Rejected(rejection)),
+        }
     }
 
     /// A claim.
@@ -161,8 +169,8 @@ impl Machine {
         self.documents.get(document).map(|document| document.view())
     }
 
-    /// Documents whose key starts with `prefix`, after `after` (exclusive), at most `limit`.
-    pub fn documents(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<DocumentView> {
-        self.documents.list(prefix, after, limit)
+    /// Documents in order of their keys.
+    pub fn documents(&self, query: &DocumentQuery<'_>) -> DocumentList {
+        self.documents.list(query)
     }
 }

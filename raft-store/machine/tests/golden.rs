@@ -14,7 +14,7 @@ mod common;
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
-use common::{FOUND, SECRET, apply, bytes_of};
+use common::{FOUND, SECRET, apply, bytes_of, events};
 use inventory_machine::{
     Machine,
     command::*,
@@ -141,8 +141,8 @@ impl Stage {
         for reply in &applied.replies {
             writeln!(out, "= {}", self.reply(reply)).unwrap();
         }
-        for event in &applied.events {
-            writeln!(out, "* {}", self.event(event)).unwrap();
+        for event in events(&self.machine, &applied.events) {
+            writeln!(out, "* {}", self.event(&event)).unwrap();
         }
     }
 

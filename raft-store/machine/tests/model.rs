@@ -5,11 +5,11 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    apply, bytes_of,
+    apply, bytes_of, events,
     naive::{Model, NO_ID},
     script::{self, Player, Ready, SALES, Step},
 };
-use inventory_machine::{Machine, command::*, reply::*};
+use inventory_machine::{DocumentQuery, Machine, command::*, reply::*};
 use proptest::{collection::vec, prelude::*, test_runner::TestError};
 
 /// Ids by sale number and rank: the model does not know them, but they must never change or meet.
@@ -88,6 +88,7 @@ fn check_history(steps: Vec<Step>, seen: &mut Seen) {
     let mut model = Model::new(&SALES);
     let mut player = Player::default();
     let mut ids = Ids::new();
+    let mut happened = Vec::new();
     let mut steps = steps.into_iter();
     while let Some(ready) = player.next(&mut steps, &machine) {
         let Ready {
@@ -98,17 +99,15 @@ fn check_history(steps: Vec<Step>, seen: &mut Seen) {
         } = &ready;
         let bytes = bytes_of(&SALES, commands, *log_time_ms, *wall_time_ms);
         let applied = apply(&mut machine, *term, &bytes);
-        player.learn(&applied.events);
+        let shown = events(&machine, &applied.events);
+        player.learn(&shown);
         let replies: Vec<_> = applied
             .replies
             .iter()
             .map(|reply| nameless_reply(reply, &mut ids))
             .collect();
-        let events: Vec<_> = applied
-            .events
-            .iter()
-            .map(|event| nameless_event(event, &mut ids))
-            .collect();
+        let named = shown.iter().map(|event| nameless_event(event, &mut ids));
+        let named: Vec<_> = named.collect();
         let index = machine.applied_index();
         let expected = model.apply(index, *term, *log_time_ms, *wall_time_ms, commands);
         model.ids = ids.iter().map(|(&place, &id)| (id, place)).collect();
@@ -117,10 +116,18 @@ fn check_history(steps: Vec<Step>, seen: &mut Seen) {
             assert_eq!(reply, expected, "entry {index}: {command:?}");
             seen.reply(reply);
         }
-        assert_eq!(events, expected.1, "entry {index}");
-        events.iter().for_each(|event| seen.note(&event.kind));
+        assert_eq!(named, expected.1, "entry {index}");
+        named.iter().for_each(|event| seen.note(&event.kind));
+        happened.push((applied.events, shown));
         compare(&machine, &model, &mut ids);
         check_refusals(&machine, &model, &ready, &mut ids, seen);
+    }
+    for (entry, shown) in happened {
+        let later = events(&machine, &entry);
+        assert_eq!(
+            later, shown,
+            "events show claims as they were, whatever became of them"
+        );
     }
 }
 
@@ -160,7 +167,7 @@ fn compare(machine: &Machine, model: &Model, ids: &mut Ids) {
             );
         }
     }
-    assert_eq!(machine.documents(b"", None, usize::MAX), model.document_views());
+    check_document_lists(machine, model);
     assert_eq!(machine.next_deadline_ms(), model.next_deadline_ms());
     assert_eq!(machine.next_hour_ms(), model.next_hour_ms());
     assert_eq!(
@@ -168,6 +175,41 @@ fn compare(machine: &Machine, model: &Model, ids: &mut Ids) {
         model.next_deadline_ms().is_some() || model.has_fences()
     );
     assert_eq!(machine.recount(), Vec::<u32>::new());
+}
+
+/// Lists of documents, page by page, from every prefix that there is.
+fn check_document_lists(machine: &Machine, model: &Model) {
+    let all = model.document_views();
+    let mut prefixes: Vec<&[u8]> = vec![b"", b"\xff"];
+    for document in &all {
+        prefixes.extend((1..=document.document.len()).map(|end| &document.document[..end]));
+    }
+    for prefix in prefixes {
+        let with_prefix = all
+            .iter()
+            .filter(|document| document.document.starts_with(prefix));
+        let expected: Vec<_> = with_prefix.cloned().collect();
+        let whole = machine.documents(&DocumentQuery {
+            prefix,
+            ..DocumentQuery::ALL
+        });
+        assert_eq!((whole.documents, whole.more), (expected.clone(), false));
+        let (mut paged, mut after, mut more) = (Vec::new(), Vec::new(), true);
+        while more {
+            let page = machine.documents(&DocumentQuery {
+                prefix,
+                after: &after,
+                limit: 2,
+                ..DocumentQuery::ALL
+            });
+            more = page.more;
+            paged.extend(page.documents);
+            after = paged
+                .last()
+                .map_or(Vec::new(), |last: &DocumentView| last.document.clone());
+        }
+        assert_eq!(paged, expected);
+    }
 }
 
 /// A refusal that needs no log entry is the answer that the log would have given, and a claim that is

@@ -6,11 +6,11 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    apply, bytes_of, load, rows_of,
+    apply, bytes_of, events, load, rows_of,
     script::{self, Player, Ready, SALES, Step},
     write_dirty,
 };
-use inventory_machine::{LoadError, Machine, RowKey, command::*};
+use inventory_machine::{DocumentQuery, LoadError, Machine, RowKey, command::*};
 use proptest::{collection::vec, prelude::*};
 
 /// Everything that can be read must be the same, what is derived included.
@@ -45,8 +45,8 @@ fn assert_same(left: &Machine, right: &Machine) {
         }
     }
     assert_eq!(
-        left.documents(b"", None, usize::MAX),
-        right.documents(b"", None, usize::MAX)
+        left.documents(&DocumentQuery::ALL),
+        right.documents(&DocumentQuery::ALL)
     );
     assert_eq!(
         (
@@ -87,7 +87,9 @@ fn check_history(steps: Vec<Step>) {
             (&applied.replies, &applied.events),
             (&again.replies, &again.events)
         );
-        player.learn(&applied.events);
+        let shown = events(&machine, &applied.events);
+        assert_eq!(events(&restored, &again.events), shown);
+        player.learn(&shown);
         if commands.len() == 1 {
             machine.skip(machine.applied_index() + 1);
             restored.skip(restored.applied_index() + 1);
@@ -306,4 +308,54 @@ fn the_empty_state_has_one_row() {
     let rows = rows_of(&machine.freeze());
     assert_eq!(rows.len(), 1);
     assert_same(&machine, &load(&rows).unwrap());
+}
+
+/// Whoever loaded a state forgets the same keys at the same time as who did not.
+#[test]
+fn a_loaded_state_forgets_in_the_order_of_the_log() {
+    let mut machine = Machine::default();
+    // The older a key, the larger: the rows come in the other order.
+    let put = |key: u128, log_time_ms: u64| Command {
+        principal: 1,
+        key,
+        not_after_ms: log_time_ms,
+        body: Body::PutDocument(PutDocument {
+            document: b"d",
+            body: b"",
+            // Each comes when the one before it has ended by itself.
+            version_expected: 0,
+            fencing_token: 0,
+            ttl_ms: 1_000,
+        }),
+    };
+    apply(
+        &mut machine,
+        1,
+        &bytes_of(
+            &[],
+            &[Command {
+                body: common::FOUND,
+                ..put(100, 0)
+            }],
+            0,
+            0,
+        ),
+    );
+    let times = [0, 2_000, 4_000];
+    for (key, log_time_ms) in [9, 6, 3].into_iter().zip(times) {
+        apply(
+            &mut machine,
+            1,
+            &bytes_of(&[], &[put(key, log_time_ms)], log_time_ms, 0),
+        );
+    }
+    let mut loaded = load(&rows_of(&machine.freeze())).expect("the rows of a machine");
+    for forgotten in 1..=times.len() {
+        let bytes = bytes_of(&[], &[], times[forgotten - 1] + EFFECT_KEEP_MS, 0);
+        apply(&mut machine, 1, &bytes);
+        apply(&mut loaded, 1, &bytes);
+        assert_same(&machine, &loaded);
+        let known = [9, 6, 3].map(|key| loaded.effect(0, Operation::Document, key).is_some());
+        assert_eq!(known, [forgotten < 1, forgotten < 2, forgotten < 3]);
+    }
 }

@@ -407,6 +407,7 @@ impl Batcher {
             Landed { spans, stamp, fate }
         });
         self.flying.push_back(landed.boxed());
+        self.in_flight.propose();
     }
 
     /// An entry came home: its replies go to the frames they belong to.
@@ -421,6 +422,7 @@ impl Batcher {
             Fate::Refused(why) => (0, Vec::new().into_iter(), Some(why)),
             Fate::Unknown => (0, Vec::new().into_iter(), None),
         };
+        self.in_flight.land();
         let mut position = 0;
         let mut tally = Tally::default();
         for span in landed.spans {
@@ -434,7 +436,6 @@ impl Batcher {
             });
             position += span.count as u32;
             for command in &waiting.frame.commands[span.first..span.first + span.count] {
-                self.in_flight.remove(command);
                 waiting.answers.push(match (replies.next(), refused) {
                     (Some(reply), _) => {
                         if command.takes_units() {

@@ -9,7 +9,7 @@ use futures::{
     stream::{self, FuturesUnordered},
 };
 use inventory_machine::{
-    Machine,
+    DocumentQuery, Machine,
     command::{Found, NAMESPACE_DEFAULT},
 };
 use openraft::async_runtime::watch::WatchReceiver;
@@ -29,7 +29,7 @@ use crate::{
         frame::{Answer, Frame, FrameAnswer, Position, Run, Unsubmitted},
     },
     clock::NodeClock,
-    limits::{FRAME_COMMANDS_MAX, LIST_DEFAULT, LIST_MAX, STREAM_FRAMES_MAX},
+    limits::{FRAME_COMMANDS_MAX, LIST_BYTES_MAX, LIST_DEFAULT, LIST_MAX, STREAM_FRAMES_MAX},
     reads::{Freshness, ReadError, Reads},
     storage::feed::Feed,
 };
@@ -424,6 +424,35 @@ impl Inventory for InventoryService {
             version: found.version,
             fencing_token: found.fencing_token,
             leased_until_ms: found.leased_until_ms,
+            position: Some(position),
+            expires_at_ms: found.expires_at_ms,
+        }))
+    }
+
+    async fn list_documents(
+        &self,
+        request: Request<v1::ListDocumentsRequest>,
+    ) -> Result<Response<v1::ListDocumentsResponse>, Status> {
+        let v1::ListDocumentsRequest {
+            prefix,
+            after,
+            limit,
+            keys_only,
+            consistency,
+        } = request.into_inner();
+        let query = DocumentQuery {
+            prefix: &prefix,
+            after: &after,
+            limit: list_limit(limit)?,
+            bytes_max: LIST_BYTES_MAX,
+            keys_only,
+        };
+        let (list, position) = self
+            .read(consistency, |machine| machine.documents(&query))
+            .await?;
+        Ok(Response::new(v1::ListDocumentsResponse {
+            documents: list.documents.into_iter().map(outcome::listed_document).collect(),
+            more: list.more,
             position: Some(position),
         }))
     }

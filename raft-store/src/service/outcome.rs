@@ -4,8 +4,8 @@ use bytes::Bytes;
 use inventory_machine::{
     hash::CLAIM_ID_BYTES,
     reply::{
-        ClaimStatus, ClaimView, Event, EventKind, Field, Grant, Receipt, Rejection, Reply, Resolution,
-        SaleStatus, SaleView,
+        ClaimStatus, ClaimView, DocumentView, Event, EventKind, Field, Grant, Receipt, Rejection, Reply,
+        Resolution, SaleStatus, SaleView,
     },
 };
 use prost::encoding::{encode_varint, encoded_len_varint};
@@ -369,6 +369,18 @@ pub fn listed_claim(view: &ClaimView) -> v1::Claim {
     v1::Claim {
         user_hash: Bytes::copy_from_slice(&view.user.to_be_bytes()),
         ..claim(view)
+    }
+}
+
+/// A document in a listing.
+pub fn listed_document(view: DocumentView) -> v1::ListedDocument {
+    v1::ListedDocument {
+        document: view.document.into(),
+        body: view.body.into(),
+        version: view.version,
+        fencing_token: view.fencing_token,
+        leased_until_ms: view.leased_until_ms,
+        expires_at_ms: view.expires_at_ms,
     }
 }
 

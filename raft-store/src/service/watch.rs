@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use futures::{Stream, stream};
+use inventory_machine::reply::Event;
 use proto::v1;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -92,7 +93,12 @@ impl Watcher {
             };
             let mut events = Vec::new();
             for chunk in &chunks {
-                for event in chunk.events() {
+                // An entry's at a time: applying waits meanwhile.
+                let shown: Vec<Event> = self
+                    .reads
+                    .shared()
+                    .read(|machine| chunk.events(machine).collect());
+                for event in &shown {
                     let sale_id = self.name(event.sale_number);
                     if self.sale_id.as_ref().is_none_or(|wanted| *wanted == sale_id) {
                         events.push(outcome::event(event, &sale_id));

@@ -1,9 +1,10 @@
 //! The watch feed: what applied entries did, in order, resumable, in memory.
 //!
-//! Events are an outcome of apply. The feed keeps the newest of them, bounded by count and bytes; every
-//! entry's events are stored once and shared by all who read. A reader holds a [`Cursor`], a place in
-//! the log, and pulls; nothing is queued per reader, so a slow one costs nothing and delays nobody. When
-//! the history it still needs is gone, it hears [`Compacted`] with the first index there is.
+//! Events are an outcome of apply. The feed keeps the newest of them, bounded by count and bytes, without
+//! what can be looked up in the state; every entry's are stored once and shared by all who read. A reader
+//! holds a [`Cursor`], a place in the log, and pulls; nothing is queued per reader, so a slow one costs
+//! nothing and delays nobody. When the history it still needs is gone, it hears [`Compacted`] with the first
+//! index there is.
 //!
 //! Invariants: from `first_index` on, the history is complete; entries are stored in log order, each
 //! once. After a restart the history begins behind the state that was loaded, and the replayed log
@@ -17,13 +18,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use inventory_machine::reply::Event;
+use inventory_machine::{Machine, event::EntryEvents, reply::Event};
 use tokio::sync::watch;
 
 /// Most events kept, whatever their size: half a million holds expiring at once still fit.
 pub const FEED_EVENTS_MAX: usize = 1 << 19;
 
-/// Most bytes of events kept: enough for the last few hundred thousand claims.
+/// Most bytes of events kept: what as many events take when every one has an entry of its own.
 pub const FEED_BYTES_MAX: usize = 96 << 20;
 
 /// Most entries handed out by one pull: keeps the time the feed's lock is held to microseconds.
@@ -58,16 +59,20 @@ pub struct Compacted {
 /// Events of one entry, from some place on.
 #[derive(Clone, Debug)]
 pub struct FeedChunk {
-    /// Log index of the entry.
-    pub log_index: u64,
-    entry: Arc<Vec<Event>>,
+    entry: Arc<EntryEvents>,
     skip: usize,
 }
 
 impl FeedChunk {
-    /// The events, in order; never empty.
-    pub fn events(&self) -> &[Event] {
-        &self.entry[self.skip..]
+    /// The events, in order, as they were when they happened; there is at least one. The state must have
+    /// applied the entry, as that beside the feed has.
+    pub fn events<'a>(&'a self, machine: &'a Machine) -> impl ExactSizeIterator<Item = Event> + 'a {
+        machine.events(&self.entry, self.skip)
+    }
+
+    /// Where they stand: log index and ordinal of each.
+    pub fn places(&self) -> impl ExactSizeIterator<Item = (u64, u32)> + '_ {
+        (self.skip..self.entry.kept.len()).map(|ordinal| (self.entry.log_index, ordinal as u32))
     }
 }
 
@@ -85,7 +90,7 @@ struct Inner {
 }
 
 struct History {
-    entries: VecDeque<(u64, Arc<Vec<Event>>)>,
+    entries: VecDeque<Arc<EntryEvents>>,
     /// From here on nothing is missing.
     first_index: u64,
     /// The entry that comes next.
@@ -118,18 +123,19 @@ impl Feed {
     ///
     /// # Panics
     /// When an entry is out of order.
-    pub(crate) fn push(&self, applied: impl IntoIterator<Item = (u64, Vec<Event>)>) {
+    pub(crate) fn push(&self, applied: impl IntoIterator<Item = EntryEvents>) {
         let mut history = self.lock();
-        for (log_index, events) in applied {
+        for entry in applied {
+            let log_index = entry.log_index;
             assert!(
                 log_index >= history.next_index,
                 "the feed takes entry {log_index} out of order"
             );
             history.next_index = log_index + 1;
-            if !events.is_empty() {
-                history.events += events.len();
-                history.bytes += bytes_of(&events);
-                history.entries.push_back((log_index, Arc::new(events)));
+            if !entry.kept.is_empty() {
+                history.events += entry.kept.len();
+                history.bytes += bytes_of(&entry);
+                history.entries.push_back(Arc::new(entry));
             }
         }
         // The newest entry stays whatever its size: somebody must be able to read it.
@@ -197,17 +203,21 @@ impl Feed {
 
 impl History {
     fn forget_first(&mut self) {
-        if let Some((log_index, events)) = self.entries.pop_front() {
-            self.events -= events.len();
-            self.bytes -= bytes_of(&events);
-            self.first_index = log_index + 1;
+        if let Some(entry) = self.entries.pop_front() {
+            self.events -= entry.kept.len();
+            self.bytes -= bytes_of(&entry);
+            self.first_index = entry.log_index + 1;
         }
     }
 }
 
 /// What an entry's events take in memory, with what keeps them.
-fn bytes_of(events: &Vec<Event>) -> usize {
-    events.capacity() * size_of::<Event>() + size_of::<(u64, Arc<Vec<Event>>)>() + size_of::<Vec<Event>>()
+fn bytes_of(entry: &EntryEvents) -> usize {
+    // The two counters of an `Arc` go with the entry.
+    size_of_val(&*entry.kept)
+        + size_of::<EntryEvents>()
+        + 2 * size_of::<usize>()
+        + size_of::<Arc<EntryEvents>>()
 }
 
 /// A reader's place in the feed.
@@ -256,25 +266,24 @@ impl Cursor {
         }
         let start = history
             .entries
-            .partition_point(|(log_index, _)| *log_index < self.next_index);
+            .partition_point(|entry| entry.log_index < self.next_index);
         let mut chunks = Vec::new();
-        for (log_index, entry) in history.entries.range(start..) {
+        for entry in history.entries.range(start..) {
             if chunks.len() == PULL_ENTRIES_MAX {
                 return Ok(chunks);
             }
-            let skip = if *log_index == self.next_index {
+            let skip = if entry.log_index == self.next_index {
                 self.next_ordinal as usize
             } else {
                 0
             };
-            if skip < entry.len() {
+            if skip < entry.kept.len() {
                 chunks.push(FeedChunk {
-                    log_index: *log_index,
                     entry: entry.clone(),
                     skip,
                 });
             }
-            self.next_index = log_index + 1;
+            self.next_index = entry.log_index + 1;
             self.next_ordinal = 0;
         }
         // Everything there is has been seen, also entries without events: a reader of a quiet feed
@@ -291,27 +300,25 @@ impl Cursor {
 mod tests {
     use std::future::Future;
 
-    use inventory_machine::reply::EventKind;
+    use inventory_machine::event::{Change, Kept};
 
     use super::*;
 
-    fn events(log_index: u64, count: u32) -> (u64, Vec<Event>) {
-        let event = |ordinal| Event {
-            log_index,
-            ordinal,
-            log_time_ms: log_index,
-            command: Some(ordinal),
+    fn events(log_index: u64, count: u32) -> EntryEvents {
+        let kept = |command| Kept {
+            change: Change::SaleOpened,
             sale_number: 1,
-            kind: EventKind::SaleOpened,
+            command,
         };
-        (log_index, (0..count).map(event).collect())
+        EntryEvents {
+            log_index,
+            log_time_ms: log_index,
+            kept: (0..count).map(kept).collect(),
+        }
     }
 
     fn seen(chunks: &[FeedChunk]) -> Vec<(u64, u32)> {
-        let events = chunks
-            .iter()
-            .flat_map(|chunk| chunk.events().iter().map(|e| (e.log_index, e.ordinal)));
-        events.collect()
+        chunks.iter().flat_map(FeedChunk::places).collect()
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
@@ -396,7 +403,7 @@ mod tests {
 
     #[test]
     fn bytes_bound_the_feed_too() {
-        let (_, one) = events(1, 8);
+        let one = events(1, 8);
         let feed = Feed::new(
             0,
             FeedLimits {

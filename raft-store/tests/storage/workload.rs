@@ -76,10 +76,14 @@ impl Workload {
         self.entries.len() as u64 - 1
     }
 
-    /// All events from an entry on, as (index, ordinal).
-    pub fn events_from(&self, index: u64) -> Vec<(u64, u32)> {
-        let later = self.events.iter().skip(index as usize).flatten();
-        later.map(|event| (event.log_index, event.ordinal)).collect()
+    /// All events from an entry on.
+    pub fn events_from(&self, index: u64) -> Vec<Event> {
+        self.events
+            .iter()
+            .skip(index as usize)
+            .flatten()
+            .cloned()
+            .collect()
     }
 }
 
@@ -249,6 +253,6 @@ impl Maker {
                 _ => {}
             }
         }
-        applied.events
+        self.machine.events(&applied.events, 0).collect()
     }
 }

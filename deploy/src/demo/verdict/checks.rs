@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use client::{Claim, ClaimStatus, Receipt};
 
-use super::{Acknowledged, Check, Evidence, Replica, name};
+use super::{Acknowledged, Check, Evidence, Replica, money, name};
 use crate::demo::journal::{Told, ToldReceipt};
 
 /// All of them, in the order they are shown.
 pub fn all(evidence: &Evidence, told: &Acknowledged) -> Vec<Check> {
-    vec![
+    [
         heard(evidence, told),
         oversold(evidence, told),
         per_user(evidence, told),
@@ -23,10 +23,13 @@ pub fn all(evidence: &Evidence, told: &Acknowledged) -> Vec<Check> {
         equal(evidence),
         hashes(evidence),
     ]
+    .into_iter()
+    .chain(money::all(evidence, told))
+    .collect()
 }
 
 /// A check that counts offenders: none may be found.
-fn none(name: &'static str, offenders: BTreeSet<String>) -> Check {
+pub(super) fn none(name: &'static str, offenders: BTreeSet<String>) -> Check {
     Check {
         name,
         passed: offenders.is_empty(),

@@ -5,6 +5,7 @@
 //! compared with the recount. Each check can fail on its own; the tests make each one fail.
 
 mod checks;
+mod money;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,55 @@ pub struct Evidence {
     pub journal: Vec<Entry>,
     /// What each replica holds.
     pub replicas: Vec<Replica>,
+    /// Where the money is.
+    pub money: Money,
+}
+
+/// Where the money is, after everything is decided.
+pub struct Money {
+    /// Price of a unit, in minor units.
+    pub price_minor: u64,
+    /// Every payment in the provider's books.
+    pub charges: Vec<Charge>,
+    /// Every order.
+    pub orders: Vec<Order>,
+    /// Every account of the ledger and what is on it, in minor units.
+    pub accounts: Vec<(&'static str, i128)>,
+}
+
+/// One payment, as the provider knows it. Amounts are in minor units.
+pub struct Charge {
+    /// Its id.
+    pub payment_id: String,
+    /// The claim it is for.
+    pub claim_id: String,
+    /// Held on the card, neither charged nor given back.
+    pub authorized_minor: u64,
+    /// Charged.
+    pub captured_minor: u64,
+    /// Of that, given back.
+    pub refunded_minor: u64,
+}
+
+impl Charge {
+    /// What the shopper has paid in the end.
+    pub fn net_minor(&self) -> u64 {
+        self.captured_minor.saturating_sub(self.refunded_minor)
+    }
+}
+
+/// One order.
+pub struct Order {
+    /// Its id.
+    pub order_id: String,
+    /// The claim it is for.
+    pub claim_id: String,
+    /// The payment it was paid with.
+    pub payment_id: String,
+    /// Units.
+    pub quantity: u32,
+    /// Paid, and not being cancelled.
+    pub paid: bool,
 }
 
 /// What one replica holds.
@@ -87,6 +137,13 @@ pub mod name {
     pub const ORDER: &str = "ranks and receipts unique, increasing";
     pub const EQUAL: &str = "replicas that list the same claims";
     pub const HASHES: &str = "replicas with the same state hash";
+    pub const BOUGHT: &str = "orders = charges = units sold";
+    pub const DOUBLE: &str = "double charges";
+    pub const NO_ORDER: &str = "paid without an order";
+    pub const NO_PAYMENT: &str = "orders without their payment";
+    pub const HELD_MONEY: &str = "cards with money still on hold";
+    pub const ORDERS: &str = "acknowledged orders lost";
+    pub const LEDGER: &str = "ledger adds up to zero, and to the charges";
 }
 
 /// Examines the evidence.
@@ -112,8 +169,10 @@ pub fn judge(evidence: &Evidence) -> Verdict {
 struct Acknowledged<'a> {
     /// Claim id → every (user, claim) it was told with.
     claims: BTreeMap<&'a str, Vec<(u32, &'a Told)>>,
-    /// Claim ids told to be confirmed, and to whom.
+    /// Claim ids told to be sold, to whom, and how many units.
     confirmed: BTreeMap<&'a str, (u32, u32)>,
+    /// Orders told, and the claims they were told for.
+    orders: BTreeMap<&'a str, &'a str>,
 }
 
 impl<'a> Acknowledged<'a> {
@@ -121,18 +180,26 @@ impl<'a> Acknowledged<'a> {
         let mut told = Acknowledged {
             claims: BTreeMap::new(),
             confirmed: BTreeMap::new(),
+            orders: BTreeMap::new(),
         };
         for entry in journal {
-            let (Answer::Claim(claim) | Answer::Confirmed(claim)) = &entry.answer else {
-                continue;
-            };
-            told.claims
-                .entry(&claim.claim_id)
-                .or_default()
-                .push((entry.user, claim));
-            if matches!(entry.answer, Answer::Confirmed(_)) || claim.status == "confirmed" {
-                told.confirmed
-                    .insert(&claim.claim_id, (entry.user, claim.quantity));
+            match &entry.answer {
+                Answer::Claim(claim) => {
+                    told.claims
+                        .entry(&claim.claim_id)
+                        .or_default()
+                        .push((entry.user, claim));
+                    if claim.status == "confirmed" {
+                        told.confirmed
+                            .insert(&claim.claim_id, (entry.user, claim.quantity));
+                    }
+                }
+                Answer::Paid(order) => {
+                    told.orders.insert(&order.order_id, &order.claim_id);
+                    // Everybody claims one unit.
+                    told.confirmed.insert(&order.claim_id, (entry.user, 1));
+                }
+                _ => {}
             }
         }
         told

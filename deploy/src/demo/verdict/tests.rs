@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::demo::{
-    journal::{Step, ToldReceipt},
+    journal::{Ordered, Step, ToldReceipt},
     sabotage,
 };
 
@@ -48,9 +48,16 @@ fn told(claim: &Claim, status: &str) -> Told {
     }
 }
 
+fn ordered(claim_id: &str) -> Ordered {
+    Ordered {
+        order_id: claim_id.replace('c', "o"),
+        claim_id: claim_id.into(),
+    }
+}
+
 fn entry(user: u32, answer: Answer) -> Entry {
-    let step = if matches!(answer, Answer::Confirmed(_)) {
-        Step::Confirm
+    let step = if matches!(answer, Answer::Paid(_)) {
+        Step::Pay
     } else {
         Step::Claim
     };
@@ -61,6 +68,37 @@ fn entry(user: u32, answer: Answer) -> Entry {
         key: format!("k{user}"),
         status: 200,
         answer,
+    }
+}
+
+/// Everybody who has a unit has paid 100 for it; 2's card was declined; 4 was charged for another claim first, and
+/// got that back.
+fn good_money() -> Money {
+    let charge = |claim_id: &str, attempt: u32, captured_minor, refunded_minor| Charge {
+        payment_id: format!("p-{claim_id}-{attempt}"),
+        claim_id: claim_id.into(),
+        authorized_minor: 0,
+        captured_minor,
+        refunded_minor,
+    };
+    let order = |claim_id: &str| Order {
+        order_id: ordered(claim_id).order_id,
+        claim_id: claim_id.into(),
+        payment_id: format!("p-{claim_id}-1"),
+        quantity: 1,
+        paid: true,
+    };
+    Money {
+        price_minor: 100,
+        charges: vec![
+            charge("c1", 1, 100, 0),
+            charge("c2", 1, 0, 0),
+            charge("c3", 1, 100, 0),
+            charge("c4", 0, 100, 100),
+            charge("c4", 1, 100, 0),
+        ],
+        orders: vec![order("c1"), order("c3"), order("c4")],
+        accounts: vec![("provider_clearing", 300), ("revenue", -400), ("refunds", 100)],
     }
 }
 
@@ -80,7 +118,7 @@ fn good() -> Evidence {
     for (claim, user) in claims.iter().zip(1..) {
         journal.push(entry(user, Answer::Claim(told(claim, "held"))));
         if claim.status == Confirmed {
-            journal.push(entry(user, Answer::Confirmed(told(claim, "confirmed"))));
+            journal.push(entry(user, Answer::Paid(ordered(&claim.claim_id))));
         }
     }
     let replica = |node_id| Replica {
@@ -98,6 +136,7 @@ fn good() -> Evidence {
         replicas_expected: 3,
         journal,
         replicas: vec![replica(1), replica(2), replica(3)],
+        money: good_money(),
     }
 }
 
@@ -125,7 +164,7 @@ fn fails(name: &str, spoil: impl FnOnce(&mut Evidence)) {
 fn right_evidence_passes_every_check() {
     let verdict = judge(&good());
     assert!(verdict.passed(), "{verdict:?}");
-    assert_eq!(verdict.checks.len(), 12);
+    assert_eq!(verdict.checks.len(), 19);
     let (first, last) = verdict.sold.unwrap();
     assert_eq!((first.position, last.position), (1, 4));
 }
@@ -164,10 +203,7 @@ fn overselling_is_seen_in_listings_and_in_the_journal() {
         evidence.replicas[1].claims.push(claim(5, 5, ClaimStatus::Held))
     });
     fails(name::OVERSOLD, |evidence| {
-        let extra = claim(5, 5, ClaimStatus::Confirmed);
-        evidence
-            .journal
-            .push(entry(5, Answer::Confirmed(told(&extra, "confirmed"))));
+        evidence.journal.push(entry(5, Answer::Paid(ordered("c5"))));
     });
 }
 
@@ -177,9 +213,7 @@ fn more_than_a_share_is_seen_in_listings_and_in_the_journal() {
         evidence.replicas[2].claims[3].user_hash = vec![1; 16]
     });
     fails(name::PER_USER, |evidence| {
-        let mut second = told(&claim(4, 4, ClaimStatus::Confirmed), "confirmed");
-        second.claim_id = "c9".into();
-        evidence.journal.push(entry(4, Answer::Confirmed(second)));
+        evidence.journal.push(entry(4, Answer::Paid(ordered("c9"))));
     });
 }
 
@@ -289,6 +323,72 @@ fn replicas_that_differ_are_seen() {
 }
 
 #[test]
+fn money_and_units_that_do_not_belong_together_are_seen() {
+    fails(name::BOUGHT, |evidence| {
+        evidence.money.orders.remove(0);
+    });
+    fails(name::BOUGHT, |evidence| {
+        evidence.money.charges[0].refunded_minor = 100
+    });
+    // As many as there should be, but of another claim.
+    fails(name::BOUGHT, |evidence| {
+        evidence.money.orders[0].claim_id = "c2".into()
+    });
+    fails(name::NO_ORDER, |evidence| {
+        evidence.money.charges[1].captured_minor = 100
+    });
+    fails(name::NO_ORDER, |evidence| evidence.money.orders[2].paid = false);
+    fails(name::NO_PAYMENT, |evidence| {
+        evidence.money.charges.remove(0);
+    });
+    fails(name::NO_PAYMENT, |evidence| {
+        evidence.money.charges[2].captured_minor = 99
+    });
+    fails(name::NO_PAYMENT, |evidence| {
+        evidence.money.orders[0].payment_id = "p-c3-1".into()
+    });
+}
+
+#[test]
+fn a_second_charge_or_too_large_a_one_is_seen() {
+    fails(name::DOUBLE, |evidence| {
+        evidence.money.charges[3].refunded_minor = 0
+    });
+    fails(name::DOUBLE, |evidence| {
+        evidence.money.charges[0].captured_minor = 101
+    });
+}
+
+#[test]
+fn money_left_on_hold_is_seen() {
+    fails(name::HELD_MONEY, |evidence| {
+        evidence.money.charges[1].authorized_minor = 100
+    });
+}
+
+#[test]
+fn a_lost_order_is_seen() {
+    fails(name::ORDERS, |evidence| {
+        evidence.money.orders[1].order_id = "o9".into()
+    });
+}
+
+#[test]
+fn a_ledger_that_tells_another_story_is_seen() {
+    fails(name::LEDGER, |evidence| evidence.money.accounts[1].1 += 1);
+    // Balanced, but of another world.
+    fails(name::LEDGER, |evidence| {
+        evidence.money.accounts = vec![("provider_clearing", 200), ("revenue", -200)]
+    });
+    fails(name::LEDGER, |evidence| {
+        evidence
+            .money
+            .accounts
+            .extend([("provider_hold", 100), ("shopper_hold", -100)])
+    });
+}
+
+#[test]
 fn sabotage_turns_it_red() {
     let mut evidence = good();
     let done = sabotage::spoil(&mut evidence).unwrap();
@@ -300,6 +400,8 @@ fn sabotage_turns_it_red() {
         name::GRANTS,
         name::CONFIRMS,
         name::ORDER,
+        name::NO_ORDER,
+        name::ORDERS,
     ] {
         assert!(failed.contains(&name), "{name} did not fail: {failed:?}");
     }

@@ -3,23 +3,20 @@
 use fault_points::planted;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Answer, Entry};
+use super::{Answer, Entry, Verdict};
 use crate::{
     claim::{BLOCK_RECORDS, FLAG_EXTENDED, Record},
     command::{Command, Operation, QUANTITY_MAX, Settle, Take},
     effect::Outcome,
-    reply::{ClaimStatus, EventKind, Field, Grant, Rejection, Reply, SaleStatus},
+    event::{Change, Step},
+    reply::{ClaimStatus, Field, Grant, Rejection, SaleStatus},
     sale::Sale,
 };
 
-/// Answers a claim from the sale as it is, unless it is to be granted: shared by `apply` and by the
-/// refusals that need no log entry. The key is known to be new.
-pub(crate) fn judge_take(
-    sale: &Sale,
-    user: u128,
-    quantity: u32,
-    secret: u128,
-) -> Result<Option<Reply>, Rejection> {
+/// Judges a claim by the sale as it is: refused, or the user's latest claim when he is at the limit, or none of
+/// that and so to be granted. Shared by `apply` and by the refusals that need no log entry. The key is known
+/// to be new.
+pub(crate) fn judge_take(sale: &Sale, user: u128, quantity: u32) -> Result<Option<u32>, Rejection> {
     let (terms, counters) = (&sale.terms, &sale.counters);
     if quantity == 0 || quantity > QUANTITY_MAX || quantity > terms.per_user_units_max {
         return Err(Rejection::OutOfRange {
@@ -33,10 +30,7 @@ pub(crate) fn judge_take(
             sale.arena.get(latest).is_live(),
             "the claim that brought a user to his limit is live"
         );
-        return Ok(Some(Reply::Claim {
-            grant: Grant::Already,
-            claim: sale.claim(latest, secret),
-        }));
+        return Ok(Some(latest));
     }
     if units_taken + quantity > units_max {
         return Err(Rejection::UserLimit {
@@ -68,68 +62,64 @@ pub(crate) fn judge_take(
     Ok(None)
 }
 
-/// Answers a claim whose key is known from the claim it made.
+/// Judges a claim whose key is known by the claim it made: the same again, unless it asks for something else.
 pub(crate) fn judge_repeat(
     sale: &Sale,
     slot: u32,
     key: u128,
     user: u128,
     quantity: u32,
-    secret: u128,
-) -> Answer {
+) -> Result<(), Rejection> {
     let record = sale.arena.get(slot);
     if record.key != key || record.user != user || u32::from(record.quantity) != quantity {
         return Err(Rejection::KeyReused);
     }
-    Ok(Reply::Claim {
-        grant: Grant::Repeated,
-        claim: sale.claim(slot, secret),
-    })
+    Ok(())
 }
 
 impl Entry<'_> {
     /// Returns the units of every hold of a sale that is due.
     pub(super) fn expire_claims(&mut self, sale_number: u32) {
-        let (now_ms, secret) = (self.now_ms(), self.machine.secret());
+        let now_ms = self.now_ms();
         while let Some(slot) = self.touch(sale_number).expire(now_ms) {
-            let claim = self.machine.sales[sale_number as usize - 1].claim(slot, secret);
-            self.event(sale_number, EventKind::ClaimExpired(claim));
+            self.step(sale_number, Step::Expired, slot);
         }
     }
 
     /// Claim and decrement.
     pub(super) fn take(&mut self, command: &Command<'_>, take: &Take, decrement: bool) -> Answer {
-        let secret = self.machine.secret();
         let Some(number) = self.sale_at(take.sale) else {
             self.in_time(command)?;
             return Err(Rejection::SaleUnknown);
         };
+        let claim = |grant, slot| Verdict::Claim {
+            grant,
+            sale_number: number,
+            slot,
+        };
         let sale = &self.machine.sales[number as usize - 1];
         let Take { user, quantity, .. } = *take;
         if let Some(slot) = sale.made_by(command.key) {
-            return judge_repeat(sale, slot, command.key, user, quantity, secret);
+            judge_repeat(sale, slot, command.key, user, quantity)?;
+            return Ok(claim(Grant::Repeated, slot));
         }
         self.in_time(command)?;
-        if let Some(reply) = judge_take(sale, user, quantity, secret)?
+        if let Some(slot) = judge_take(sale, user, quantity)?
             && !planted!("limit-checked-outside-log")
         {
-            return Ok(reply);
+            return Ok(claim(Grant::Already, slot));
         }
         let at = self.at;
         let sale = self.touch(number);
         // Within QUANTITY_MAX, so within 16 bits.
-        let slot = sale.grant(user, command.key, quantity as u16, decrement, &at);
+        let (slot, record) = sale.grant(user, command.key, quantity as u16, decrement, &at);
         let begins_block = (slot as usize).is_multiple_of(BLOCK_RECORDS);
-        let claim = sale.claim(slot, secret);
         self.machine.blocks += u64::from(begins_block);
-        self.event(number, EventKind::ClaimGranted(claim));
+        self.event(number, Change::of(Step::Granted, slot, &record));
         if decrement {
-            self.event(number, EventKind::ClaimConfirmed(claim));
+            self.event(number, Change::of(Step::Confirmed, slot, &record));
         }
-        Ok(Reply::Claim {
-            grant: Grant::Granted,
-            claim,
-        })
+        Ok(claim(Grant::Granted, slot))
     }
 
     pub(super) fn confirm(&mut self, command: &Command<'_>, settle: &Settle) -> Answer {
@@ -153,9 +143,11 @@ impl Entry<'_> {
                 && sale.claim_id(slot, secret) == settle.claim
                 && record.fencing_token == settle.fencing_token
                 && released == (status == ClaimStatus::Released);
-            let answer = Reply::Settled(sale.claim(slot, secret));
             return if same {
-                Ok(answer)
+                Ok(Verdict::Settled {
+                    sale_number: number,
+                    slot,
+                })
             } else {
                 Err(Rejection::KeyReused)
             };
@@ -169,15 +161,21 @@ impl Entry<'_> {
         };
         let sale = self.touch(number);
         sale.settle(slot, command.key, status);
-        let claim = sale.claim(slot, secret);
-        self.event(
-            number,
-            match status {
-                ClaimStatus::Confirmed => EventKind::ClaimConfirmed(claim),
-                _ => EventKind::ClaimReleased(claim),
-            },
-        );
-        Ok(Reply::Settled(claim))
+        let step = match status {
+            ClaimStatus::Confirmed => Step::Confirmed,
+            _ => Step::Released,
+        };
+        self.step(number, step, slot);
+        Ok(Verdict::Settled {
+            sale_number: number,
+            slot,
+        })
+    }
+
+    /// Announces what has happened to a claim.
+    fn step(&mut self, sale_number: u32, step: Step, slot: u32) {
+        let record = self.machine.sales[sale_number as usize - 1].arena.get(slot);
+        self.event(sale_number, Change::of(step, slot, &record));
     }
 
     /// The slot and record of a claim that is in the status that a step needs and named with its
@@ -225,14 +223,7 @@ impl Entry<'_> {
         }
         let (number, fencing_token) = (settle.claim.sale_number(), self.at.log_index);
         self.touch(number).extend(slot, fencing_token);
-        Ok(self.settled(
-            command,
-            Operation::Extend,
-            request,
-            number,
-            slot,
-            EventKind::ClaimExtended,
-        ))
+        Ok(self.settled(command, Operation::Extend, request, number, slot, Step::Extended))
     }
 
     pub(super) fn cancel(&mut self, command: &Command<'_>, settle: &Settle) -> Answer {
@@ -244,14 +235,7 @@ impl Entry<'_> {
         let (slot, _) = self.current(settle, ClaimStatus::Confirmed)?;
         let number = settle.claim.sale_number();
         self.touch(number).cancel(slot);
-        Ok(self.settled(
-            command,
-            Operation::Cancel,
-            request,
-            number,
-            slot,
-            EventKind::ClaimCancelled,
-        ))
+        Ok(self.settled(command, Operation::Cancel, request, number, slot, Step::Cancelled))
     }
 
     /// The claim that this key extended or cancelled, as it is now.
@@ -260,9 +244,10 @@ impl Entry<'_> {
         operation: Operation,
         key: u128,
         request: u64,
-    ) -> Result<Option<Reply>, Rejection> {
+    ) -> Result<Option<Verdict>, Rejection> {
         let effect = self.remembered(operation, key, request)?;
-        Ok(effect.and_then(|effect| self.machine.answer(&effect)))
+        let answer = effect.and_then(|effect| self.machine.answer(&effect));
+        Ok(answer.map(Verdict::Reply))
     }
 
     /// Remembers, announces and answers a step that the side table remembers.
@@ -273,17 +258,16 @@ impl Entry<'_> {
         request: u64,
         sale_number: u32,
         slot: u32,
-        kind: impl FnOnce(crate::reply::ClaimView) -> EventKind,
-    ) -> Reply {
+        step: Step,
+    ) -> Verdict {
         self.remember(
             operation,
             command.key,
             request,
             Outcome::Claim { sale_number, slot },
         );
-        let claim = self.machine.sales[sale_number as usize - 1].claim(slot, self.machine.secret());
-        self.event(sale_number, kind(claim));
-        Reply::Settled(claim)
+        self.step(sale_number, step, slot);
+        Verdict::Settled { sale_number, slot }
     }
 }
 

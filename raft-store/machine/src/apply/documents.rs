@@ -9,13 +9,14 @@ use alloc::vec::Vec;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Answer, Entry};
+use super::Entry;
 use crate::{
     bytes::Put,
     command::{Body, Command, DOCUMENT_BODY_BYTES_MAX, DOCUMENT_KEY_BYTES_MAX, Operation, PutDocument},
     document::{Document, LEASE_MS_MAX, TTL_MS_MAX},
     effect::Outcome,
-    reply::{EventKind, Field, Rejection, Reply},
+    event::Change,
+    reply::{Field, Rejection, Reply},
     rows,
 };
 
@@ -26,13 +27,13 @@ impl Entry<'_> {
         while let Some((before, gone)) = self.machine.documents.expire(now_ms) {
             self.machine.changes.rows.insert(rows::document_key(&before.key));
             if gone {
-                self.event(0, EventKind::DocumentChanged { version: 0 });
+                self.event(0, Change::DocumentChanged(0));
             }
         }
     }
 
     /// Everything about documents.
-    pub(super) fn change_document(&mut self, command: &Command<'_>) -> Answer {
+    pub(super) fn change_document(&mut self, command: &Command<'_>) -> Result<Reply, Rejection> {
         let request = request_of(&command.body);
         if let Some(effect) = self.remembered(Operation::Document, command.key, request)?
             && let Some(answer) = self.machine.answer(&effect)
@@ -74,7 +75,7 @@ impl Entry<'_> {
             leased_until_ms,
         };
         self.remember(Operation::Document, command.key, request, outcome);
-        self.event(0, EventKind::DocumentChanged { version });
+        self.event(0, Change::DocumentChanged(version));
         Ok(Reply::Document {
             version,
             fencing_token,

@@ -23,8 +23,9 @@ use crate::{
     codec::{Batch, DecodeError},
     command::{Body, Command, Found, LogMs, NOT_AFTER_MS_MAX, Namespace, Operation, Resolve, WallMs},
     effect::{Effect, Outcome},
+    event::{BY_TIME, Change, EntryEvents, Kept},
     machine::{Applied, Machine},
-    reply::{Event, EventKind, Field, Receipt, Rejection, Reply, Resolution},
+    reply::{Field, Grant, Receipt, Rejection, Reply, Resolution},
     rows,
     sale::Sale,
 };
@@ -41,7 +42,7 @@ impl Machine {
     /// When an invariant does not hold: contiguous indexes, time that never falls, conservation.
     pub fn apply(&mut self, log_index: u64, term: u64, batch: &Batch<'_>) -> Result<Applied, DecodeError> {
         let mut replies = Vec::with_capacity(batch.count as usize);
-        let events = self.run(log_index, term, batch, |reply| replies.push(reply))?;
+        let events = self.run(log_index, term, batch, Some(&mut replies))?;
         Ok(Applied { replies, events })
     }
 
@@ -57,8 +58,8 @@ impl Machine {
         log_index: u64,
         term: u64,
         batch: &Batch<'_>,
-    ) -> Result<Vec<Event>, DecodeError> {
-        self.run(log_index, term, batch, |_| ())
+    ) -> Result<EntryEvents, DecodeError> {
+        self.run(log_index, term, batch, None)
     }
 
     fn run(
@@ -66,17 +67,17 @@ impl Machine {
         log_index: u64,
         term: u64,
         batch: &Batch<'_>,
-        mut hear: impl FnMut(Reply),
-    ) -> Result<Vec<Event>, DecodeError> {
+        mut replies: Option<&mut Vec<Reply>>,
+    ) -> Result<EntryEvents, DecodeError> {
         let places = batch.sales().map(|(namespace, sale_id)| Place {
             namespace,
             sale_id,
             number: self.number_of(namespace, sale_id),
         });
         let places: Vec<Place<'_>> = places.collect();
-        let commands = batch.commands().collect::<Result<Vec<_>, _>>()?;
-        for command in &commands {
-            self.prefetch_for(command, &places);
+        // All of them are read once before the first is applied; reading is cheaper than keeping them.
+        for command in batch.commands() {
+            self.prefetch_for(&command?, &places);
         }
         let clock = &self.clock;
         assert!(
@@ -108,24 +109,31 @@ impl Machine {
             at,
             wall_time_ms: batch.wall_time_ms,
             places,
-            command: None,
-            events: Vec::new(),
+            command: BY_TIME,
         };
         entry.pass_time();
-        let mut refused: Option<Reply> = None;
-        for (position, command) in commands.iter().enumerate() {
-            entry.at.position = position as u32;
-            entry.command = Some(position as u32);
+        let mut refused: Option<Rejection> = None;
+        for (position, command) in (0..).zip(batch.commands()) {
+            let command = command.expect("it was read before");
+            entry.at.position = position;
+            entry.command = position;
             if planted!("hash-order-in-state") {
                 entry.at.position ^= fault_points::host_number();
             }
-            let reply = refused.clone().unwrap_or_else(|| entry.command(command));
-            if planted!("half-applied-batch") && matches!(reply, Reply::Rejected(_)) {
-                refused = Some(reply.clone());
+            let answer = refused.map_or_else(|| entry.judge(&command), Err);
+            if planted!("half-applied-batch") {
+                refused = answer.as_ref().err().copied();
             }
-            hear(reply);
+            if let Some(replies) = &mut replies {
+                replies.push(entry.reply(answer));
+            }
         }
-        let events = entry.events;
+        let events = EntryEvents {
+            log_index,
+            log_time_ms: batch.log_time_ms,
+            kept: self.events.as_slice().into(),
+        };
+        self.events.clear();
         for sale_number in core::mem::take(&mut self.touched) {
             self.close_sale_books(sale_number);
         }
@@ -140,7 +148,7 @@ impl Machine {
             }
             Body::Confirm(settle) | Body::Release(settle) => {
                 if let Some(sale) = self.numbered(settle.claim.sale_number()) {
-                    sale.index.prefetch_key(command.key);
+                    sale.index.prefetch_key(&sale.arena, command.key);
                     sale.arena.prefetch(settle.claim.slot());
                 }
             }
@@ -163,13 +171,26 @@ struct Entry<'a> {
     at: Receipt,
     wall_time_ms: WallMs,
     places: Vec<Place<'a>>,
-    /// Place of the current command; `None` while the clock moves.
-    command: Option<u32>,
-    events: Vec<Event>,
+    /// Place of the current command; [`BY_TIME`] while the clock moves.
+    command: u32,
 }
 
-/// An answer, or why not.
-type Answer = Result<Reply, Rejection>;
+/// What came of a command. About claims it says which, and no more: most replicas answer nobody.
+enum Verdict {
+    /// To claim and decrement.
+    Claim {
+        grant: Grant,
+        sale_number: u32,
+        slot: u32,
+    },
+    /// To confirm, release, extend and cancel.
+    Settled { sale_number: u32, slot: u32 },
+    /// To everything else.
+    Reply(Reply),
+}
+
+/// What came of a command, or why nothing did.
+type Answer = Result<Verdict, Rejection>;
 
 impl Entry<'_> {
     fn now_ms(&self) -> LogMs {
@@ -204,15 +225,31 @@ impl Entry<'_> {
         self.pass_hours();
     }
 
-    fn command(&mut self, command: &Command<'_>) -> Reply {
-        self.judge(command).unwrap_or_else(Reply::Rejected)
+    /// An answer as its caller hears it: before the next command changes what it speaks of.
+    fn reply(&self, answer: Answer) -> Reply {
+        let claim = |sale_number: u32, slot| {
+            self.machine.sales[sale_number as usize - 1].claim(slot, self.machine.secret())
+        };
+        match answer {
+            Ok(Verdict::Claim {
+                grant,
+                sale_number,
+                slot,
+            }) => Reply::Claim {
+                grant,
+                claim: claim(sale_number, slot),
+            },
+            Ok(Verdict::Settled { sale_number, slot }) => Reply::Settled(claim(sale_number, slot)),
+            Ok(Verdict::Reply(reply)) => reply,
+            Err(rejection) => Reply::Rejected(rejection),
+        }
     }
 
     fn judge(&mut self, command: &Command<'_>) -> Answer {
         match &command.body {
-            Body::Found(found) => return self.found(command, *found),
+            Body::Found(found) => return self.found(command, *found).map(Verdict::Reply),
             _ if self.machine.founding.is_none() => return Err(Rejection::Founding),
-            Body::Resolve(resolve) => return self.resolve(command, resolve),
+            Body::Resolve(resolve) => return self.resolve(command, resolve).map(Verdict::Reply),
             _ => {}
         }
         if self.machine.fences.get(command.key).is_some() && !planted!("fence-ignored") {
@@ -226,9 +263,9 @@ impl Entry<'_> {
             Body::Extend(settle) => self.extend(command, settle),
             Body::Cancel(settle) => self.cancel(command, settle),
             Body::PutDocument(_) | Body::DeleteDocument { .. } | Body::LeaseDocument { .. } => {
-                self.change_document(command)
+                self.change_document(command).map(Verdict::Reply)
             }
-            _ => self.change_sale(command),
+            _ => self.change_sale(command).map(Verdict::Reply),
         }
     }
 
@@ -249,7 +286,7 @@ impl Entry<'_> {
         Ok(())
     }
 
-    fn found(&mut self, command: &Command<'_>, found: Found) -> Answer {
+    fn found(&mut self, command: &Command<'_>, found: Found) -> Result<Reply, Rejection> {
         self.in_time(command)?;
         if self.machine.founding.is_some() {
             return Err(Rejection::Founding);
@@ -260,7 +297,7 @@ impl Entry<'_> {
 
     /// Says what became of a key; if nothing did, sees to it that nothing will. Has no memory of its
     /// own: asked again, it looks again.
-    fn resolve(&mut self, command: &Command<'_>, resolve: &Resolve) -> Answer {
+    fn resolve(&mut self, command: &Command<'_>, resolve: &Resolve) -> Result<Reply, Rejection> {
         self.in_time(command)?;
         let place = &self.places[usize::from(resolve.sale)];
         let number = place
@@ -343,20 +380,11 @@ impl Entry<'_> {
         sale
     }
 
-    fn event(&mut self, sale_number: u32, kind: EventKind) {
-        let ordinal = self.events.len() as u32;
-        let Receipt {
-            log_index,
-            log_time_ms,
-            ..
-        } = self.at;
-        self.events.push(Event {
-            log_index,
-            ordinal,
-            log_time_ms,
-            command: self.command,
+    fn event(&mut self, sale_number: u32, change: Change) {
+        self.machine.events.push(Kept {
+            change,
             sale_number,
-            kind,
+            command: self.command,
         });
     }
 }

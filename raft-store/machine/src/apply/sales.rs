@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Answer, Entry};
+use super::Entry;
 use crate::{
     bytes::Put,
     command::{
@@ -12,7 +12,8 @@ use crate::{
         SALE_ID_BYTES_MAX, SALE_NAME_BYTES_MAX, UNITS_MAX,
     },
     effect::Outcome,
-    reply::{EventKind, Field, Rejection, Reply, SaleStatus},
+    event::Change,
+    reply::{Field, Rejection, Reply, SaleStatus},
     sale::{CLAIMS_MAX_MAX, Sale, Terms, claims_max_default},
 };
 
@@ -45,9 +46,9 @@ impl Entry<'_> {
             let sale = self.touch(sale_number);
             let opens = sale.counters.status == SaleStatus::Scheduled && sale.terms.opens_at_ms == hour_ms;
             let (status, kind) = if opens {
-                (SaleStatus::Open, EventKind::SaleOpened)
+                (SaleStatus::Open, Change::SaleOpened)
             } else {
-                (SaleStatus::Closed, EventKind::SaleClosed)
+                (SaleStatus::Closed, Change::SaleClosed)
             };
             sale.counters.status = status;
             self.event(sale_number, kind);
@@ -55,7 +56,7 @@ impl Entry<'_> {
     }
 
     /// Everything about a sale as a whole.
-    pub(super) fn change_sale(&mut self, command: &Command<'_>) -> Answer {
+    pub(super) fn change_sale(&mut self, command: &Command<'_>) -> Result<Reply, Rejection> {
         let request = request_of(&command.body);
         if let Some(effect) = self.remembered(Operation::Sale, command.key, request)? {
             return Ok(Reply::Done(effect.receipt));
@@ -111,10 +112,10 @@ impl Entry<'_> {
         self.machine
             .add_sale(Sale::new(sale_number, terms, create.units_total));
         self.touch(sale_number);
-        self.event(sale_number, EventKind::SaleCreated);
+        self.event(sale_number, Change::SaleCreated);
         if at_once {
             self.touch(sale_number).counters.status = SaleStatus::Open;
-            self.event(sale_number, EventKind::SaleOpened);
+            self.event(sale_number, Change::SaleOpened);
         }
         // An opening that lies in the past happens in this very entry.
         self.keep_hours(sale_number);
@@ -136,9 +137,9 @@ impl Entry<'_> {
         self.event(
             sale_number,
             match to {
-                SaleStatus::Open => EventKind::SaleOpened,
-                SaleStatus::Paused => EventKind::SalePaused,
-                _ => EventKind::SaleClosed,
+                SaleStatus::Open => Change::SaleOpened,
+                SaleStatus::Paused => Change::SalePaused,
+                _ => Change::SaleClosed,
             },
         );
         Ok(())
@@ -171,7 +172,7 @@ impl Entry<'_> {
         if follows_units {
             counters.claims_max = counters.claims_max.max(claims_max_default(units_total));
         }
-        self.event(sale_number, EventKind::SaleRestocked { units });
+        self.event(sale_number, Change::SaleRestocked(units));
         Ok(())
     }
 
@@ -186,7 +187,7 @@ impl Entry<'_> {
         let counters = &mut self.touch(sale_number).counters;
         counters.units_total -= units;
         counters.units_available -= units;
-        self.event(sale_number, EventKind::SaleWithdrawn { units });
+        self.event(sale_number, Change::SaleWithdrawn(units));
         Ok(())
     }
 }

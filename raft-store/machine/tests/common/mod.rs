@@ -10,6 +10,8 @@ use inventory_machine::{
     Applied, Frozen, LoadError, Machine, RowKey,
     codec::{Batch, BatchEncoder},
     command::*,
+    event::EntryEvents,
+    reply::Event,
 };
 
 /// The secret that all tests found their cluster with.
@@ -38,6 +40,11 @@ pub fn apply(machine: &mut Machine, term: u64, bytes: &[u8]) -> Applied {
     machine
         .apply(machine.applied_index() + 1, term, &batch)
         .expect("commands")
+}
+
+/// All events of an entry, as this state shows them.
+pub fn events(machine: &Machine, entry: &EntryEvents) -> Vec<Event> {
+    machine.events(entry, 0).collect()
 }
 
 /// All rows of a frozen state, checked against what it says about them.

@@ -12,7 +12,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use inventory_machine::{
     Frozen,
     codec::{Batch, DecodeError},
-    reply::Event,
+    event::EntryEvents,
 };
 use openraft::{
     EntryPayload, OptionalSend,
@@ -92,7 +92,7 @@ impl StateMachine {
     /// Applies the gathered entries under one hold of the lock, and answers them.
     async fn apply_chunk(&mut self) -> io::Result<()> {
         let mut answers: Vec<(ApplyResponder<TypeConfig>, EntryReply)> = Vec::new();
-        let mut events: Vec<(u64, Vec<Event>)> = Vec::with_capacity(self.chunk.len());
+        let mut events: Vec<EntryEvents> = Vec::with_capacity(self.chunk.len());
         if let Some((last, _)) = self.chunk.last()
             && planted!("index-before-state")
         {
@@ -109,7 +109,7 @@ impl StateMachine {
                 let (reply, entry_events, commands) = applied?;
                 // Raft's own entry zero comes before the feed's beginning.
                 if entry.log_id.index() > 0 {
-                    events.push((entry.log_id.index(), entry_events));
+                    events.push(entry_events);
                 }
                 inner.entries.fetch_add(1, Ordering::Relaxed);
                 if let Some(commands) = commands {
@@ -151,7 +151,7 @@ fn apply_entry(
     held: &mut Held,
     entry: &Entry,
     answered: bool,
-) -> io::Result<(EntryReply, Vec<Event>, Option<u32>)> {
+) -> io::Result<(EntryReply, EntryEvents, Option<u32>)> {
     let (index, term) = (entry.log_id.index(), entry.log_id.committed_leader_id().term);
     let expected = held.last_log_id.as_ref().map_or(0, |last| last.index() + 1);
     // A new cluster's log begins with raft's own first membership at index zero, which the machine
@@ -164,7 +164,10 @@ fn apply_entry(
         log_index: index,
         replies: Vec::new(),
     };
-    let mut events = Vec::new();
+    let mut events = EntryEvents {
+        log_index: index,
+        ..EntryEvents::default()
+    };
     let mut commands = None;
     match &entry.payload {
         EntryPayload::Normal(batch) => {

@@ -1,0 +1,134 @@
+//! Drives one checkout that this process owns: step after step, until it is over, it is the shopper's
+//! turn, or it is lost to somebody else.
+//!
+//! What a step came to is in memory only, until the saga asks for it to be saved. A driver that dies
+//! leaves a saved journal and a lease that ends.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{
+    journal::Journal,
+    metrics,
+    owner::{Lost, Owner},
+    saga,
+    steps::Steps,
+    terms::{Stage, Step},
+};
+
+/// First pause after a step in vain, in ms; doubled for each further one.
+const PAUSE_MS_MIN: u64 = 50;
+
+/// Longest pause, in ms: what a shopper who waits still notices.
+const PAUSE_MS_MAX: u64 = 5_000;
+
+/// Longest one driver goes on in vain, in ms. Then the checkout is left to whoever looks next, so that
+/// an outage of hours keeps no tasks busy.
+const DRIVE_MS_MAX: u64 = 120_000;
+
+/// First wait for a shopper before he is looked after, in ms of log time; grows by half with every look.
+const LOOK_MS_MIN: u64 = 4_000;
+
+/// Longest such wait, in ms of log time.
+const LOOK_MS_MAX: u64 = 30_000;
+
+/// How driving came to its end.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It is over.
+    Over(Journal),
+    /// It is the shopper's turn.
+    Parked(Journal),
+    /// Somebody else goes on with it, or will.
+    Left(Journal),
+}
+
+/// Goes on with a checkout.
+pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duration) -> End {
+    let began = Instant::now();
+    let mut last = owner.journal.clone();
+    let end = loop {
+        if let Err(lost) = owner.hold_on(longest_call).await {
+            break left(last, &lost);
+        }
+        let step = saga::next(&owner.journal);
+        let effect = match step {
+            Step::Do(effect) => effect,
+            Step::Park => {
+                let journal = &mut owner.journal;
+                let passed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                journal.wake_ms = owner.since_ms + passed_ms + look_ms(journal.looks);
+                last = journal.clone();
+                if let Err(lost) = owner.save().await {
+                    break left(last, &lost);
+                }
+                break End::Parked(owner.give_back().await);
+            }
+            Step::Finish => {
+                last = owner.journal.clone();
+                match owner.end().await {
+                    Ok(journal) => {
+                        let ending = journal.ending.as_ref().map_or("unknown", |ending| ending.name());
+                        metrics::ended(ending, began.elapsed());
+                        break End::Over(journal);
+                    }
+                    // Everything was done; only the record of it is somebody else's now.
+                    Err(lost) => break left(last, &lost),
+                }
+            }
+        };
+        if effect.is_guarded()
+            && owner.is_dirty()
+            && let Err(lost) = owner.save().await
+        {
+            break left(last, &lost);
+        }
+        let vain = owner.journal.vain;
+        let outcome = steps.carry_out(effect, &owner.journal).await;
+        tracing::debug!(
+            claim_id = owner.journal.claim_id,
+            ?effect,
+            ?outcome,
+            "checkout step"
+        );
+        saga::record(&mut owner.journal, outcome);
+        last = owner.journal.clone();
+        if owner.journal.vain > vain {
+            let waits_for_shopper = owner.journal.stage == Stage::AwaitShopper;
+            if waits_for_shopper || began.elapsed() > Duration::from_millis(DRIVE_MS_MAX) {
+                break End::Left(owner.give_back().await);
+            }
+            sleep(pause(owner.journal.vain)).await;
+        }
+    };
+    if let End::Left(journal) = &end {
+        tracing::info!(claim_id = journal.claim_id, stage = ?journal.stage, "a checkout is left to others");
+    }
+    end
+}
+
+fn left(journal: Journal, lost: &Lost) -> End {
+    tracing::info!(
+        claim_id = journal.claim_id,
+        ?lost,
+        "a checkout is not owned any more"
+    );
+    End::Left(journal)
+}
+
+/// Doubled with every try, half of it chance, so that those who failed together come back apart.
+fn pause(vain: u32) -> Duration {
+    let doubled = PAUSE_MS_MIN.saturating_mul(1 << vain.saturating_sub(1).min(16));
+    let full_ms = doubled.min(PAUSE_MS_MAX);
+    Duration::from_millis(full_ms / 2 + rand::random_range(0..=full_ms / 2))
+}
+
+/// How long a shopper who was looked after so often is let alone.
+pub(super) fn look_ms(looks: u32) -> u64 {
+    let mut wait_ms = LOOK_MS_MIN;
+    for _ in 0..looks.min(16) {
+        wait_ms += wait_ms / 2;
+    }
+    wait_ms.min(LOOK_MS_MAX)
+}
