@@ -59,7 +59,7 @@ const PRICE_MINOR: u64 = 4_900;
 const CURRENCY: &str = "EUR";
 
 /// How far beyond its deadline a checkout may carry a hold: short, like the holds.
-const CHECKOUT_MAX: Duration = Duration::from_secs(10);
+const CHECKOUT_MAX: Duration = Duration::from_secs(6);
 
 /// Longest a door waits for the provider (usually 10 s), in ms: what hangs must be found out within the hold.
 const PAYMENT_CALL_MS_MAX: u64 = 2_000;

@@ -48,6 +48,9 @@ const ABANDON_PERCENT: u32 = 30;
 /// How long a shopper takes to find his card, in ms; always within the hold.
 const THINK_MS: Range<u64> = 100..1_500;
 
+/// Longest a shopper waits for units to return before he looks again.
+const PATIENCE_MAX: Duration = Duration::from_secs(3);
+
 /// How late a shopper comes back after units were due to return, in ms: people are not clocks.
 const RETURN_MS: Range<u64> = 50..1_000;
 
@@ -248,7 +251,7 @@ impl<'a> Shopper<'a> {
                 Answer::SoldOut {
                     more_until: Some(until),
                 } => {
-                    sleep(time_until(&until)).await;
+                    sleep(time_until(&until).min(PATIENCE_MAX)).await;
                     self.wait(RETURN_MS).await;
                 }
                 other => self.wait_after(&other, "claim").await?,
