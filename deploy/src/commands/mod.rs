@@ -8,6 +8,7 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod document;
+mod health;
 pub mod member;
 pub mod node;
 pub mod psp;

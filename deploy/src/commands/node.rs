@@ -109,9 +109,10 @@ pub async fn run(args: NodeArgs, context: Context) -> Result<(), Failure> {
     if let Some(path) = &args.ready_file {
         Ready::write(path, node.address(), exporter.as_ref().map(Exporter::address))?;
     }
+    let readiness = node.readiness();
     let exporting = async {
         match exporter {
-            Some(exporter) => exporter.serve().await,
+            Some(exporter) => exporter.serve(readiness).await,
             None => std::future::pending().await,
         }
     };

@@ -8,6 +8,7 @@
 mod clocks;
 mod housekeeping;
 mod lead;
+pub mod readiness;
 mod view;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use self::readiness::Readiness;
 use crate::{
     HoldfastRaft,
     batcher::{self, Door},
@@ -318,6 +320,14 @@ impl Node {
     /// Consensus.
     pub fn raft(&self) -> &HoldfastRaft {
         &self.raft
+    }
+
+    /// Asks whether it takes part, for probes.
+    pub fn readiness(&self) -> Readiness {
+        Readiness {
+            raft: self.raft.clone(),
+            door: self.door.clone(),
+        }
     }
 
     /// Returns when the node can no longer serve, with the reason.
