@@ -221,7 +221,12 @@ fn requeue(queue: &mut BTreeSet<(u64, u32)>, queued: &mut Option<u64>, due: Opti
 }
 
 /// The clock's part of the state's digest, identity included.
-pub(crate) fn clock_digest(clock: &Clock, founding: &Option<Found>, sales: u32, scratch: &mut Vec<u8>) -> u128 {
+pub(crate) fn clock_digest(
+    clock: &Clock,
+    founding: &Option<Found>,
+    sales: u32,
+    scratch: &mut Vec<u8>,
+) -> u128 {
     scratch.clear();
     encode_clock(clock, founding, sales, scratch);
     xxh3_128_with_seed(scratch, CLOCK_SEED)

@@ -180,9 +180,7 @@ impl Recount<'_> {
         let (held, confirmed) = &mut self.units[index];
         let records = self.frozen.sales[index].records(block);
         for (slot, packed) in (block * claim::BLOCK_RECORDS as u32..).zip(records) {
-            self.digest = self
-                .digest
-                .wrapping_add(claim::digest(packed, sale_number, slot));
+            self.digest = self.digest.wrapping_add(claim::digest(packed, sale_number, slot));
             // What is no record any more counts for nothing, and the digest tells.
             match Record::unpack(packed) {
                 Some(record) if record.status == ClaimStatus::Held => *held += u64::from(record.quantity),
@@ -277,7 +275,9 @@ mod tests {
     #[test]
     fn a_record_changed_behind_its_back_shows() {
         let mut machine = machine();
-        machine.sales[0].arena.rot(60, |record| record.status = ClaimStatus::Confirmed);
+        machine.sales[0]
+            .arena
+            .rot(60, |record| record.status = ClaimStatus::Confirmed);
         let books = machine.recount();
         assert!(!books.is_intact());
         assert_eq!(books.sales[0].confirmed_counted, 30);
