@@ -46,4 +46,4 @@ pub use checkout::{CheckoutOptions, Payments};
 pub use documents::{DocumentWrite, Documents};
 pub use options::{Options, SALE_CACHE_MS_MAX, StartError, WhenFull};
 pub use serve::{ServeError, router, serve};
-pub use store::{SaleChange, Settle, Step, Store, Take};
+pub use store::{NodeSeen, SaleChange, Settle, Step, Store, Take};

@@ -82,6 +82,8 @@ pub struct Options {
     pub payments: Option<Payments>,
     /// Limits of the checkout.
     pub checkout: CheckoutOptions,
+    /// Origin of the demo's controls, for the page alone: `http://127.0.0.1:port`. `None` outside a demo.
+    pub demo_control: Option<String>,
     /// Where `/metrics` reads from when the process has installed a recorder itself; by default the
     /// door installs one.
     pub metrics: Option<PrometheusHandle>,
@@ -114,6 +116,7 @@ impl Options {
             drain_ms_max: 10_000,
             payments: None,
             checkout: CheckoutOptions::default(),
+            demo_control: None,
             metrics: None,
         }
     }
@@ -148,6 +151,11 @@ pub enum StartError {
         /// What is allowed.
         rule: &'static str,
     },
+    /// Controls that are not on this machine.
+    #[error(
+        "demo_control is {0:?}, but must be http://127.0.0.1:PORT: a demo's controls are on its own machine"
+    )]
+    DemoControl(String),
     /// The process has a metrics recorder that the door cannot read from.
     #[error("this process already has a metrics recorder; pass its handle in Options::metrics")]
     Metrics,
@@ -190,6 +198,13 @@ impl Options {
                     rule: "below 2^32",
                 });
             }
+        }
+        if let Some(origin) = &self.demo_control
+            && origin
+                .strip_prefix("http://127.0.0.1:")
+                .is_none_or(|port| port.parse::<u16>().is_err())
+        {
+            return Err(StartError::DemoControl(origin.clone()));
         }
         if let Err((name, value, rule)) = self.checkout.check() {
             return Err(StartError::Setting { name, value, rule });

@@ -6,7 +6,10 @@
 //! request that failed on our side.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -64,6 +67,7 @@ pub(crate) struct Telemetry {
     repeated: Counter,
     already: Counter,
     sold_out: Counter,
+    claims_answered: AtomicU64,
 }
 
 impl Telemetry {
@@ -88,11 +92,13 @@ impl Telemetry {
             repeated: claims("repeated"),
             already: claims("already"),
             sold_out: claims("sold-out"),
+            claims_answered: AtomicU64::new(0),
         })
     }
 
     /// Counts how a claim was answered.
     pub(crate) fn claimed(&self, answer: Result<client::Grant, &Problem>) {
+        self.claims_answered.fetch_add(1, Ordering::Relaxed);
         match answer {
             Ok(client::Grant::Granted) => self.granted.increment(1),
             Ok(client::Grant::Repeated) => self.repeated.increment(1),
@@ -101,6 +107,11 @@ impl Telemetry {
             Err(problem) if problem.kind() == error::Kind::SoldOut => self.sold_out.increment(1),
             Err(problem) => metrics::counter!(CLAIMS, "outcome" => problem.slug()).increment(1),
         }
+    }
+
+    /// Claims answered since this process started.
+    pub(crate) fn claims_answered(&self) -> u64 {
+        self.claims_answered.load(Ordering::Relaxed)
     }
 
     /// Everything, as Prometheus reads it.

@@ -113,6 +113,8 @@ pub enum Command {
     /// Look at the documents that the doors keep: orders, journals, the ledger
     #[command(subcommand)]
     Document(commands::document::DocumentCommand),
+    /// Compare the state of every replica, and every sale's records with its units, while they run
+    Verify,
     /// Compare a settlement file of the payment provider with the ledger
     Reconcile(commands::reconcile::ReconcileArgs),
     /// Follow committed changes in order
@@ -212,6 +214,9 @@ mod tests {
             "sale withdraw hot 10 --key k1",
             "sale get hot",
             "sale list --output json",
+            "sale verify hot -o json",
+            "sale report hot --metrics http://127.0.0.1:7480/metrics --metrics http://127.0.0.1:7481/metrics",
+            "verify -o json --timeout 1m",
             "claim create hot alice --key k1",
             "claim create hot alice --quantity 2 --decrement",
             "claim get abc",

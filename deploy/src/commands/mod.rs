@@ -8,6 +8,7 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod document;
+mod health;
 pub mod member;
 pub mod node;
 pub mod psp;
@@ -16,6 +17,7 @@ pub mod reconcile;
 pub mod sale;
 pub mod token;
 pub mod values;
+pub mod verify;
 pub mod watch;
 
 use std::future::Future;
@@ -40,6 +42,7 @@ pub fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Sale(command) => block_on(Threads::One, sale::run(command, context)),
         Command::Claim(command) => block_on(Threads::One, claim::run(command, context)),
         Command::Document(command) => block_on(Threads::One, document::run(command, context)),
+        Command::Verify => block_on(Threads::One, verify::run(context)),
         Command::Reconcile(args) => block_on(Threads::One, reconcile::run(args, context)),
         Command::Watch(args) => block_on(Threads::One, watch::run(args, context)),
         Command::Certs(command) => certs::run(command, context),

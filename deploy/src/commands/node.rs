@@ -6,7 +6,7 @@ use clap::Args;
 use figment::value::Value;
 use raft_store::{
     net_tcp::TcpNet,
-    node::{Node, StartError},
+    node::{Node, StartError, StopReason},
     seams::{Seams, SystemWallClock, Workers},
     storage::disk_real::RealDisk,
 };
@@ -109,9 +109,10 @@ pub async fn run(args: NodeArgs, context: Context) -> Result<(), Failure> {
     if let Some(path) = &args.ready_file {
         Ready::write(path, node.address(), exporter.as_ref().map(Exporter::address))?;
     }
+    let readiness = node.readiness();
     let exporting = async {
         match exporter {
-            Some(exporter) => exporter.serve().await,
+            Some(exporter) => exporter.serve(readiness).await,
             None => std::future::pending().await,
         }
     };
@@ -129,6 +130,10 @@ pub async fn run(args: NodeArgs, context: Context) -> Result<(), Failure> {
     };
     node.stop().await;
     ended.map_or(Ok(()), |reason| {
-        Err(Failure::Failed(format!("node {id} ended: {reason}")))
+        let message = format!("node {id} ended: {reason}");
+        Err(match reason {
+            StopReason::Differs { .. } | StopReason::Damaged { .. } => Failure::Violated(message),
+            _ => Failure::Failed(message),
+        })
     })
 }

@@ -126,6 +126,11 @@ pub const KNOWN: &[Known] = &[
         "how often the image on disk follows the state",
     ),
     known(
+        "node.recount_ms",
+        "ms",
+        "how often a node counts its records again and compares with its counters",
+    ),
+    known(
         "node.stop_drain_ms",
         "ms",
         "how long a stopping node waits for what it has proposed",
@@ -159,6 +164,11 @@ pub const KNOWN: &[Known] = &[
         "api.dev",
         "true | false",
         "sign tokens for everybody who asks at POST /dev/token; never in production",
+    ),
+    known(
+        "api.demo_control",
+        "http://127.0.0.1:PORT",
+        "where the page finds the demo's controls; set by `holdfast demo` alone",
     ),
     known(
         "api.claims_per_user_minute",

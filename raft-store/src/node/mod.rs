@@ -2,12 +2,15 @@
 //!
 //! Start: storage (which refuses what it cannot trust), raft, batcher, services. Stop: the door closes,
 //! what was proposed is answered, the lead is handed over, the server ends, raft ends, the image is written.
-//! A node that loses its disk, its raft or its membership stops by itself and says why: better absent than
-//! divergent.
+//! A node that loses its disk, its raft or its membership, or whose state is not what it should be, stops by
+//! itself and says why: better absent than divergent.
 
 mod clocks;
+mod comparison;
 mod housekeeping;
 mod lead;
+pub mod readiness;
+mod recount;
 mod view;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -21,6 +24,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use self::{comparison::Comparison, readiness::Readiness, recount::Recounter};
 use crate::{
     HoldfastRaft,
     batcher::{self, Door},
@@ -93,6 +97,27 @@ pub enum StopReason {
         "this node was removed from the cluster; to come back it needs an empty directory and a new node id"
     )]
     Removed,
+    /// Its state is not that of the others.
+    #[error(
+        "its state at log index {log_index} is not that of nodes {others:?}, and no majority has the same: keep its \
+         directory for whoever looks into it, and replace it (`holdfast member remove`, then `member add` a node with \
+         an empty directory and a new id)"
+    )]
+    Differs {
+        /// First index at which that was seen.
+        log_index: u64,
+        /// Those it differs from.
+        others: Vec<u64>,
+    },
+    /// Records in its memory are not what commands made of them.
+    #[error(
+        "its state in memory at log index {log_index} is not what the log made of it, as when memory fails: test \
+         the machine, then start the node again; it checks what is on its disk and rebuilds what is wrong"
+    )]
+    Damaged {
+        /// Index of the state that was counted.
+        log_index: u64,
+    },
     /// Its server ended.
     #[error("the server ended: {0}")]
     Server(String),
@@ -195,11 +220,13 @@ impl Node {
             lead: leading,
         });
         let reads = Reads::new(raft.clone(), shared.clone());
+        let (stop, stopped) = watch::channel(None);
         let clocks = clocks::Clocks {
             raft: raft.clone(),
             clock: clock.clone(),
             reads: reads.clone(),
             peers: peers.clone(),
+            comparison: Arc::new(Comparison::new(config.node_id, shared.clone())),
         };
         let exchange = clocks::exchange(&clocks);
         let mut tasks = JoinSet::new();
@@ -210,7 +237,7 @@ impl Node {
             door.clone(),
             lead,
         ));
-        tasks.spawn(clocks.run());
+        tasks.spawn(clocks.run(stop.clone()));
         let heard = LeaderHeard::default();
         let membership = Membership::new(
             raft.clone(),
@@ -222,7 +249,12 @@ impl Node {
             }),
         );
         let removed = membership.watch_removal(heard.clone());
-        let (stop, stopped) = watch::channel(None);
+        let recounter = Arc::new(Recounter::new(shared.clone()));
+        tasks.spawn({
+            let (recounter, stop) = (recounter.clone(), stop.clone());
+            let every = Duration::from_millis(config.recount_ms);
+            async move { end(&stop, recounter.run(every).await) }
+        });
         let keeper = housekeeping::Keeper {
             raft: raft.clone(),
             shared: shared.clone(),
@@ -244,6 +276,7 @@ impl Node {
             door: door.clone(),
             cut_index: opened.image.as_ref().map(Image::cut_index),
             pace: Default::default(),
+            recounter,
         });
         let inventory = InventoryService::new(service::inventory::Parts {
             raft: raft.clone(),
@@ -280,7 +313,7 @@ impl Node {
                 let _ = server_stopped.await;
             };
             if let Err(error) = router.serve_with_incoming_shutdown(connections, until).await {
-                stop.send_replace(Some(StopReason::Server(error.to_string())));
+                end(&stop, StopReason::Server(error.to_string()));
             }
         });
         tracing::info!(node_id = config.node_id, %address, "the node is up");
@@ -318,6 +351,14 @@ impl Node {
     /// Consensus.
     pub fn raft(&self) -> &HoldfastRaft {
         &self.raft
+    }
+
+    /// Asks whether it takes part, for probes.
+    pub fn readiness(&self) -> Readiness {
+        Readiness {
+            raft: self.raft.clone(),
+            door: self.door.clone(),
+        }
     }
 
     /// Returns when the node can no longer serve, with the reason.
@@ -392,6 +433,20 @@ impl Node {
                 tracing::warn!(heir, "nobody has taken the lead over yet; the others will elect");
             }
         }
+    }
+}
+
+/// Has the node stop for this reason, unless it has another one already.
+fn end(stop: &watch::Sender<Option<StopReason>>, reason: StopReason) {
+    let first = stop.send_if_modified(|known| {
+        let first = known.is_none();
+        if first {
+            *known = Some(reason.clone());
+        }
+        first
+    });
+    if first {
+        tracing::error!(%reason, "the node stops");
     }
 }
 

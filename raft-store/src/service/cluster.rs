@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use inventory_machine::{Books, SaleBooks};
 use openraft::{
     Raft, RaftMetrics, ServerState, async_runtime::watch::WatchReceiver, storage::RaftStateMachine,
 };
@@ -67,8 +68,8 @@ pub trait NodeView: Send + Sync + 'static {
     fn wait_applied(&self, log_index: u64) -> BoxFuture<'_, ()>;
     /// The state hash at an index that has been applied; zero: now.
     fn digest_at(&self, log_index: u64) -> DigestAt;
-    /// Ids of sales whose recount differs from their counters. Counts all records: not cheap.
-    fn sales_wrong(&self) -> Vec<String>;
+    /// The books, counted again from all records: takes its time.
+    fn books(&self) -> BoxFuture<'_, Books>;
 }
 
 /// The service.
@@ -184,11 +185,24 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
             ));
         }
         match self.view.digest_at(log_index) {
-            DigestAt::Known { log_index, digest } => Ok(Response::new(v1::StateHashResponse {
-                log_index,
-                digest: digest.to_be_bytes().to_vec().into(),
-                sales_wrong: self.view.sales_wrong(),
-            })),
+            DigestAt::Known { log_index, digest } => {
+                let Ok(books) = tokio::time::timeout_at(until, self.view.books()).await else {
+                    return Err(refusal(
+                        Code::DeadlineExceeded,
+                        "RECOUNT_UNFINISHED",
+                        "the records were not counted in time; allow more".to_owned(),
+                        [],
+                    ));
+                };
+                Ok(Response::new(v1::StateHashResponse {
+                    log_index,
+                    digest: digest.to_be_bytes().to_vec().into(),
+                    sales_wrong: books.unbalanced().map(|sale| sale.sale_id.clone()).collect(),
+                    recount_index: books.applied_index,
+                    intact: books.is_intact(),
+                    sales: books.sales.into_iter().map(books_of).collect(),
+                }))
+            }
             DigestAt::TooOld { first_index } => Err(refusal(
                 Code::OutOfRange,
                 "INDEX_TOO_OLD",
@@ -254,6 +268,19 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
                 .map_err(Status::from)
                 .map(|term| v1::TransferLeaderResponse { term }),
         )
+    }
+}
+
+fn books_of(sale: SaleBooks) -> v1::SaleBooks {
+    v1::SaleBooks {
+        sale_id: sale.sale_id,
+        units_total: sale.units_total,
+        units_available: sale.units_available,
+        units_held: sale.units_held,
+        units_confirmed: sale.units_confirmed,
+        held_counted: sale.held_counted,
+        confirmed_counted: sale.confirmed_counted,
+        claims_made: sale.claims_made,
     }
 }
 
