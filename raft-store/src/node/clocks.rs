@@ -63,8 +63,10 @@ impl Clocks {
             .await
         {
             self.hear(&theirs);
-            if theirs.leader && theirs.term >= self.term() {
-                self.reads.heard_leader(asked_at, theirs.committed_index);
+            // Its answer is not older than our question, and what it says is as old as it says.
+            let age = theirs.committed_age_ms.map(Duration::from_millis);
+            if let Some(known_at) = age.and_then(|age| asked_at.checked_sub(age)) {
+                self.reads.heard_leader(known_at, theirs.committed_index);
             }
         }
     }
@@ -92,6 +94,8 @@ impl Clocks {
         let stamp = self.clock.stamp(&self.raft);
         let now = self.clock.now();
         let newest = stamp.unwrap_or_else(|| self.clock.newest());
+        // Before the committed index is looked at: that one may only be newer.
+        let committed_age = self.reads.leading_age();
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         ClockReport {
@@ -102,6 +106,8 @@ impl Clocks {
             wall_ms: now.wall_ms,
             wall_agreed_ms: newest.wall_time_ms,
             committed_index: metrics.local_committed.map_or(0, |log_id| log_id.index),
+            // Rounded up: it is a bound.
+            committed_age_ms: committed_age.map(|age| age.as_millis() as u64 + 1),
         }
     }
 
