@@ -10,7 +10,7 @@ use sha2::Sha256;
 use crate::{
     auth::{Auth, Keys, Role, Verifier, mint_hs256},
     options::Options,
-    payment::{SecretString, SignatureCheck, WebhookEvent},
+    payment::{SecretString, SignatureCheck, webhook::WebhookEvent},
 };
 
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");

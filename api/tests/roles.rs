@@ -26,7 +26,8 @@ use tracing_subscriber::fmt::MakeWriter;
 const ROLES: [Role; 4] = [Role::Shopper, Role::Platform, Role::Operator, Role::Auditor];
 
 /// Calls that are served and stand in no document.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
+    "GET /",
     "GET /livez",
     "GET /readyz",
     "GET /metrics",

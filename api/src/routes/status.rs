@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    auth::{Caller, Role},
+    auth::Caller,
     door::Door,
     error::Problem,
     extract::{is_sale_id, not_a_sale_id},
@@ -26,11 +26,6 @@ use crate::{
 /// Age up to which the nodes' own views are answered from memory: however many look, each node is asked
 /// twice a second at most.
 const NODES_AGE_MAX: Duration = Duration::from_millis(500);
-
-/// Those who may see how the cluster is: everybody but shoppers.
-fn may_see_operations(caller: &Caller) -> Result<(), Problem> {
-    caller.must_be(&[Role::Platform, Role::Operator, Role::Auditor])
-}
 
 /// What to show beside the nodes.
 #[derive(Debug, Deserialize)]
@@ -96,10 +91,9 @@ pub(super) struct EventJson {
 )]
 pub(super) async fn status(
     State(door): State<Arc<Door>>,
-    caller: Caller,
+    _: Caller,
     query: Result<Query<StatusQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
-    may_see_operations(&caller)?;
     let Query(StatusQuery { sale }) =
         query.map_err(|_| Problem::invalid("the only parameter here is sale"))?;
     if sale.as_ref().is_some_and(|sale| !is_sale_id(sale)) {

@@ -152,6 +152,8 @@ pub const HTTP: &[Row] = &[
     row("POST /v1/orders/{order_id}/cancel", GIVERS),
     // Signed by the provider; the signature is checked before anything else.
     open("POST /v1/webhooks/stripe"),
+    row("GET /v1/status", &[Platform, Operator, Auditor]),
+    open("GET /"),
     open("GET /livez"),
     open("GET /readyz"),
     open("GET /metrics"),
