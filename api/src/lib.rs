@@ -23,6 +23,8 @@ mod documents;
 mod door;
 mod error;
 mod extract;
+#[cfg(test)]
+mod fuzz_tests;
 mod idempotency;
 mod json;
 pub mod ledger;

@@ -1,8 +1,9 @@
 //! Every limit of the HTTP door, with its unit and the reason for its default.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, sync::Arc};
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use security::Tokens;
 
 use crate::{
     auth::Auth,
@@ -27,6 +28,8 @@ pub enum WhenFull {
 pub struct Options {
     /// Whose tokens are believed.
     pub auth: Auth,
+    /// API tokens that are believed as well; `None`: none.
+    pub tokens: Option<Arc<Tokens>>,
     /// Claim attempts a user may make per minute, all at once if he likes. Ten is more than a person
     /// with a button needs and little enough that a script gains nothing.
     pub claims_per_user_minute: NonZeroU32,
@@ -91,6 +94,7 @@ impl Options {
     pub fn new(auth: Auth) -> Self {
         Options {
             auth,
+            tokens: None,
             claims_per_user_minute: NonZeroU32::new(10).expect("ten is not zero"),
             rate_users_max: 1_000_000,
             rate_when_full: WhenFull::Open,
@@ -124,7 +128,7 @@ pub enum StartError {
     /// Nobody could ever be let in.
     #[error(
         "no keys to verify bearer tokens with: give at least one HS256 secret or Ed25519 public key, \
-         or ask for development mode, which lets everybody who can reach this port mint tokens"
+         or a file of API tokens, or ask for development mode, which lets everybody who can reach this port mint tokens"
     )]
     NoKeys,
     /// A key that cannot be used.

@@ -53,7 +53,8 @@ const PAYMENT_BUCKETS_S: [f64; 12] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0,
 ];
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Where a trace comes in and goes out.
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The process's recorder, installed by whichever door opens first.
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -150,7 +151,7 @@ fn install() -> Result<PrometheusHandle, StartError> {
 }
 
 /// Measures a request, gives it a trace id, and makes sure that every error is a problem.
-pub(crate) async fn observe(State(_): State<Arc<Door>>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(_): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let route = request
         .extensions()
@@ -158,6 +159,8 @@ pub(crate) async fn observe(State(_): State<Arc<Door>>, request: Request, next: 
         .map_or(routes::UNMATCHED, |matched| routes::name(matched.as_str()));
     let method = request.method().clone();
     let trace = Trace::of(request.headers().get(&TRACEPARENT));
+    // Whatever is said about this request further in is said under the same trace.
+    request.headers_mut().insert(TRACEPARENT, trace.header());
 
     let mut response = error::conform(next.run(request).await);
 

@@ -7,7 +7,7 @@ use client::NodeStatus;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::values;
+use super::{health, values};
 use crate::{
     ask,
     context::{Connection, Context},
@@ -30,6 +30,8 @@ pub enum ClusterCommand {
     },
     /// Show every node's own view and the members
     Status,
+    /// Check what a failure would meet; exit 0: healthy, 1: it serves, but survives less than it should
+    Health,
 }
 
 /// Runs it.
@@ -38,6 +40,7 @@ pub async fn run(command: ClusterCommand, context: Context) -> Result<(), Failur
     match command {
         ClusterCommand::Init { members } => init(&context, &connection, members).await,
         ClusterCommand::Status => status(&context, &connection).await,
+        ClusterCommand::Health => health::run(&context, &connection).await,
     }
 }
 

@@ -229,6 +229,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_test_that_did_not_run_proves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        for (said, code, overall) in [
+            ("test result: ok. 2 passed; 0 failed", 0, Overall::Valid),
+            ("test result: ok. 0 passed; 0 failed", 0, Overall::Broken),
+            ("test result: FAILED. 1 passed; 1 failed", 101, Overall::Invalid),
+            ("error: could not compile", 101, Overall::Broken),
+        ] {
+            let script = format!("echo '{said}'; exit {code}");
+            let stage = Stage::new("crashes", "tests", "sh", ["-c", &script], Judge::Tests);
+            let proof = proved(dir.path(), vec![stage], Vec::new()).await;
+            assert_eq!(proof.overall(), overall, "{said}");
+        }
+    }
+
+    #[tokio::test]
     async fn what_was_left_out_is_not_proved() {
         let dir = tempfile::tempdir().unwrap();
         let proof = proved(dir.path(), vec![shell("one", "true")], vec!["processes".into()]).await;

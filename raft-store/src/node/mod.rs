@@ -9,6 +9,7 @@ mod clocks;
 mod comparison;
 mod housekeeping;
 mod lead;
+pub mod readiness;
 mod recount;
 mod view;
 
@@ -17,12 +18,13 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use inventory_machine::Machine;
 use openraft::async_runtime::watch::WatchReceiver;
 use proto::v1::inventory_server::InventoryServer;
+use security::{Guard, Name};
 use tokio::{
     sync::{oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
 
-use self::{comparison::Comparison, recount::Recounter};
+use self::{comparison::Comparison, readiness::Readiness, recount::Recounter};
 use crate::{
     HoldfastRaft,
     batcher::{self, Door},
@@ -36,7 +38,8 @@ use crate::{
     reads::Reads,
     seams::{Seams, Workers},
     service::{
-        self,
+        self, ConnectionLimits,
+        access::AccessLayer,
         cluster::ClusterService,
         inventory::InventoryService,
         raft::{LeaderHeard, RaftService},
@@ -56,6 +59,14 @@ pub enum StartError {
     /// A setting cannot be.
     #[error("setting {0}")]
     Config(#[from] ConfigError),
+    /// The certificate is not this node's.
+    #[error("the certificate is of {name}, and this is node {node_id}; give it its own certificate")]
+    Certificate {
+        /// Whose it is.
+        name: Name,
+        /// This node.
+        node_id: u64,
+    },
     /// The storage refuses.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -134,7 +145,23 @@ impl Node {
     /// # Errors
     /// The settings, the storage, the address or raft refuse; each says what to do.
     pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError> {
+        Node::start_guarded(config, seams, Guard::open()).await
+    }
+
+    /// As [`Node::start`], with certificates and tokens: peers and callers are then who they prove to be.
+    ///
+    /// # Errors
+    /// Also when the certificate is another node's.
+    pub async fn start_guarded(config: NodeConfig, seams: Seams, guard: Guard) -> Result<Node, StartError> {
         config.check()?;
+        if let Some(tls) = &guard.tls
+            && tls.name().node_id() != Some(config.node_id)
+        {
+            return Err(StartError::Certificate {
+                name: tls.name(),
+                node_id: config.node_id,
+            });
+        }
         // The address first: a second node on the same machine should not even open files.
         let listener = seams
             .net
@@ -162,7 +189,12 @@ impl Node {
             endpoint,
             cluster_id.or(opened.identity.cluster_id()),
         );
-        let peers = Peers::new(identity.clone(), seams.net.clone(), NetworkOptions::default());
+        let peers = Peers::protected(
+            identity.clone(),
+            seams.net.clone(),
+            NetworkOptions::default(),
+            guard.tls.clone(),
+        );
 
         let raft_settings =
             raft_config(&config.raft()).map_err(|error| StartError::Raft(error.to_string()))?;
@@ -258,7 +290,12 @@ impl Node {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .expect("our own descriptors are well formed");
+        if !guard.is_open() {
+            tasks.spawn(security::tls::keep_fresh(guard.tls.clone(), guard.tokens.clone()));
+        }
+        let connections = service::incoming_with(listener, guard.tls.clone(), ConnectionLimits::default());
         let router = service::server()
+            .layer(AccessLayer(guard))
             .add_service(health_service)
             .add_service(reflection)
             .add_service(
@@ -275,10 +312,7 @@ impl Node {
             let until = async {
                 let _ = server_stopped.await;
             };
-            if let Err(error) = router
-                .serve_with_incoming_shutdown(service::incoming(listener), until)
-                .await
-            {
+            if let Err(error) = router.serve_with_incoming_shutdown(connections, until).await {
                 end(&stop, StopReason::Server(error.to_string()));
             }
         });
@@ -317,6 +351,14 @@ impl Node {
     /// Consensus.
     pub fn raft(&self) -> &HoldfastRaft {
         &self.raft
+    }
+
+    /// Asks whether it takes part, for probes.
+    pub fn readiness(&self) -> Readiness {
+        Readiness {
+            raft: self.raft.clone(),
+            door: self.door.clone(),
+        }
     }
 
     /// Returns when the node can no longer serve, with the reason.

@@ -14,7 +14,7 @@ use proto::v1::{self, cluster_server::ClusterServer};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 
-use super::{patience, refusal};
+use super::{access::Audited, patience, refusal};
 use crate::{
     membership::{self, Membership, MembershipError},
     network::cluster_id_text,
@@ -154,8 +154,9 @@ fn until(metadata: &MetadataMap) -> Instant {
 impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterService<SM> {
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitResponse>, Status> {
         let until = until(request.metadata());
-        let cluster_id = self.membership.init(request.into_inner().members, until).await?;
-        Ok(Response::new(v1::InitResponse {
+        let audited = Audited::new("/holdfast.v1.Cluster/Init", &request);
+        let founded = self.membership.init(request.into_inner().members, until).await;
+        audited.done(founded.map_err(Status::from).map(|cluster_id| v1::InitResponse {
             cluster_id: cluster_id_text(Some(cluster_id)),
         }))
     }
@@ -216,12 +217,13 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
         request: Request<v1::AddLearnerRequest>,
     ) -> Result<Response<v1::MembershipResponse>, Status> {
         let until = until(request.metadata());
+        let audited = Audited::new("/holdfast.v1.Cluster/AddLearner", &request);
         let request = request.into_inner();
         let added = self
             .membership
             .add_learner(request.node_id, &request.endpoint, until)
-            .await?;
-        Ok(Response::new(added))
+            .await;
+        audited.done(added.map_err(Status::from))
     }
 
     async fn promote(
@@ -229,11 +231,12 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
         request: Request<v1::PromoteRequest>,
     ) -> Result<Response<v1::MembershipResponse>, Status> {
         let until = until(request.metadata());
-        Ok(Response::new(
-            self.membership
-                .promote(request.into_inner().node_ids, until)
-                .await?,
-        ))
+        let audited = Audited::new("/holdfast.v1.Cluster/Promote", &request);
+        let promoted = self
+            .membership
+            .promote(request.into_inner().node_ids, until)
+            .await;
+        audited.done(promoted.map_err(Status::from))
     }
 
     async fn remove(
@@ -241,12 +244,13 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
         request: Request<v1::RemoveRequest>,
     ) -> Result<Response<v1::MembershipResponse>, Status> {
         let until = until(request.metadata());
+        let audited = Audited::new("/holdfast.v1.Cluster/Remove", &request);
         let request = request.into_inner();
-        Ok(Response::new(
-            self.membership
-                .remove(request.node_id, request.force, until)
-                .await?,
-        ))
+        let removed = self
+            .membership
+            .remove(request.node_id, request.force, until)
+            .await;
+        audited.done(removed.map_err(Status::from))
     }
 
     async fn transfer_leader(
@@ -254,11 +258,16 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
         let until = until(request.metadata());
-        let term = self
+        let audited = Audited::new("/holdfast.v1.Cluster/TransferLeader", &request);
+        let transferred = self
             .membership
             .transfer_leader(request.into_inner().node_id, until)
-            .await?;
-        Ok(Response::new(v1::TransferLeaderResponse { term }))
+            .await;
+        audited.done(
+            transferred
+                .map_err(Status::from)
+                .map(|term| v1::TransferLeaderResponse { term }),
+        )
     }
 }
 
