@@ -23,6 +23,8 @@ mod documents;
 mod door;
 mod error;
 mod extract;
+#[cfg(test)]
+mod fuzz_tests;
 mod idempotency;
 mod json;
 pub mod ledger;
@@ -44,4 +46,4 @@ pub use checkout::{CheckoutOptions, Payments};
 pub use documents::{DocumentWrite, Documents};
 pub use options::{Options, SALE_CACHE_MS_MAX, StartError, WhenFull};
 pub use serve::{ServeError, router, serve};
-pub use store::{SaleChange, Settle, Step, Store, Take};
+pub use store::{NodeSeen, SaleChange, Settle, Step, Store, Take};

@@ -73,6 +73,8 @@ enum Command {
         id: u64,
         #[arg(long)]
         dir: PathBuf,
+        #[arg(long)]
+        certificates: Option<PathBuf>,
     },
     /// The HTTP door under load.
     #[command(hide = true)]
@@ -120,7 +122,11 @@ fn main() -> ExitCode {
         Command::Memory(settings) => measure(&settings, &[Scenario::Memory]),
         Command::Limits(settings) => measure(&settings, &[]),
         Command::All(settings) => measure(&settings, &Scenario::ALL),
-        Command::Node { id, dir } => children::node::run(id, dir),
+        Command::Node {
+            id,
+            dir,
+            certificates,
+        } => children::node::run(id, dir, certificates),
         Command::Api { endpoints, secret } => children::api::run(endpoints, secret),
         Command::BareRaft { id, dir } => children::bare_raft::run(id, dir),
     };

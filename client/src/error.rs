@@ -185,12 +185,10 @@ pub(crate) fn verdict(status: &Status) -> Verdict {
         }
         Code::InvalidArgument => Reason::Invalid,
         Code::OutOfRange => Reason::OutOfRange,
-        Code::NotFound
-        | Code::AlreadyExists
-        | Code::FailedPrecondition
-        | Code::PermissionDenied
-        | Code::Unauthenticated
-        | Code::Unimplemented => Reason::Unspecified,
+        Code::PermissionDenied | Code::Unauthenticated => Reason::Forbidden,
+        Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition | Code::Unimplemented => {
+            Reason::Unspecified
+        }
         _ => return Verdict::Ambiguous(format!("{}: {message}", status.code())),
     };
     Verdict::Final(Box::new(Rejected::plain(reason, message)))

@@ -42,7 +42,7 @@ use {
 };
 
 use crate::{
-    payment::{SharedProvider, SignatureCheck},
+    payment::{BreakerState, SharedProvider, SignatureCheck},
     store::Store,
 };
 
@@ -67,6 +67,13 @@ impl std::fmt::Debug for Payments {
 pub(crate) struct Till {
     pub(crate) steps: Steps,
     pub(crate) webhooks: Option<SignatureCheck>,
+}
+
+impl Till {
+    /// Whether calls reach the provider.
+    pub(crate) fn breaker(&self) -> Option<BreakerState> {
+        self.steps.provider.breaker()
+    }
 }
 
 /// All checkouts that this process has to do with.

@@ -30,7 +30,8 @@ use tower_resilience_circuitbreaker::{
 };
 
 use super::{
-    Call, Money, NewPayment, Payment, PaymentError, PaymentProvider, ProviderKey, Refund, Unavailability,
+    BreakerState, Call, Money, NewPayment, Payment, PaymentError, PaymentProvider, ProviderKey, Refund,
+    Unavailability,
 };
 
 /// Time of one attempt, by call and outcome.
@@ -377,6 +378,17 @@ impl<T> FailureClassifier<T, PaymentError> for ProviderFault {
 }
 
 impl<P: PaymentProvider + ?Sized> PaymentProvider for Guarded<P> {
+    fn breaker(&self) -> Option<BreakerState> {
+        let breaker = self.breaker.as_ref()?;
+        Some(match breaker.service.state_sync() {
+            CircuitState::Closed => BreakerState::Closed,
+            CircuitState::HalfOpen => BreakerState::HalfOpen,
+            // The library leaves it open until somebody calls again; whoever does would probe.
+            CircuitState::Open if breaker.remaining().is_none() => BreakerState::HalfOpen,
+            CircuitState::Open => BreakerState::Open,
+        })
+    }
+
     fn create<'a>(
         &'a self,
         new: &'a NewPayment,

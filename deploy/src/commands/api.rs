@@ -43,6 +43,12 @@ pub struct ApiArgs {
     /// File with a secret that the provider signs webhooks with; may be repeated
     #[arg(long = "webhook-secret-file", value_name = "FILE")]
     webhook_secret_files: Vec<PathBuf>,
+    /// API tokens to take: file of name, role and sha256 of each [env: HOLDFAST_SECURITY_TOKENS_FILE]
+    #[arg(long, value_name = "FILE")]
+    tokens_file: Option<PathBuf>,
+    /// Serve without TLS also where other machines can reach it
+    #[arg(long)]
+    allow_plain_text: bool,
     /// Write the address to this file once it listens
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -84,6 +90,12 @@ impl ApiArgs {
         if self.dev {
             flags.push(("api.dev", Value::from(true)));
         }
+        if let Some(tokens) = &self.tokens_file {
+            flags.push(("security.tokens_file", Value::from(tokens.display().to_string())));
+        }
+        if self.allow_plain_text {
+            flags.push(("security.allow_plain_text", Value::from(true)));
+        }
         flags
     }
 }
@@ -91,8 +103,17 @@ impl ApiArgs {
 /// Serves until asked to stop.
 pub async fn run(args: ApiArgs, context: Context) -> Result<(), Failure> {
     let settings = &context.settings.api;
+    let security = &context.settings.security;
+    // It speaks HTTP to shoppers, whatever it speaks to nodes.
+    security.check_plain_text(
+        "api.listen",
+        &settings.listen,
+        "put a proxy that speaks TLS in front",
+    )?;
     let mut options = settings.options(auth(settings)?)?;
     options.payments = payments(settings)?;
+    options.tokens = security.tokens()?;
+    let tokens = options.tokens.clone();
     let connection = context.connect()?;
     if context.dry_run {
         eprintln!(
@@ -111,16 +132,20 @@ pub async fn run(args: ApiArgs, context: Context) -> Result<(), Failure> {
     if let Some(path) = &args.ready_file {
         Ready::write(path, address, None)?;
     }
+    let fresh = security::tls::keep_fresh(connection.tls.clone(), tokens);
     let shutdown = async move {
         let reason = lifetime::asked_to_stop(args.stop_with_stdin).await;
         tracing::info!(reason, "stopping");
     };
-    api::serve(listener, connection.client, options, shutdown)
-        .await
-        .map_err(|error| match error {
-            ServeError::Start(wrong) => Failure::Usage(format!("HTTP door: {wrong}")),
-            cut => Failure::Failed(format!("HTTP door at {address}: {cut}")),
-        })
+    let served = api::serve(listener, connection.client, options, shutdown);
+    let served = tokio::select! {
+        served = served => served,
+        () = fresh => unreachable!("certificates are kept fresh until the process ends"),
+    };
+    served.map_err(|error| match error {
+        ServeError::Start(wrong) => Failure::Usage(format!("HTTP door: {wrong}")),
+        cut => Failure::Failed(format!("HTTP door at {address}: {cut}")),
+    })
 }
 
 fn auth(settings: &ApiSettings) -> Result<Auth, Failure> {

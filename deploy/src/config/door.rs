@@ -17,6 +17,7 @@ pub struct ApiSettings {
     pub token_issuer: String,
     pub token_audience: String,
     pub dev: bool,
+    pub demo_control: String,
     pub claims_per_user_minute: u32,
     pub rate_users_max: usize,
     pub rate_when_full: RateWhenFull,
@@ -67,6 +68,7 @@ impl Default for ApiSettings {
             token_issuer: String::new(),
             token_audience: String::new(),
             dev: false,
+            demo_control: String::new(),
             claims_per_user_minute: options.claims_per_user_minute.get(),
             rate_users_max: options.rate_users_max,
             rate_when_full: match options.rate_when_full {
@@ -111,6 +113,7 @@ impl ApiSettings {
             )
         })?;
         Ok(Options {
+            demo_control: (!self.demo_control.is_empty()).then(|| self.demo_control.clone()),
             claims_per_user_minute,
             rate_users_max: self.rate_users_max,
             rate_when_full: match self.rate_when_full {

@@ -35,6 +35,36 @@ pub const KNOWN: &[Known] = &[
         "what is logged, as in info,openraft=warn",
     ),
     known(
+        "security.certificate_file",
+        "file",
+        "certificate of this process, in PEM; empty: plain text",
+    ),
+    known(
+        "security.key_file",
+        "file",
+        "its private key; empty: beside the certificate, ending in .key",
+    ),
+    known(
+        "security.authority_file",
+        "file",
+        "certificates of the authorities believed; empty: ca.pem beside the certificate",
+    ),
+    known(
+        "security.token_file",
+        "file",
+        "API token that commands and the HTTP door show to nodes; empty: none",
+    ),
+    known(
+        "security.tokens_file",
+        "file",
+        "API tokens that nodes and the HTTP door take: name, role, sha256 of each; empty: none",
+    ),
+    known(
+        "security.allow_plain_text",
+        "true | false",
+        "serve without TLS also where other machines can reach it",
+    ),
+    known(
         "node.node_id",
         "number from 1",
         "this node's id: unique in the cluster, never reused",
@@ -96,6 +126,11 @@ pub const KNOWN: &[Known] = &[
         "how often the image on disk follows the state",
     ),
     known(
+        "node.recount_ms",
+        "ms",
+        "how often a node counts its records again and compares with its counters",
+    ),
+    known(
         "node.stop_drain_ms",
         "ms",
         "how long a stopping node waits for what it has proposed",
@@ -129,6 +164,11 @@ pub const KNOWN: &[Known] = &[
         "api.dev",
         "true | false",
         "sign tokens for everybody who asks at POST /dev/token; never in production",
+    ),
+    known(
+        "api.demo_control",
+        "http://127.0.0.1:PORT",
+        "where the page finds the demo's controls; set by `holdfast demo` alone",
     ),
     known(
         "api.claims_per_user_minute",

@@ -4,9 +4,12 @@
 //! their own. A crowd claims and pays over real HTTP, part of it never pays, cards are declined, the provider hangs
 //! and repeats itself; the leader is killed in the middle, and then a door with payments under way. Afterwards
 //! [`verdict`] compares what shoppers were told with what every replica holds, and both with the provider's books.
+//! A door's page shows it all meanwhile; with `--keep` its buttons ([`control`]) are people's afterwards.
 //!
 //! Left out: the network between machines, and power cuts. All processes share this machine's disk.
 
+mod breakage;
+mod control;
 mod door;
 mod evidence;
 mod journal;
@@ -25,9 +28,13 @@ use api::Role;
 use client::{Client, Consistency, NewSale};
 use futures::future::try_join_all;
 use tempfile::TempDir;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 
 use self::{
+    control::{Asked, Control, Stage},
     door::Doors,
     journal::Journal,
     live::Live,
@@ -41,6 +48,10 @@ use crate::{exit::Failure, lifetime, output::grouped};
 const SALE: &str = "demo";
 /// A second sale for people to try with `--keep`.
 const ENCORE: &str = "encore";
+
+/// Its units, and how long a claim of them is held: few enough to sell out by hand, short enough to see one come back.
+const ENCORE_UNITS: u32 = 10;
+const ENCORE_HOLD: Duration = Duration::from_secs(60);
 
 /// Holds are this short so that units which nobody pays for return while one watches.
 const HOLD: Duration = Duration::from_secs(5);
@@ -90,6 +101,9 @@ const PROVIDER_FAULTS: [&str; 16] = [
     "30",
 ];
 
+/// The delay among them, to go back to.
+const PROVIDER_DELAY_MS: u64 = 30;
+
 /// Claims a shopper may make in a minute: with holds of 5 s people come back oftener than the usual limit
 /// of 10 allows.
 const CLAIMS_PER_MINUTE: u32 = 120;
@@ -128,12 +142,33 @@ struct Fleet {
     provider: Option<Process>,
 }
 
+/// The door whose page is shown: not the first, which is struck.
+const PAGE_DOOR: usize = 1;
+
 impl Fleet {
     fn endpoints(&self) -> Vec<(u64, String)> {
         (1..)
             .zip(&self.nodes)
             .map(|(id, node)| (id, node.address().to_owned()))
             .collect()
+    }
+
+    /// A node by its id.
+    fn node(&mut self, id: u64) -> Result<&mut Process, Failure> {
+        let index = usize::try_from(id).ok().and_then(|id| id.checked_sub(1));
+        index
+            .and_then(|index| self.nodes.get_mut(index))
+            .ok_or_else(|| Failure::Failed(format!("node {id} leads, but it is none of ours")))
+    }
+
+    /// Where people look.
+    fn page(&self) -> String {
+        let door = self
+            .doors
+            .get(PAGE_DOOR)
+            .map(Process::address)
+            .unwrap_or_default();
+        format!("http://{door}/")
     }
 
     fn provider_address(&self) -> &str {
@@ -152,6 +187,8 @@ struct Played {
     passed: bool,
     client: Client,
     secret: Vec<u8>,
+    stage: Stage,
+    asked: mpsc::Receiver<Asked>,
 }
 
 /// Plays the demo. Stops every process at the end, and removes the directory unless there is something in it
@@ -159,24 +196,22 @@ struct Played {
 pub async fn run(options: Options) -> Result<(), Failure> {
     let dir = tempfile::Builder::new().prefix("holdfast-demo-").tempdir()?;
     let mut fleet = Fleet::default();
-    let mut outcome = tokio::select! {
+    let outcome = tokio::select! {
         outcome = play(&options, dir.path(), &mut fleet) => Some(outcome),
         _ = lifetime::asked_to_stop(false) => None,
     };
-    if let (true, Some(Ok(played))) = (options.keep, &outcome) {
-        if let Err(failure) = invite(&fleet, played).await {
-            outcome = Some(Err(failure));
-        } else {
-            lifetime::asked_to_stop(false).await;
-        }
-    }
+    let outcome = match outcome {
+        Some(Ok(played)) if options.keep => Some(keep(&mut fleet, played).await),
+        Some(played) => Some(played.map(|played| played.passed)),
+        None => None,
+    };
     fleet.stop().await;
     match outcome {
         None => Err(Failure::Failed(
             "interrupted; every process is stopped and the directory removed".into(),
         )),
-        Some(Ok(played)) if played.passed => Ok(()),
-        Some(Ok(_)) => {
+        Some(Ok(true)) => Ok(()),
+        Some(Ok(false)) => {
             if !options.sabotage {
                 keep_directory(dir);
             }
@@ -198,6 +233,17 @@ fn keep_directory(dir: TempDir) {
     );
 }
 
+/// Leaves everything running, and lets people claim and break things, until asked to stop.
+async fn keep(fleet: &mut Fleet, played: Played) -> Result<bool, Failure> {
+    invite(fleet, &played).await?;
+    played.stage.hand_over(ENCORE);
+    tokio::select! {
+        () = breakage::run(fleet, &played.client, PROVIDER_DELAY_MS, played.asked) => {}
+        _ = lifetime::asked_to_stop(false) => {}
+    }
+    Ok(played.passed)
+}
+
 async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played, Failure> {
     let Options {
         nodes,
@@ -215,7 +261,7 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
         HOLD.as_secs()
     );
     let secret = rand::random::<[u8; 32]>().to_vec();
-    let client = start(options, dir, fleet, &secret).await?;
+    let (client, stage, asked) = start(options, dir, fleet, &secret).await?;
     client
         .create_sale(NewSale {
             sale_id: SALE.into(),
@@ -268,11 +314,18 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
         passed: verdict.passed(),
         client,
         secret,
+        stage,
+        asked,
     })
 }
 
 /// Starts nodes, makes the cluster, starts the door.
-async fn start(options: &Options, dir: &Path, fleet: &mut Fleet, secret: &[u8]) -> Result<Client, Failure> {
+async fn start(
+    options: &Options,
+    dir: &Path,
+    fleet: &mut Fleet,
+    secret: &[u8],
+) -> Result<(Client, Stage, mpsc::Receiver<Asked>), Failure> {
     let text = |path: &Path| path.display().to_string();
     fleet.nodes = try_join_all((1..=options.nodes).map(|id| {
         let data_dir = text(&dir.join(format!("node-{id}")));
@@ -302,8 +355,11 @@ async fn start(options: &Options, dir: &Path, fleet: &mut Fleet, secret: &[u8]) 
         .await
         .map_err(|error| Failure::Failed(format!("make the cluster: {error}")))?;
 
-    start_doors(dir, fleet, &addresses, secret, options.seed).await?;
-    Ok(client)
+    let (control, asked) = Control::open(secret, SALE).await?;
+    start_doors(dir, fleet, &addresses, secret, options.seed, &control.origin()).await?;
+    let doors: Vec<String> = fleet.doors.iter().map(|door| door.address().to_owned()).collect();
+    println!("  page    {}  (the sale as it goes)", fleet.page());
+    Ok((client, control.serve(&doors), asked))
 }
 
 /// Starts the payment provider, and the doors that it sends its webhooks to.
@@ -313,6 +369,7 @@ async fn start_doors(
     nodes: &[String],
     secret: &[u8],
     seed: u64,
+    control: &str,
 ) -> Result<(), Failure> {
     let file = |name: &str, content: &str| -> std::io::Result<String> {
         let path = dir.join(name);
@@ -338,6 +395,7 @@ async fn start_doors(
         format!("api.payment_call_ms_max={PAYMENT_CALL_MS_MAX}"),
         format!("api.checkout_store_call_ms_max={STORE_CALL_MS_MAX}"),
         format!("api.checkout_lease_ms={LEASE_MS}"),
+        format!("api.demo_control={control}"),
     ];
     let nodes = nodes.join(",");
     for number in 1..=DOORS {
@@ -444,7 +502,8 @@ async fn latecomers(client: &Client, crowd: &Arc<Crowd>, users: u32, live: &Live
 async fn invite(fleet: &Fleet, played: &Played) -> Result<(), Failure> {
     let sale = NewSale {
         sale_id: ENCORE.into(),
-        units_total: 10,
+        units_total: ENCORE_UNITS,
+        hold_ms: ENCORE_HOLD.as_millis() as u64,
         price_minor: PRICE_MINOR,
         currency: CURRENCY.into(),
         open: true,
@@ -466,9 +525,13 @@ async fn invite(fleet: &Fleet, played: &Played) -> Result<(), Failure> {
         .collect();
     let holdfast = std::env::current_exe().map_or("holdfast".into(), |path| path.display().to_string());
     let token = shoppers::bearer(&played.secret, "you", Role::Shopper);
+    let page = fleet.page();
     println!(
         "
-everything goes on running, with a sale `{ENCORE}` of 10 units; try:
+everything goes on running, with a sale `{ENCORE}` of {ENCORE_UNITS} units. Claim one, pay, and break something at
+{page}
+
+or by hand:
 
 curl -s -X POST http://{door}/v1/sales/{ENCORE}/claims \\
   -H 'Idempotency-Key: first-try' -H 'Authorization: {token}' | tee claim.json
@@ -480,6 +543,8 @@ curl -s http://{provider}/_/ledger
 
 export HOLDFAST_ENDPOINTS={}
 {holdfast} cluster status
+{holdfast} verify
+{holdfast} sale report {SALE} --metrics http://{door}/metrics
 {holdfast} claim create {ENCORE} somebody-else
 {holdfast} claim list {ENCORE}
 

@@ -207,6 +207,15 @@ impl SharedState {
         Some(digest)
     }
 
+    /// The last applied index and the digest of the state right after it.
+    ///
+    /// # Panics
+    /// As [`SharedState::read`].
+    pub fn digest_newest(&self) -> (u64, u128) {
+        let held = self.held();
+        *held.digests.back().expect("a state has a digest from the start")
+    }
+
     /// First and last index that [`SharedState::digest_at`] knows now.
     ///
     /// # Panics
