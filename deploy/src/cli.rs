@@ -239,6 +239,7 @@ mod tests {
             "config print",
             "completions bash",
             "demo --nodes 5 --units 200 --users 3000 --seed 7 --sabotage --keep",
+            "demo --chaos 10m",
         ] {
             if let Err(error) = Cli::try_parse_from(std::iter::once("holdfast").chain(line.split(' '))) {
                 panic!("{line}: {error}");
