@@ -35,6 +35,12 @@ use crate::exit::Failure;
 /// is killed finds work under way and what comes back can catch up.
 pub const USERS_PER_SECOND: u64 = 40;
 
+/// Holds: longer than the provider stays away, or shoppers would do nothing but claim again.
+pub const HOLD: Duration = Duration::from_secs(20);
+
+/// Claims that the sale may make for each unit: whoever cannot pay while his hold lasts claims again.
+pub const CLAIMS_PER_UNIT: u32 = 50;
+
 /// How long a kind of process is left in peace between two strikes, in ms: elections and restarts take most of a
 /// second, and some work must be done in between to be interrupted.
 const PEACE_MS: std::ops::Range<u64> = 2_000..8_000;

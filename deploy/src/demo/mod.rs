@@ -268,12 +268,13 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
         ..
     } = *options;
     let started = Instant::now();
+    let hold = options.chaos.map_or(HOLD, |_| chaos::HOLD);
     println!(
         "{nodes} nodes, {DOORS} HTTP doors, a payment provider with bad days, {} shoppers, {} units, holds of {} s (usually \
          3 min), seed {seed}",
         grouped(users.into()),
         grouped(units.into()),
-        HOLD.as_secs()
+        hold.as_secs()
     );
     let secret = rand::random::<[u8; 32]>().to_vec();
     let (client, stage, asked) = start(options, dir, fleet, &secret).await?;
@@ -282,8 +283,12 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
             sale_id: SALE.into(),
             name: "Demo".into(),
             units_total: units,
-            hold_ms: HOLD.as_millis() as u64,
+            hold_ms: hold.as_millis() as u64,
             checkout_max_ms: CHECKOUT_MAX.as_millis() as u64,
+            // Zero: as usual.
+            claims_max: options
+                .chaos
+                .map_or(0, |_| units.saturating_mul(chaos::CLAIMS_PER_UNIT)),
             price_minor: PRICE_MINOR,
             currency: CURRENCY.into(),
             open: true,
