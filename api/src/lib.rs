@@ -42,7 +42,7 @@ mod telemetry;
 mod time;
 
 pub use auth::{Auth, Keys, Role, mint_hs256};
-pub use checkout::{CheckoutOptions, Payments};
+pub use checkout::{CheckoutOptions, Payments, overview as checkouts};
 pub use documents::{DocumentWrite, Documents};
 pub use options::{Options, SALE_CACHE_MS_MAX, StartError, WhenFull};
 pub use serve::{ServeError, router, serve};

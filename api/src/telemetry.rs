@@ -44,8 +44,10 @@ const DURATION_BUCKETS_S: [f64; 13] = [
 ];
 
 /// Upper bounds of the histogram of checkouts, in seconds: from a provider next door to a shopper's whole
-/// patience.
-const CHECKOUT_BUCKETS_S: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0];
+/// patience, with a bound at the 3 s that an alert asks about.
+const CHECKOUT_BUCKETS_S: [f64; 13] = [
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 25.0, 60.0,
+];
 
 /// Upper bounds of the duration histogram of payment calls, in s: from a provider next door to one that
 /// uses up a call's whole deadline.

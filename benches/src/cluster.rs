@@ -164,11 +164,27 @@ impl Cluster {
     /// # Errors
     /// The cluster refuses.
     pub async fn create_sale(&self, sale_id: &str, units_total: u32) -> Result<(), Failure> {
+        self.create_priced_sale(sale_id, units_total, 0, "").await
+    }
+
+    /// The same, at a price in minor units of a currency.
+    ///
+    /// # Errors
+    /// As [`Cluster::create_sale`].
+    pub async fn create_priced_sale(
+        &self,
+        sale_id: &str,
+        units_total: u32,
+        price_minor: u64,
+        currency: &str,
+    ) -> Result<(), Failure> {
         let sale = NewSale {
             sale_id: sale_id.to_owned(),
             units_total,
             hold_ms: HOLD_MS,
             claims_max: units_total.max(10_000),
+            price_minor,
+            currency: currency.to_owned(),
             open: true,
             ..NewSale::default()
         };

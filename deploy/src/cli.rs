@@ -110,6 +110,9 @@ pub enum Command {
     /// Claim, confirm, release; find out what became of a key
     #[command(subcommand)]
     Claim(commands::claim::ClaimCommand),
+    /// Look at what is being paid for: who owns it, what is next
+    #[command(subcommand)]
+    Checkout(commands::checkout::CheckoutCommand),
     /// Look at the documents that the doors keep: orders, journals, the ledger
     #[command(subcommand)]
     Document(commands::document::DocumentCommand),
@@ -224,6 +227,8 @@ mod tests {
             "claim release abc",
             "claim resolve hot --operation claim --key k1 --principal alice",
             "claim list hot --from-rank 5 --limit 10",
+            "checkout list --limit 10 -o json",
+            "checkout get abc",
             "document get orders/o_1",
             "document list ledger/ --after ledger/pi_1/capture --limit 10 -o json",
             "reconcile file.csv --from 2030-01-01T00:00:00Z --to 2030-01-02T00:00:00Z --limit 5",
@@ -239,6 +244,7 @@ mod tests {
             "config print",
             "completions bash",
             "demo --nodes 5 --units 200 --users 3000 --seed 7 --sabotage --keep",
+            "demo --chaos 10m",
         ] {
             if let Err(error) = Cli::try_parse_from(std::iter::once("holdfast").chain(line.split(' '))) {
                 panic!("{line}: {error}");

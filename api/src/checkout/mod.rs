@@ -15,6 +15,7 @@ mod driver;
 pub(crate) mod journal;
 pub(crate) mod metrics;
 mod options;
+pub mod overview;
 mod owner;
 pub(crate) mod saga;
 mod steps;

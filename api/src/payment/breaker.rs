@@ -118,16 +118,20 @@ impl GuardOptions {
             return Ok(());
         };
         for (name, value) in [
-            ("window_ms", breaker.window_ms),
-            ("calls_min", breaker.calls_min as u64),
-            ("open_ms", breaker.open_ms),
+            ("breaker_window_ms", breaker.window_ms),
+            ("breaker_calls_min", breaker.calls_min as u64),
+            ("breaker_open_ms", breaker.open_ms),
         ] {
             if value == 0 {
                 return refuse(name, value, "at least 1");
             }
         }
         if !(1..=100).contains(&breaker.failures_percent) {
-            return refuse("failures_percent", breaker.failures_percent.into(), "1 to 100");
+            return refuse(
+                "breaker_failures_percent",
+                breaker.failures_percent.into(),
+                "1 to 100",
+            );
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ pub mod simulator;
 pub mod stripe;
 pub mod webhook;
 
-pub use breaker::{GuardOptions, Guarded};
+pub use breaker::{BreakerOptions, GuardOptions, Guarded};
 pub use error::{Doubt, PaymentError, Unavailability};
 pub use money::{Currency, Money, MoneyError};
 /// What secrets are kept in: never printed, wiped when dropped.

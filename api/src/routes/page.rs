@@ -36,10 +36,10 @@ fn document(is_development: bool, demo_control: Option<&str>) -> String {
         (None, false) => "plain",
     };
     DOCUMENT
-        .replace("{mode}", mode)
-        .replace("{control}", demo_control.unwrap_or_default())
-        .replace("{style}", STYLE)
-        .replace("{script}", SCRIPT)
+        .replace("%%mode%%", mode)
+        .replace("%%control%%", demo_control.unwrap_or_default())
+        .replace("%%style%%", STYLE)
+        .replace("%%script%%", SCRIPT)
 }
 
 fn headers(demo_control: Option<&str>) -> HeaderMap {
@@ -79,7 +79,7 @@ mod tests {
             let ours = page.replace("http://www.w3.org/2000/svg", "");
             assert!(!ours.contains(outside), "{outside}");
         }
-        for hole in ["{mode}", "{control}", "{style}", "{script}"] {
+        for hole in ["%%mode%%", "%%control%%", "%%style%%", "%%script%%"] {
             assert!(!page.contains(hole), "{hole} was not filled");
         }
         // The policy forbids what is written into elements.

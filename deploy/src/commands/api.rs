@@ -8,8 +8,8 @@ use std::{
 use api::{
     Auth, Keys, Payments, ServeError,
     payment::{
-        GuardOptions, Guarded, SIGNATURE_TOLERANCE, SecretString, SignatureCheck,
-        stripe::{Stripe, StripeOptions},
+        Guarded, SIGNATURE_TOLERANCE, SecretString, SignatureCheck,
+        stripe::{Stripe, StripeStartError},
     },
 };
 use clap::Args;
@@ -190,9 +190,11 @@ fn payments(settings: &ApiSettings) -> Result<Option<Payments>, Failure> {
             ));
         }
     }
-    let usage = |wrong: &dyn std::fmt::Display| Failure::Usage(format!("payment: {wrong}"));
-    let stripe = Stripe::new(&StripeOptions::new(url, text(key_file)?)).map_err(|wrong| usage(&wrong))?;
-    let provider = Guarded::new(Arc::new(stripe), GuardOptions::default()).map_err(|wrong| usage(&wrong))?;
+    let stripe = Stripe::new(&settings.stripe(text(key_file)?)).map_err(|wrong| match wrong {
+        StripeStartError::Limit(_) => setting(&wrong),
+        wrong => Failure::Usage(format!("payment: {wrong}")),
+    })?;
+    let provider = Guarded::new(Arc::new(stripe), settings.guard()?).map_err(|wrong| setting(&wrong))?;
     let secrets = settings
         .webhook_secret_files
         .iter()
@@ -202,6 +204,11 @@ fn payments(settings: &ApiSettings) -> Result<Option<Payments>, Failure> {
         provider: Arc::new(provider),
         webhooks: (!secrets.is_empty()).then(|| SignatureCheck::new(secrets, SIGNATURE_TOLERANCE)),
     }))
+}
+
+/// A limit that cannot be; it begins with the setting's name after our prefix.
+fn setting(wrong: &dyn std::fmt::Display) -> Failure {
+    Failure::Usage(format!("api.payment_{wrong}"))
 }
 
 /// A secret that is kept as text, without the end of its line.
@@ -308,6 +315,35 @@ mod tests {
             },
         ] {
             assert_eq!(payments(&halved).unwrap_err().code(), 2, "{halved:?}");
+        }
+        for (odd, named) in [
+            (
+                ApiSettings {
+                    payment_connect_ms_max: 0,
+                    ..whole.clone()
+                },
+                "api.payment_connect_ms_max",
+            ),
+            (
+                ApiSettings {
+                    payment_retry_wait_ms_min: 0,
+                    ..whole.clone()
+                },
+                "api.payment_retry_wait_ms_min",
+            ),
+            (
+                ApiSettings {
+                    payment_breaker_failures_percent: 101,
+                    ..whole
+                },
+                "api.payment_breaker_failures_percent",
+            ),
+        ] {
+            let failure = payments(&odd).unwrap_err();
+            assert!(
+                failure.code() == 2 && failure.to_string().contains(named),
+                "{failure}"
+            );
         }
     }
 

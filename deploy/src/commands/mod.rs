@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod certs;
+pub mod checkout;
 pub mod claim;
 pub mod cluster;
 pub mod completions;
@@ -41,6 +42,7 @@ pub fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Member(command) => block_on(Threads::One, member::run(command, context)),
         Command::Sale(command) => block_on(Threads::One, sale::run(command, context)),
         Command::Claim(command) => block_on(Threads::One, claim::run(command, context)),
+        Command::Checkout(command) => block_on(Threads::One, checkout::run(command, context)),
         Command::Document(command) => block_on(Threads::One, document::run(command, context)),
         Command::Verify => block_on(Threads::One, verify::run(context)),
         Command::Reconcile(args) => block_on(Threads::One, reconcile::run(args, context)),

@@ -265,6 +265,71 @@ pub const KNOWN: &[Known] = &[
         "longest one call of the payment provider may take, retries included",
     ),
     known(
+        "api.payment_connect_ms_max",
+        "ms",
+        "longest a connection to the payment provider may take to be made",
+    ),
+    known(
+        "api.payment_idle_connections_max",
+        "connections",
+        "connections to it that are kept while idle",
+    ),
+    known(
+        "api.payment_idle_ms_max",
+        "ms",
+        "how long they are kept; below what stands between us closes them after",
+    ),
+    known(
+        "api.payment_answer_bytes_max",
+        "bytes",
+        "largest answer of the payment provider that is read",
+    ),
+    known(
+        "api.payment_retries_max",
+        "attempts",
+        "attempts of one payment call after the first, under the same key",
+    ),
+    known(
+        "api.payment_retry_wait_ms_min",
+        "ms",
+        "shortest wait before such an attempt; doubled each time, jittered",
+    ),
+    known(
+        "api.payment_retry_wait_ms_max",
+        "ms",
+        "longest such wait; a provider that asks for more is not asked again by this call",
+    ),
+    known(
+        "api.payment_attempt_ms_min",
+        "ms",
+        "time that must be left for an attempt to be begun",
+    ),
+    known(
+        "api.payment_breaker",
+        "true | false",
+        "stop calling a payment provider that fails, for a while",
+    ),
+    known(
+        "api.payment_breaker_window_ms",
+        "ms",
+        "time over which its calls are judged",
+    ),
+    known(
+        "api.payment_breaker_calls_min",
+        "calls",
+        "calls in that time below which nothing is judged",
+    ),
+    known(
+        "api.payment_breaker_failures_percent",
+        "percent",
+        "share of them that fail for the breaker to open; declines are no failures",
+    ),
+    known(
+        "api.payment_breaker_open_ms",
+        "ms",
+        "how long it stays open before one call may probe",
+    ),
+    known(
         "api.checkout_store_call_ms_max",
         "ms",
         "longest one call of the store may take in a checkout",

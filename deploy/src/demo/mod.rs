@@ -6,11 +6,15 @@
 //! [`verdict`] compares what shoppers were told with what every replica holds, and both with the provider's books.
 //! A door's page shows it all meanwhile; with `--keep` its buttons ([`control`]) are people's afterwards.
 //!
+//! With [`chaos`] every kind of process is killed at random instead, for as long as asked.
+//!
 //! Left out: the network between machines, and power cuts. All processes share this machine's disk.
 
 mod breakage;
+mod chaos;
 mod control;
 mod door;
+mod encore;
 mod evidence;
 mod journal;
 mod live;
@@ -24,7 +28,6 @@ mod verdict;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use api::Role;
 use client::{Client, Consistency, NewSale};
 use futures::future::try_join_all;
 use tempfile::TempDir;
@@ -33,7 +36,9 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::chaos::USERS_PER_SECOND;
 use self::{
+    chaos::OpenCheckouts,
     control::{Asked, Control, Stage},
     door::Doors,
     journal::Journal,
@@ -46,12 +51,6 @@ use crate::{exit::Failure, lifetime, output::grouped};
 
 /// The demo's sale.
 const SALE: &str = "demo";
-/// A second sale for people to try with `--keep`.
-const ENCORE: &str = "encore";
-
-/// Its units, and how long a claim of them is held: few enough to sell out by hand, short enough to see one come back.
-const ENCORE_UNITS: u32 = 10;
-const ENCORE_HOLD: Duration = Duration::from_secs(60);
 
 /// Holds are this short so that units which nobody pays for return while one watches.
 const HOLD: Duration = Duration::from_secs(5);
@@ -132,11 +131,15 @@ pub struct Options {
     pub sabotage: bool,
     /// Leave it running.
     pub keep: bool,
+    /// Kill at random for so long.
+    pub chaos: Option<Duration>,
 }
 
 /// The processes, so that they can be stopped however the demo ends.
 #[derive(Default)]
 struct Fleet {
+    /// The address that they listen at.
+    host: String,
     nodes: Vec<Process>,
     doors: Vec<Process>,
     provider: Option<Process>,
@@ -195,13 +198,19 @@ struct Played {
 /// to look at.
 pub async fn run(options: Options) -> Result<(), Failure> {
     let dir = tempfile::Builder::new().prefix("holdfast-demo-").tempdir()?;
-    let mut fleet = Fleet::default();
+    let mut fleet = Fleet {
+        host: match options.chaos {
+            Some(_) => chaos::host(&mut rand::rng()),
+            None => "127.0.0.1".into(),
+        },
+        ..Fleet::default()
+    };
     let outcome = tokio::select! {
         outcome = play(&options, dir.path(), &mut fleet) => Some(outcome),
         _ = lifetime::asked_to_stop(false) => None,
     };
     let outcome = match outcome {
-        Some(Ok(played)) if options.keep => Some(keep(&mut fleet, played).await),
+        Some(Ok(played)) if options.keep => Some(encore::keep(&mut fleet, played).await),
         Some(played) => Some(played.map(|played| played.passed)),
         None => None,
     };
@@ -233,17 +242,6 @@ fn keep_directory(dir: TempDir) {
     );
 }
 
-/// Leaves everything running, and lets people claim and break things, until asked to stop.
-async fn keep(fleet: &mut Fleet, played: Played) -> Result<bool, Failure> {
-    invite(fleet, &played).await?;
-    played.stage.hand_over(ENCORE);
-    tokio::select! {
-        () = breakage::run(fleet, &played.client, PROVIDER_DELAY_MS, played.asked) => {}
-        _ = lifetime::asked_to_stop(false) => {}
-    }
-    Ok(played.passed)
-}
-
 async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played, Failure> {
     let Options {
         nodes,
@@ -253,12 +251,13 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
         ..
     } = *options;
     let started = Instant::now();
+    let hold = options.chaos.map_or(HOLD, |_| chaos::HOLD);
     println!(
         "{nodes} nodes, {DOORS} HTTP doors, a payment provider with bad days, {} shoppers, {} units, holds of {} s (usually \
          3 min), seed {seed}",
         grouped(users.into()),
         grouped(units.into()),
-        HOLD.as_secs()
+        hold.as_secs()
     );
     let secret = rand::random::<[u8; 32]>().to_vec();
     let (client, stage, asked) = start(options, dir, fleet, &secret).await?;
@@ -267,8 +266,12 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
             sale_id: SALE.into(),
             name: "Demo".into(),
             units_total: units,
-            hold_ms: HOLD.as_millis() as u64,
+            hold_ms: hold.as_millis() as u64,
             checkout_max_ms: CHECKOUT_MAX.as_millis() as u64,
+            // Zero: as usual.
+            claims_max: options
+                .chaos
+                .map_or(0, |_| units.saturating_mul(chaos::CLAIMS_PER_UNIT)),
             price_minor: PRICE_MINOR,
             currency: CURRENCY.into(),
             open: true,
@@ -283,7 +286,7 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
         started.elapsed().as_secs_f64()
     );
 
-    let journal = sell(options, dir, fleet, &client, secret.clone()).await?;
+    let (journal, chaos) = sell(options, dir, fleet, &client, secret.clone()).await?;
     let took = started.elapsed();
 
     let money = money::gather(&client, fleet.provider_address(), PRICE_MINOR).await?;
@@ -294,9 +297,10 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
         journal,
         replicas: evidence::gather(&client, &fleet.endpoints(), SALE).await?,
         money,
+        chaos,
     };
     println!(
-        "sold out after {:.1} s and {} HTTP answers",
+        "over after {:.1} s and {} HTTP answers",
         took.as_secs_f64(),
         grouped(evidence.journal.len() as u64)
     );
@@ -332,7 +336,8 @@ async fn start(
         let args = ["node", "--id", &id.to_string(), "--data-dir", &data_dir]
             .map(String::from)
             .to_vec();
-        async move { Process::start(dir, &format!("node-{id}"), args).await }
+        let host = &fleet.host;
+        async move { Process::start(dir, &format!("node-{id}"), host, args).await }
     }))
     .await?;
     let endpoints = fleet.endpoints();
@@ -388,7 +393,7 @@ async fn start_doors(
     let mut args = vec!["psp", "--seed", &seed, "--api-key-file", &payment_key];
     args.extend(PROVIDER_FAULTS);
     let text = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
-    let mut provider = Process::start(dir, "provider", text(&args)).await?;
+    let mut provider = Process::start(dir, "provider", &fleet.host, text(&args)).await?;
     let payment_url = format!("http://{}", provider.address());
     let settings = [
         format!("api.claims_per_user_minute={CLAIMS_PER_MINUTE}"),
@@ -405,7 +410,7 @@ async fn start_doors(
         door.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         fleet
             .doors
-            .push(Process::start(dir, &format!("door-{number}"), text(&door)).await?);
+            .push(Process::start(dir, &format!("door-{number}"), &fleet.host, text(&door)).await?);
     }
     let hooks: Vec<String> = fleet
         .doors
@@ -433,14 +438,14 @@ async fn start_doors(
     Ok(())
 }
 
-/// The sale: the crowd, the strike, the live line. Gives the journal.
+/// The sale: the crowd, the strikes, the live line. Gives the journal, and what chaos there was.
 async fn sell(
     options: &Options,
     dir: &Path,
     fleet: &mut Fleet,
     client: &Client,
     secret: Vec<u8>,
-) -> Result<Vec<journal::Entry>, Failure> {
+) -> Result<(Vec<journal::Entry>, Option<verdict::Chaos>), Failure> {
     let doors: Vec<String> = fleet.doors.iter().map(|door| door.address().to_owned()).collect();
     let mark = |percent: u32| u64::from(options.units * percent).div_ceil(100).max(1);
     let tally = Arc::new(Tally::new(mark(STRIKE_PERCENT), mark(DOOR_STRIKE_PERCENT)));
@@ -454,24 +459,38 @@ async fn sell(
         payers: Semaphore::new(shoppers::PAYERS_MAX),
     });
     let live = Live::new(SALE, options.units);
+    let open = OpenCheckouts::default();
+    let sale_max = SALE_MAX + options.chaos.unwrap_or_default();
     let outcome = tokio::select! {
         outcome = async {
+            let everybody = 0..options.users;
+            if let Some(length) = options.chaos {
+                let arrival = |share| length.mul_f64(share);
+                let ((), kills) = tokio::try_join!(
+                    shoppers::run(&crowd, everybody, arrival),
+                    chaos::strike(fleet, options.seed, length, &live),
+                )?;
+                chaos::calm(client).await?;
+                return Ok(Some(open.told(kills)));
+            }
             tokio::try_join!(
-                shoppers::run(&crowd, 0..options.users),
+                shoppers::run(&crowd, everybody, shoppers::growing),
                 strike::leader(&mut fleet.nodes, client, &tally, &live),
                 strike::door(&mut fleet.doors[0], &tally, &live),
             )?;
-            latecomers(client, &crowd, options.users, &live).await
+            latecomers(client, &crowd, options.users, &live).await?;
+            Ok(None)
         } => outcome,
         () = live.run(client, &tally) => Err(Failure::Failed("the live line ended".into())),
-        () = tokio::time::sleep(SALE_MAX) => {
-            Err(Failure::Failed(format!("the sale did not end within {} s", SALE_MAX.as_secs())))
+        () = open.watch(client), if options.chaos.is_some() => Err(Failure::Failed("the watch ended".into())),
+        () = tokio::time::sleep(sale_max) => {
+            Err(Failure::Failed(format!("the sale did not end within {} s", sale_max.as_secs())))
         }
     };
     live.end();
-    outcome?;
+    let chaos = outcome?;
     let crowd = Arc::into_inner(crowd).ok_or_else(|| Failure::Failed("a shopper is still out".into()))?;
-    Ok(crowd.journal.finish()?)
+    Ok((crowd.journal.finish()?, chaos))
 }
 
 /// A payment that fails after its claim was confirmed gives a unit back when everybody was told that nothing will
@@ -493,63 +512,7 @@ async fn latecomers(client: &Client, crowd: &Arc<Crowd>, users: u32, live: &Live
         ));
         // Enough of them, although some never pay.
         users = users.end..users.end + left * 2 + 20;
-        shoppers::run(crowd, users.clone()).await?;
+        shoppers::run(crowd, users.clone(), shoppers::growing).await?;
     }
-    Ok(())
-}
-
-/// Says what can be tried while everything goes on running.
-async fn invite(fleet: &Fleet, played: &Played) -> Result<(), Failure> {
-    let sale = NewSale {
-        sale_id: ENCORE.into(),
-        units_total: ENCORE_UNITS,
-        hold_ms: ENCORE_HOLD.as_millis() as u64,
-        price_minor: PRICE_MINOR,
-        currency: CURRENCY.into(),
-        open: true,
-        ..NewSale::default()
-    };
-    played
-        .client
-        .create_sale(sale)
-        .key("demo-encore")
-        .send()
-        .await
-        .map_err(|error| Failure::Failed(format!("create a sale to try: {error}")))?;
-    let door = fleet.doors.first().map(Process::address).unwrap_or_default();
-    let provider = fleet.provider_address();
-    let endpoints: Vec<String> = fleet
-        .endpoints()
-        .into_iter()
-        .map(|(_, address)| address)
-        .collect();
-    let holdfast = std::env::current_exe().map_or("holdfast".into(), |path| path.display().to_string());
-    let token = shoppers::bearer(&played.secret, "you", Role::Shopper);
-    let page = fleet.page();
-    println!(
-        "
-everything goes on running, with a sale `{ENCORE}` of {ENCORE_UNITS} units. Claim one, pay, and break something at
-{page}
-
-or by hand:
-
-curl -s -X POST http://{door}/v1/sales/{ENCORE}/claims \\
-  -H 'Idempotency-Key: first-try' -H 'Authorization: {token}' | tee claim.json
-claim=$(sed 's/.*\"claim_id\":\"\\([^\"]*\\)\".*/\\1/' claim.json)
-curl -s -X POST http://{door}/v1/claims/$claim/checkout \\
-  -H 'Idempotency-Key: first-payment' -H 'Authorization: {token}' \\
-  -H 'Content-Type: application/json' -d '{{\"payment_method\":\"pm_card_visa\"}}'
-curl -s http://{provider}/_/ledger
-
-export HOLDFAST_ENDPOINTS={}
-{holdfast} cluster status
-{holdfast} verify
-{holdfast} sale report {SALE} --metrics http://{door}/metrics
-{holdfast} claim create {ENCORE} somebody-else
-{holdfast} claim list {ENCORE}
-
-Ctrl-C stops and removes everything.",
-        endpoints.join(",")
-    );
     Ok(())
 }

@@ -44,13 +44,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `holdfast` with these arguments, on a free port, and waits until it is ready.
-    pub async fn start(dir: &Path, name: &str, args: Vec<String>) -> Result<Process, Failure> {
+    /// Starts `holdfast` with these arguments, on a free port of this host, and waits until it is ready.
+    pub async fn start(dir: &Path, name: &str, host: &str, args: Vec<String>) -> Result<Process, Failure> {
         let mut process = Process {
             name: name.into(),
             args,
             dir: dir.into(),
-            address: "127.0.0.1:0".into(),
+            address: format!("{host}:0"),
             child: None,
         };
         process.launch().await?;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -19,6 +19,9 @@ pub const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "
 
 /// Longest that Chromium may take for all that one test asks, in s; other tests run beside it.
 const BROWSER_S_MAX: u64 = 240;
+
+/// Longest that something may take to be seen in the page, in s: it takes a second or two.
+const UNTIL_S_MAX: u64 = 40;
 
 /// How often a condition is looked at in the page, in ms.
 const LOOK_MS: u64 = 50;
@@ -150,9 +153,14 @@ impl Tab {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true in the page; a page where it never is ends with the browser's time.
+    /// Waits until an expression is true in the page.
     pub fn until(&mut self, expression: &str) {
+        let deadline = Instant::now() + Duration::from_secs(UNTIL_S_MAX);
         while self.evaluate(expression) != json!(true) {
+            if Instant::now() > deadline {
+                let page = self.evaluate("document.body.innerText");
+                panic!("never: {expression}\n{page}\n{:?}", self.complaints);
+            }
             std::thread::sleep(Duration::from_millis(LOOK_MS));
         }
     }

@@ -53,6 +53,7 @@ const MISFITS: &str = r#"(() => {
     const box = e.getBoundingClientRect();
     if (box.width && !e.closest("svg, .skip") && box.right > wide + 1) found.push(`${e.tagName}#${e.id} ends at ${box.right}`);
   }
+  for (const e of document.querySelectorAll("th, td, button")) if (e.scrollWidth > e.clientWidth + 1) found.push(`${e.textContent} does not fit`);
   for (const e of document.querySelectorAll("button, select, input")) {
     const box = e.getBoundingClientRect();
     if (box.width && box.height < 40) found.push(`${e.tagName}#${e.id} is ${box.height} high`);

@@ -75,8 +75,10 @@ impl Clocks {
             .await
         {
             self.hear(&theirs);
-            if theirs.leader && theirs.term >= self.term() {
-                self.reads.heard_leader(asked_at, theirs.committed_index);
+            // Its answer is not older than our question, and what it says is as old as it says.
+            let age = theirs.committed_age_ms.map(Duration::from_millis);
+            if let Some(known_at) = age.and_then(|age| asked_at.checked_sub(age)) {
+                self.reads.heard_leader(known_at, theirs.committed_index);
             }
         }
     }
@@ -107,6 +109,8 @@ impl Clocks {
         let now = self.clock.now();
         let newest = stamp.unwrap_or_else(|| self.clock.newest());
         let (state_index, state_digest) = self.comparison.report();
+        // Before the committed index is looked at: that one may only be newer.
+        let committed_age = self.reads.leading_age();
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         ClockReport {
@@ -120,6 +124,8 @@ impl Clocks {
             state_index,
             state_digest_high: (state_digest >> 64) as u64,
             state_digest_low: state_digest as u64,
+            // Rounded up: it is a bound.
+            committed_age_ms: committed_age.map(|age| age.as_millis() as u64 + 1),
         }
     }
 

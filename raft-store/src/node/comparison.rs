@@ -41,9 +41,9 @@ impl Comparison {
         }
     }
 
-    /// Index and hash to tell the others.
+    /// Index and hash to tell the others; zeros when there is nothing to tell.
     pub fn report(&self) -> (u64, u128) {
-        self.shared.digest_newest()
+        self.shared.digest_newest().unwrap_or_default()
     }
 
     /// Takes what a peer told. An index of zero is of a node that tells none.
@@ -69,12 +69,15 @@ impl Comparison {
     }
 
     fn compare(&self, peers: &mut Peers) {
+        let Some((newest, _)) = self.shared.digest_newest() else {
+            return;
+        };
         let now = Instant::now();
         for (peer, known) in &mut peers.known {
             let Some((log_index, theirs)) = known.heard else {
                 continue;
             };
-            if log_index > self.shared.digest_newest().0 {
+            if log_index > newest {
                 continue;
             }
             known.heard = None;

@@ -100,7 +100,7 @@
     const { width, height } = $("plot").getBoundingClientRect();
     if (!width || !samples.length) return;
     const bottom = height - 22, left = 0, right = width;
-    const now = performance.now(), span = Math.min(Math.max(now - samples[0].now, 20000), WINDOW_MS);
+    const now = performance.now(), span = Math.min(Math.max(now - samples[0].now, 10000), WINDOW_MS);
     const top = Math.max(...samples.map((one) => one.total), 1);
     const x = (at) => right - (right - left) * Math.min(now - at, span) / span;
     const y = (units) => bottom - (bottom - 8) * units / top;
@@ -137,7 +137,7 @@
     "sale-created": ["", "sale created"], "sale-opened": ["", "sale opened"], "sale-paused": ["", "sale paused"], "sale-closed": ["", "sale closed"],
     "sale-restocked": ["", "units added"], "sale-withdrawn": ["", "units withdrawn"],
   };
-  let asked = null, newest = "";
+  let asked = null, newest = null;
   function showStatus(status) {
     $("nodes").replaceChildren(...status.nodes.map((node) => {
       const row = element("tr");
@@ -159,13 +159,14 @@
     const head = JSON.stringify(status.events[0] ?? null);
     if (head !== newest) {
       newest = head;
-      $("events").replaceChildren(...status.events.map((event) => {
+      const events = status.events.map((event) => {
         const [tone, words] = KINDS[event.kind] ?? ["", event.kind];
         const item = element("li", tone), what = element("span", "what");
         what.append(element("b", "", event.kind.startsWith("claim-") ? format.format(event.count) : "·"), ` ${words}`);
         item.append(what, element("span", "quiet", `index ${format.format(event.log_index)}`));
         return item;
-      }));
+      });
+      $("events").replaceChildren(...(events.length ? events : [element("li", "quiet", "nothing since this page looks")]));
     }
     const now = performance.now();
     if (asked) text("asked", rated((status.claims_answered - asked.count) / Math.max((now - asked.now) / 1000, .5)));
@@ -213,26 +214,30 @@
   }
   function buttons() {
     const focused = document.activeElement;
-    const wasIn = [$("claim"), $("pay"), $("release")].includes(focused);
     const held = claim?.status === "held";
     $("claim").hidden = held;
     $("pay").hidden = $("release").hidden = !held;
     for (const id of ["claim", "pay", "release"]) $(id).disabled = busy;
     claimable();
-    // Whoever uses the keyboard stays where the next step is.
-    if (wasIn && focused.hidden) (held ? $("pay") : $("claim")).focus();
+    if (mine(focused) && focused.hidden) goOn();
   }
+  // Whoever uses the keyboard stays where the next step is.
+  const mine = (focused) => ["claim", "pay", "release"].includes(focused?.id);
+  const goOn = () => $(claim?.status === "held" ? "pay" : "claim").focus({ preventScroll: true });
   function claimable() {
     text("claim", claim && claim.status !== "held" ? "Claim another, as somebody else" : "Claim one unit");
     $("claim").disabled = busy || !phase.claims || counters?.status !== "open";
   }
   async function act(step) {
     if (busy) return;
+    // A button that is disabled loses the focus.
+    const began = mine(document.activeElement);
     busy = true;
     buttons();
     try { await step(); } catch (error) { say(error.message, error.body?.type ?? " "); }
     busy = false;
     buttons();
+    if (began && document.activeElement === document.body) goOn();
   }
   // One key for each thing that is wanted, however often it is tried.
   async function surely(send) {

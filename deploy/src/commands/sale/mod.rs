@@ -1,5 +1,6 @@
 //! `sale`: make and steer sales, check them, report on them.
 
+mod latency;
 mod report;
 mod verify;
 

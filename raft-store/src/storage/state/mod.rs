@@ -207,13 +207,10 @@ impl SharedState {
         Some(digest)
     }
 
-    /// The last applied index and the digest of the state right after it.
-    ///
-    /// # Panics
-    /// As [`SharedState::read`].
-    pub fn digest_newest(&self) -> (u64, u128) {
-        let held = self.held();
-        *held.digests.back().expect("a state has a digest from the start")
+    /// The last applied index and the digest of the state right after it; `None` when this is no state any
+    /// more.
+    pub fn digest_newest(&self) -> Option<(u64, u128)> {
+        self.try_held().ok()?.digests.back().copied()
     }
 
     /// First and last index that [`SharedState::digest_at`] knows now.
