@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use client::{ClaimStatus, Error, Reason};
+use fault_points::planted;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -166,8 +167,13 @@ impl Steps {
         let deadline = Instant::now() + self.payment_call;
         let provider = &self.provider;
         let (claim_id, attempt, number) = (&journal.claim_id, journal.attempt, journal.undo_number);
-        let key = |call| ProviderKey::new(claim_id, attempt, call);
         let part = |call| ProviderKey::part(claim_id, attempt, call, number);
+        let key = |call| {
+            if planted!("payment-retried-with-new-key") {
+                return part(call);
+            }
+            ProviderKey::new(claim_id, attempt, call)
+        };
         let id = journal.payment_id.as_deref().unwrap_or_default();
         assert!(
             effect == Effect::Create || !id.is_empty(),
