@@ -16,7 +16,7 @@ use jepsen_tests::{
         Arena, Hunt, Matrix, TABLE_NAME,
         hunt::{self, Campaigns},
     },
-    simulation::worker,
+    simulation::{scenario::CHECKOUT_SEEDS_FROM, worker},
 };
 
 /// Bugs planted on purpose, and what notices them.
@@ -200,7 +200,11 @@ fn hunt_one(arguments: &Arguments, bug: &str, bars: &MultiProgress) -> io::Resul
         _ => {
             let program = std::env::current_exe()?;
             let worker = |seed| worker_of(&program, Some(bug), seed);
-            hunt::in_simulation(worker, arguments.first, arguments.seeds, || bar.inc(1))?
+            let only_checkouts = PLANTED_BUGS
+                .iter()
+                .any(|known| known.name == bug && known.checkout);
+            let from = if only_checkouts { CHECKOUT_SEEDS_FROM } else { 0 };
+            hunt::in_simulation(worker, from + arguments.first, arguments.seeds, || bar.inc(1))?
         }
     };
     bar.finish_and_clear();
