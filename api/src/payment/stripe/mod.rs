@@ -421,7 +421,9 @@ impl PaymentProvider for Stripe {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Payment, PaymentError>> {
         async move {
-            let path = format!("payment_intents/{}", checked_id(payment_id, "payment")?);
+            // Only its charge says how much of it went back.
+            let id = checked_id(payment_id, "payment")?;
+            let path = format!("payment_intents/{id}?expand[]=latest_charge");
             self.get(&path, deadline).await?.read(objects::payment)
         }
         .boxed()
