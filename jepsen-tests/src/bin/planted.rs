@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Parser;
-use fault_points::registry::PLANTED_BUGS;
+use fault_points::registry::{PLANTED_BUGS, PlantedBug};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jepsen_tests::{
     kills::{
@@ -81,9 +81,11 @@ fn hunted(arguments: &Arguments, before: &Matrix, arena: Arena) -> Vec<&'static 
     }
     let noticed = |bug| before.hunt(bug, arena).is_some_and(Hunt::killed);
     let named = |name| arguments.bug.is_empty() || arguments.bug.iter().any(|wanted| wanted == name);
+    // Campaigns on processes have no doors.
+    let arises = |bug: &PlantedBug| !bug.checkout || arena == Arena::Simulation;
     let bugs = PLANTED_BUGS
         .iter()
-        .filter(|bug| named(bug.name) && !(arguments.unnoticed && noticed(bug.name)));
+        .filter(|bug| arises(bug) && named(bug.name) && !(arguments.unnoticed && noticed(bug.name)));
     let (Some(count), Some(rotation)) = (arguments.rotate, arguments.rotation) else {
         return bugs.map(|bug| bug.name).collect();
     };

@@ -152,7 +152,7 @@ fn temper(chance: &mut SmallRng) -> Faults {
         };
         Rate::try_from(share).expect("a share of one")
     };
-    Faults {
+    let mut temper = Faults {
         decline_rate: rate(0.05, 0.2),
         challenge_rate: rate(0.05, 0.2),
         capture_decline_rate: rate(0.02, 0.1),
@@ -173,7 +173,16 @@ fn temper(chance: &mut SmallRng) -> Faults {
         webhook_late_ms: chance.random_range(500..5_000),
         webhook_early_ms: chance.random_range(20..500),
         webhook_shuffle_ms: chance.random_range(0..300),
+    };
+    if chance.random_bool(0.5) {
+        temper.webhook_lost_rate = Rate::NEVER;
     }
+    if temper.webhook_lost_rate > Rate::NEVER {
+        // The id of a refund whose answer is an error for good is only ever told by its webhook: where both are
+        // gone the ledger cannot know, and `reconcile` is what tells.
+        temper.error_after_rate = Rate::NEVER;
+    }
+    temper
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{Role, mint_hs256};
+use api::{Role, mint_hs256, payment::simulator::Rate};
 use axum::{body::Bytes, http::Request};
 use client::{Client, Error};
 use rand::{RngExt, rngs::SmallRng};
@@ -35,6 +35,9 @@ const CARDS_MAX: u32 = 3;
 /// Answers that he asks for again when all is over.
 const ASK_AGAIN_MAX: usize = 6;
 
+/// A card whose refund happens and is answered as an error.
+const REFUND_UNTOLD: &str = "pm_sim_refund_error_after";
+
 /// Cards, and how many of so many have them.
 const CARDS: [(&str, u32); 17] = [
     ("pm_card_visa", 55),
@@ -53,7 +56,7 @@ const CARDS: [(&str, u32); 17] = [
     ("pm_sim_capture_error_after", 2),
     ("pm_sim_capture_late", 1),
     ("pm_sim_cancel_lost", 2),
-    ("pm_sim_refund_error_after", 2),
+    (REFUND_UNTOLD, 2),
 ];
 
 /// One shopper, who is somebody else with every purchase.
@@ -142,6 +145,10 @@ impl Shopper {
         for (card, weight) in CARDS {
             match left.checked_sub(weight) {
                 Some(less) => left = less,
+                // Its refund would be known to nobody: see the provider's temper.
+                None if card == REFUND_UNTOLD && self.plan.temper.webhook_lost_rate > Rate::NEVER => {
+                    return CARDS[0].0;
+                }
                 None => return card,
             }
         }
