@@ -177,6 +177,7 @@ mod tests {
             "member add 4 127.0.0.1:7404",
             "member promote 4 --yes",
             "member remove 1 --force --yes",
+            "member replace 3 4 127.0.0.1:7404 --wait 5m --yes",
             "member transfer-leader 2 --dry-run",
             "sale create hot --units 10000 --hold 3m --open --price 4900 --currency EUR",
             "sale create hot --units 10 --opens-at 2030-01-01T00:00:00Z --closes-at 2030-01-02T00:00:00Z",

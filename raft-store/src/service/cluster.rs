@@ -277,7 +277,10 @@ impl From<MembershipError> for Status {
                 [("node_id", node_id.to_string()), ("endpoint", endpoint)],
             ),
             MembershipError::Refused { reason, .. } => refusal(Code::FailedPrecondition, reason, message, []),
-            MembershipError::Busy => refusal(Code::Aborted, "CHANGE_IN_PROGRESS", message, []),
+            MembershipError::Busy => {
+                // Not `Aborted`: nothing was changed by this call, and that is known.
+                refusal(Code::FailedPrecondition, "CHANGE_IN_PROGRESS", message, [])
+            }
             MembershipError::NoQuorum => refusal(Code::Unavailable, "NO_QUORUM", message, []),
             MembershipError::Unknown(_) => refusal(Code::DeadlineExceeded, "OUTCOME_UNKNOWN", message, []),
             MembershipError::Stopped(_) => refusal(Code::Unavailable, "STOPPED", message, []),
