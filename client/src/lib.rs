@@ -46,6 +46,7 @@
 //! # Left out
 //! TLS: a [`Connector`] may bring it.
 
+pub mod backup;
 pub mod chance;
 pub mod cluster;
 pub mod documents;

@@ -1,6 +1,7 @@
 //! The commands, one file each. Each says what it takes and does it; how it ends is [`crate::exit`]'s.
 
 pub mod api;
+pub mod backup;
 pub mod claim;
 pub mod cluster;
 pub mod completions;
@@ -13,6 +14,7 @@ pub mod psp;
 pub mod ready;
 pub mod reconcile;
 pub mod sale;
+pub mod snapshot;
 pub mod values;
 pub mod watch;
 
@@ -35,6 +37,8 @@ pub fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Demo(args) => block_on(Threads::Many(worker_threads_default()), demo::run(args, context)),
         Command::Cluster(command) => block_on(Threads::One, cluster::run(command, context)),
         Command::Member(command) => block_on(Threads::One, member::run(command, context)),
+        Command::Snapshot(command) => block_on(Threads::One, snapshot::run(command, context)),
+        Command::Backup(command) => block_on(Threads::One, backup::run(command, context)),
         Command::Sale(command) => block_on(Threads::One, sale::run(command, context)),
         Command::Claim(command) => block_on(Threads::One, claim::run(command, context)),
         Command::Document(command) => block_on(Threads::One, document::run(command, context)),

@@ -34,6 +34,7 @@ use crate::{
     seams::{Seams, Workers},
     service::{
         self,
+        archive::Archive,
         cluster::ClusterService,
         inventory::InventoryService,
         raft::{LeaderHeard, RaftService},
@@ -214,6 +215,7 @@ impl Node {
             cut_index: opened.image.as_ref().map(Image::cut_index),
             pace: Default::default(),
         });
+        let archive = Archive::new(config.node_id, shared.clone(), opened.snapshots.clone());
         let inventory = InventoryService::new(service::inventory::Parts {
             raft: raft.clone(),
             door: door.clone(),
@@ -234,7 +236,11 @@ impl Node {
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
             )
-            .add_service(ClusterService::new(raft.clone(), membership, view).into_server())
+            .add_service(
+                ClusterService::new(raft.clone(), membership, view)
+                    .with_archive(archive)
+                    .into_server(),
+            )
             .add_service(
                 RaftService::new(raft.clone(), identity, opened.snapshots, exchange, heard).into_server(),
             );

@@ -13,7 +13,10 @@ use proto::v1::{self, cluster_server::ClusterServer};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 
-use super::{patience, refusal};
+use super::{
+    archive::{Archive, BackupStream},
+    patience, refusal,
+};
 use crate::{
     membership::{self, Membership, MembershipError},
     network::cluster_id_text,
@@ -76,6 +79,7 @@ pub struct ClusterService<SM: RaftStateMachine<TypeConfig>> {
     raft: Raft<TypeConfig, SM>,
     membership: Membership<SM>,
     view: Arc<dyn NodeView>,
+    archive: Option<Archive>,
 }
 
 impl<SM: RaftStateMachine<TypeConfig>> ClusterService<SM> {
@@ -85,7 +89,26 @@ impl<SM: RaftStateMachine<TypeConfig>> ClusterService<SM> {
             raft,
             membership,
             view,
+            archive: None,
         }
+    }
+
+    /// Gives away this node's snapshots and backups, too.
+    pub fn with_archive(mut self, archive: Archive) -> Self {
+        self.archive = Some(archive);
+        self
+    }
+
+    fn archive(&self) -> Result<&Archive, Status> {
+        let none = || {
+            refusal(
+                Code::Unimplemented,
+                "NO_ARCHIVE",
+                "this node keeps no snapshots",
+                [],
+            )
+        };
+        self.archive.as_ref().ok_or_else(none)
     }
 
     /// As tonic serves it.
@@ -245,6 +268,34 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
             .transfer_leader(request.into_inner().node_id, until)
             .await?;
         Ok(Response::new(v1::TransferLeaderResponse { term }))
+    }
+
+    async fn take_snapshot(
+        &self,
+        request: Request<v1::TakeSnapshotRequest>,
+    ) -> Result<Response<v1::SnapshotsResponse>, Status> {
+        let until = Instant::now() + patience(request.metadata(), Archive::snapshot_wait());
+        let taken = self.archive()?.take_snapshot(&self.raft, until).await?;
+        Ok(Response::new(taken))
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<v1::ListSnapshotsRequest>,
+    ) -> Result<Response<v1::SnapshotsResponse>, Status> {
+        let listed = self.archive()?.list(request.into_inner().verify).await?;
+        Ok(Response::new(listed))
+    }
+
+    type BackupStream = BackupStream;
+
+    async fn backup(
+        &self,
+        request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let until = until(request.metadata());
+        let log_index_min = request.into_inner().log_index_min;
+        Ok(Response::new(self.archive()?.backup(log_index_min, until).await?))
     }
 }
 

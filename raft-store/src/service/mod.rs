@@ -27,6 +27,7 @@ use crate::{
     seams::{BoxConnection, Listener},
 };
 
+pub mod archive;
 pub mod cluster;
 pub mod inventory;
 pub mod outcome;
