@@ -14,10 +14,11 @@ use proto::v1::{
     inventory_client::InventoryClient, outcome::Kind, resolution,
 };
 use tokio::time::{Instant, sleep};
-use tonic::transport::Channel;
 
 use crate::{
-    Error, chance, convert, error, frame,
+    Error, chance,
+    channel::Channel,
+    convert, error, frame,
     leader::{Nodes, Repeat, timed},
     model::{BulkClaim, Claimed, Consistency},
     queue::{Answer, FRAME_BYTES_MAX, FRAME_COMMANDS_MAX, FRAMES_IN_FLIGHT_MAX},

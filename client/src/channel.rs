@@ -1,9 +1,19 @@
-//! Connections: what an endpoint is, and how a channel to one is kept alive.
+//! Connections: what an endpoint is, how a channel to one is kept alive and protected, and what every call over
+//! it shows.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
-use tonic::transport::{Channel, Endpoint, Uri};
+use security::{Expect, Tls};
+use tonic::{
+    body::Body,
+    codegen::{Service, http},
+    transport::{self, Endpoint, Uri},
+};
 
 use crate::{Connector, Error};
 
@@ -20,11 +30,54 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
+/// Calls to one endpoint, each with the token, if there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Channel {
+    inner: transport::Channel,
+    authorization: Option<http::HeaderValue>,
+}
+
+impl Service<http::Request<Body>> for Channel {
+    type Response = http::Response<Body>;
+    type Error = transport::Error;
+    type Future = <transport::Channel as Service<http::Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if let Some(authorization) = &self.authorization {
+            request
+                .headers_mut()
+                .insert(http::header::AUTHORIZATION, authorization.clone());
+        }
+        self.inner.call(request)
+    }
+}
+
+/// The header that shows a token.
+///
+/// # Errors
+/// The token is none: it holds characters that no header may.
+pub(crate) fn authorization(token: &str) -> Result<http::HeaderValue, Error> {
+    let mut value = http::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
+        Error::invalid("the token holds characters that none has; copy it whole, without spaces")
+    })?;
+    // Kept out of whatever prints headers.
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// A channel to an endpoint; it connects when used, and again when broken.
-pub(crate) fn open(address: &str, connector: &Connector) -> Result<Channel, Error> {
+pub(crate) fn open(
+    address: &str,
+    connector: &Connector,
+    authorization: Option<http::HeaderValue>,
+) -> Result<Channel, Error> {
     let connector = connector.clone();
     let target = address.to_string();
-    let channel = endpoint(address)?
+    let inner = endpoint(address)?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
@@ -35,7 +88,7 @@ pub(crate) fn open(address: &str, connector: &Connector) -> Result<Channel, Erro
             let connecting = connector(target.clone());
             async move { connecting.await.map(TokioIo::new) }
         }));
-    Ok(channel)
+    Ok(Channel { inner, authorization })
 }
 
 /// An endpoint: `host:port` and nothing else.
@@ -62,6 +115,17 @@ pub(crate) fn tcp() -> Connector {
         Box::pin(async move {
             let stream = tokio::net::TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn crate::Io>)
+        })
+    })
+}
+
+/// The connections of another connector, protected: each leads to a node of our cluster, or nowhere.
+pub(crate) fn protected(connector: Connector, tls: Arc<Tls>) -> Connector {
+    Arc::new(move |address: String| {
+        let (connecting, tls) = (connector(address), tls.clone());
+        Box::pin(async move {
+            let stream = tls.connect(connecting.await?, Expect::AnyNode).await?;
             Ok(Box::new(stream) as Box<dyn crate::Io>)
         })
     })

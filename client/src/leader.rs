@@ -25,11 +25,11 @@ use tokio::{
     sync::{Notify, Semaphore},
     time::{Instant, sleep, timeout_at},
 };
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status, codegen::http::HeaderValue};
 
 use crate::{
     Connector, Error, chance,
-    channel::{self, endpoint},
+    channel::{self, Channel, endpoint},
     error::{RETRY_AFTER_MS, Verdict, verdict},
     log_time::LogTime,
     queue::{QUEUE_COMMANDS_MAX, QUEUE_FULL},
@@ -57,6 +57,7 @@ pub(crate) const HINTS_MAX: u32 = 2;
 /// The nodes, and who leads them.
 pub(crate) struct Nodes {
     connector: Connector,
+    authorization: Option<HeaderValue>,
     seeds: Vec<String>,
     state: Mutex<State>,
     /// Whose turn it is among those who may answer any read.
@@ -89,7 +90,12 @@ pub(crate) enum Repeat {
 
 impl Nodes {
     /// Nodes at these `host:port`.
-    pub(crate) fn new(seeds: Vec<String>, connector: Connector, life: Duration) -> Result<Nodes, Error> {
+    pub(crate) fn new(
+        seeds: Vec<String>,
+        connector: Connector,
+        authorization: Option<HeaderValue>,
+        life: Duration,
+    ) -> Result<Nodes, Error> {
         if seeds.is_empty() {
             return Err(Error::invalid(
                 "no endpoints: give host:port of at least one node",
@@ -106,6 +112,7 @@ impl Nodes {
         }
         Ok(Nodes {
             connector,
+            authorization,
             seeds,
             state: Mutex::default(),
             turn: AtomicUsize::new(chance::random::<u32>() as usize % ENDPOINTS_MAX),
@@ -126,7 +133,7 @@ impl Nodes {
         if let Some(channel) = self.state().channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = channel::open(address, &self.connector)?;
+        let channel = channel::open(address, &self.connector, self.authorization.clone())?;
         let mut state = self.state();
         if state.channels.len() >= ENDPOINTS_MAX {
             // Stale ones: whatever is still needed is made again.

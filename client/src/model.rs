@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 pub use crate::request::{SaleRequest, SettleRequest, TakeRequest};
 pub use proto::v1::{
-    ClaimStatus, Grant, Member, Operation, Position, Receipt, SaleStatus, Snapshot,
+    ClaimStatus, Grant, Member, Operation, Position, Receipt, SaleBooks, SaleStatus, Snapshot,
     SnapshotsResponse as NodeSnapshots, StateHashResponse as StateHash, StatusResponse as NodeStatus,
     event::Kind as EventKind,
 };

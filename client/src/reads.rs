@@ -3,11 +3,12 @@
 use std::{future::Future, time::Duration};
 
 use proto::v1::{self, GetClaimRequest, GetSaleRequest, ListClaimsRequest, ListSalesRequest, ResolveRequest};
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status};
 
 use crate::{
     Client, Error, Reason,
     call::inventory,
+    channel::Channel,
     convert,
     leader::{Repeat, timed},
     model::{Claim, Consistency, Operation, Position, Resolution, Sale},

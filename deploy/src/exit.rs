@@ -257,6 +257,10 @@ pub fn refusal(rejected: &Rejected) -> String {
             "no room for another sale, key or fence",
             "try again when some have aged out, within a day",
         ),
+        Reason::Forbidden => (
+            "your role does not allow this",
+            "use a certificate or a token of the role that it names",
+        ),
         Reason::Invalid | Reason::Unspecified => ("refused", ""),
     };
     let mut text = if said.is_empty() {

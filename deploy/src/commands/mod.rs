@@ -2,12 +2,15 @@
 
 pub mod api;
 pub mod backup;
+pub mod certs;
+pub mod checkout;
 pub mod claim;
 pub mod cluster;
 pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod document;
+mod health;
 pub mod member;
 pub mod node;
 pub mod psp;
@@ -15,7 +18,9 @@ pub mod ready;
 pub mod reconcile;
 pub mod sale;
 pub mod snapshot;
+pub mod token;
 pub mod values;
+pub mod verify;
 pub mod watch;
 
 use std::future::Future;
@@ -41,9 +46,13 @@ pub fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Backup(command) => block_on(Threads::One, backup::run(command, context)),
         Command::Sale(command) => block_on(Threads::One, sale::run(command, context)),
         Command::Claim(command) => block_on(Threads::One, claim::run(command, context)),
+        Command::Checkout(command) => block_on(Threads::One, checkout::run(command, context)),
         Command::Document(command) => block_on(Threads::One, document::run(command, context)),
+        Command::Verify => block_on(Threads::One, verify::run(context)),
         Command::Reconcile(args) => block_on(Threads::One, reconcile::run(args, context)),
         Command::Watch(args) => block_on(Threads::One, watch::run(args, context)),
+        Command::Certs(command) => certs::run(command, context),
+        Command::Token(command) => token::run(command, context),
         Command::Config(command) => config::run(command, context),
         Command::Completions(args) => completions::run(args),
     }
