@@ -71,6 +71,7 @@ impl Archive {
         raft: &Raft<TypeConfig, SM>,
         until: Instant,
     ) -> Result<v1::SnapshotsResponse, Status> {
+        self.check_founded()?;
         let wanted = self.shared.applied_log_id();
         raft.trigger()
             .snapshot()
@@ -134,14 +135,7 @@ impl Archive {
                 [],
             ));
         }
-        if self.shared.read(|machine| machine.founding().is_none()) {
-            return Err(refusal(
-                Code::FailedPrecondition,
-                "NOT_FOUNDED",
-                "this node belongs to no cluster yet: there is nothing to back up",
-                [],
-            ));
-        }
+        self.check_founded()?;
         let taken = backup::take(&self.shared, &self.snapshots, self.node_id)
             .await
             .map_err(failed)?;
@@ -151,6 +145,19 @@ impl Archive {
             "giving a backup away"
         );
         Ok(parts(taken, permit))
+    }
+
+    /// Before its cluster is founded a node has no state.
+    fn check_founded(&self) -> Result<(), Status> {
+        if self.shared.read(|machine| machine.founding().is_some()) {
+            return Ok(());
+        }
+        Err(refusal(
+            Code::FailedPrecondition,
+            "NOT_FOUNDED",
+            "this node belongs to no cluster yet: there is no state to keep",
+            [],
+        ))
     }
 }
 
