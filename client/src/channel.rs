@@ -1,11 +1,59 @@
-//! Connections: what an endpoint is, and how a channel to one is kept alive.
+//! Connections: what an endpoint is, how a channel to one is kept alive, and whose cluster is at its other end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
-use tonic::transport::{Channel, Endpoint, Uri};
+use proto::METADATA_CLUSTER;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{self, Endpoint, Uri},
+};
 
 use crate::{Connector, Error};
+
+/// A channel whose calls say which cluster they are meant for.
+pub(crate) type Channel = InterceptedService<transport::Channel, Home>;
+
+/// The cluster that a client belongs to: the first that a node told it of. Addresses are used again, and what
+/// listens there then may be of another cluster: its nodes refuse calls that say so, and its answers are refused here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Home(Arc<OnceLock<MetadataValue<Ascii>>>);
+
+impl Home {
+    /// A node has said which cluster it belongs to; one that belongs to none yet says nothing.
+    ///
+    /// # Errors
+    /// Another than before.
+    pub(crate) fn check(&self, address: &str, cluster_id: &str) -> Result<(), Error> {
+        if cluster_id.is_empty() {
+            return Ok(());
+        }
+        let theirs = cluster_id.parse().map_err(|_| Error::malformed("a cluster id"))?;
+        let ours = self.0.get_or_init(|| MetadataValue::clone(&theirs));
+        if *ours == theirs {
+            return Ok(());
+        }
+        let ours = ours.to_str().unwrap_or_default();
+        Err(Error::wrong_cluster(
+            address,
+            &format!("it belongs to cluster {cluster_id}, and this client to cluster {ours}"),
+        ))
+    }
+}
+
+impl Interceptor for Home {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(cluster) = self.0.get() {
+            request.metadata_mut().insert(METADATA_CLUSTER, cluster.clone());
+        }
+        Ok(request)
+    }
+}
 
 /// How long a connection may take to be made: generous within a region, short within a call's timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -21,7 +69,7 @@ const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// A channel to an endpoint; it connects when used, and again when broken.
-pub(crate) fn open(address: &str, connector: &Connector) -> Result<Channel, Error> {
+pub(crate) fn open(address: &str, connector: &Connector, home: &Home) -> Result<Channel, Error> {
     let connector = connector.clone();
     let target = address.to_string();
     let channel = endpoint(address)?
@@ -35,7 +83,7 @@ pub(crate) fn open(address: &str, connector: &Connector) -> Result<Channel, Erro
             let connecting = connector(target.clone());
             async move { connecting.await.map(TokioIo::new) }
         }));
-    Ok(channel)
+    Ok(InterceptedService::new(channel, home.clone()))
 }
 
 /// An endpoint: `host:port` and nothing else.
@@ -70,6 +118,34 @@ pub(crate) fn tcp() -> Connector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_cluster_heard_of_is_home_and_every_other_is_refused() {
+        let home = Home::default();
+        assert!(home.check("a:1", "").is_ok(), "a node without a cluster");
+        assert!(home.check("a:1", "00aa").is_ok());
+        assert!(home.check("b:1", "00aa").is_ok() && home.check("c:1", "").is_ok());
+        let error = home.clone().check("b:1", "00bb").expect_err("another cluster");
+        let Error::Rejected(why) = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(why.reason, crate::Reason::WrongCluster);
+        for said in ["b:1", "00aa", "00bb", "Correct the endpoints"] {
+            assert!(why.message.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn calls_say_which_cluster_they_are_meant_for_once_it_is_known() {
+        let home = Home::default();
+        let said = || {
+            let request = home.clone().call(Request::new(())).expect("never refused here");
+            request.metadata().get(METADATA_CLUSTER).cloned()
+        };
+        assert_eq!(said(), None);
+        home.check("a:1", "00aa").unwrap();
+        assert_eq!(said().unwrap(), "00aa");
+    }
 
     #[test]
     fn endpoints_are_host_and_port_and_nothing_else() {

@@ -11,11 +11,12 @@ use proto::v1::{
     StateHashRequest, TransferLeaderRequest, cluster_client::ClusterClient,
 };
 use tokio::time::{Instant, timeout_at};
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status};
 
 use crate::{
     Error, Reason,
     call::{Shared, inventory},
+    channel::Channel,
     convert,
     leader::{Repeat, read_error, timed},
     model::{Claim, Consistency, Member, NodeStatus, Position, Sale, StateHash},

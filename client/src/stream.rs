@@ -25,10 +25,11 @@ use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tonic::{Request, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
+use tonic::{Request, Streaming, client::Grpc, codegen::http::uri::PathAndQuery};
 
 use crate::{
-    chance,
+    Error, chance,
+    channel::Channel,
     error::{Verdict, verdict},
     frame::{Frame, FrameCodec, SUBMIT},
     leader::{HINTS_MAX, Nodes},
@@ -251,7 +252,10 @@ async fn follow(lane: &Arc<Lane>, nodes: &Nodes) {
             Ok(leader) => leader,
             Err(error) => {
                 tracing::debug!(%error, "no leader found");
-                lane.queue().set_trouble(error.to_string());
+                match error {
+                    Error::Rejected(why) => lane.queue().set_refused(why),
+                    error => lane.queue().set_trouble(error.to_string()),
+                }
                 tries += 1;
                 rest(tries).await;
                 continue;

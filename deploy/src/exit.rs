@@ -257,6 +257,10 @@ pub fn refusal(rejected: &Rejected) -> String {
             "no room for another sale, key or fence",
             "try again when some have aged out, within a day",
         ),
+        Reason::WrongCluster => (
+            "these nodes are of another cluster",
+            "check --endpoints: an address may have been used again",
+        ),
         Reason::Invalid | Reason::Unspecified => ("refused", ""),
     };
     let mut text = if said.is_empty() {

@@ -229,12 +229,16 @@ impl Node {
         let router = service::server()
             .add_service(health_service)
             .add_service(reflection)
-            .add_service(
+            .add_service(service::at_home(
                 InventoryServer::new(inventory)
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
-            )
-            .add_service(ClusterService::new(raft.clone(), membership, view).into_server())
+                &identity,
+            ))
+            .add_service(service::at_home(
+                ClusterService::new(raft.clone(), membership, view).into_server(),
+                &identity,
+            ))
             .add_service(
                 RaftService::new(raft.clone(), identity, opened.snapshots, exchange, heard).into_server(),
             );
