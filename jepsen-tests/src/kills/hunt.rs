@@ -15,7 +15,6 @@ use fault_points::{
     registry::{CRASH_POINTS, MARKER},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use serde::Deserialize;
 
 use super::{Hunt, Wrong};
 use crate::{
