@@ -1,30 +1,41 @@
-//! Who is calling: bearer tokens (JWT), verified once and remembered until they expire.
+//! Who is calling: bearer tokens (JWT), verified once and remembered until they expire; and what he may.
 //!
 //! - Only HS256 and EdDSA, each only with keys given for it; the token's own `alg` selects among them
 //!   and can never turn a public key into a shared secret or verification off.
 //! - `sub` is the user, `role` one of four, `exp` is required. A token without them opens nothing.
+//! - API tokens ([`security::tokens`]) count beside them, and open what their role may.
+//! - What a role may is said by [`security::access`]'s table alone, by method and route.
 //! - The memory of verified tokens compares whole tokens, never hashes of them, and is bounded.
 //!
 //! Left out: fetching keys from an issuer and revocation lists. Tokens are expected to be short-lived.
 
 use std::{
     collections::HashMap,
+    fmt,
     hash::{BuildHasher, RandomState},
     sync::{Arc, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
-    extract::FromRequestParts,
-    http::{header::AUTHORIZATION, request::Parts},
+    extract::{FromRequestParts, MatchedPath},
+    http::{HeaderValue, header::AUTHORIZATION, request::Parts},
 };
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
+use security::{
+    Tokens,
+    access::{self, Row},
+    audit, tokens,
+};
 use serde::{Deserialize, Serialize};
+
+pub use security::Role;
 
 use crate::{
     door::Door,
     error::{Kind, Problem},
     options::{Options, StartError},
+    telemetry::TRACEPARENT,
 };
 
 /// Longest user id, in bytes: what the store takes.
@@ -65,8 +76,8 @@ pub struct Keys {
     pub audience: Option<String>,
 }
 
-impl std::fmt::Debug for Keys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Secrets stay out of logs.
         f.debug_struct("Keys")
             .field("hs256_secrets", &self.hs256_secrets.len())
@@ -77,20 +88,6 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-/// What a caller may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Claims for himself, sees and releases his own claims.
-    Shopper,
-    /// Sees every claim, confirms, releases, manages sales.
-    Platform,
-    /// As platform, except that it does not confirm.
-    Operator,
-    /// Sees every claim, changes nothing.
-    Auditor,
-}
-
 /// Who is calling.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -98,20 +95,66 @@ pub(crate) struct Identity {
     pub(crate) role: Role,
 }
 
-/// The caller of a request, verified.
+/// The caller of a request, verified, and allowed to make it.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller(pub(crate) Arc<Identity>);
+pub(crate) struct Caller(pub(crate) Arc<Identity>, Asked);
+
+/// What a caller asked for, as far as the audit log needs it.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    row: Option<&'static Row>,
+    traceparent: Option<HeaderValue>,
+}
 
 impl Caller {
-    /// Refuses everybody whose role is not among these.
-    pub(crate) fn must_be(&self, roles: &[Role]) -> Result<(), Problem> {
-        if roles.contains(&self.0.role) {
-            return Ok(());
+    fn of(user: String, role: Role) -> Caller {
+        Caller(Arc::new(Identity { user, role }), Asked::default())
+    }
+
+    /// Lets the caller through if the table says so.
+    fn admitted(mut self, parts: &Parts) -> Result<Caller, Problem> {
+        let route = parts.extensions.get::<MatchedPath>();
+        let row = route.and_then(|route| access::http(parts.method.as_str(), route.as_str()));
+        let row = row.ok_or_else(|| Problem::new(Kind::Forbidden, "nobody may call this"))?;
+        self.1 = Asked {
+            row: Some(row),
+            traceparent: parts.headers.get(TRACEPARENT).cloned(),
+        };
+        row.check(&self.known()).map_err(|denied| {
+            let denied = denied.to_string();
+            if row.audited {
+                self.tell(&parts.uri.path(), &denied);
+            }
+            Problem::new(Kind::Forbidden, denied)
+        })?;
+        Ok(self)
+    }
+
+    /// As the table and the audit log know callers.
+    fn known(&self) -> access::Caller {
+        access::Caller {
+            kind: self.0.role.into(),
+            name: self.0.user.clone(),
+            shown: access::Shown::Token,
         }
-        Err(Problem::new(
-            Kind::Forbidden,
-            "your token's role does not allow this",
-        ))
+    }
+
+    /// Leaves a line in the audit log if this was an operator's action.
+    pub(crate) fn acted<T>(&self, arguments: &dyn fmt::Debug, answer: &Result<T, Problem>) {
+        let audited = self.1.row.is_some_and(|row| row.audited) || self.0.role == Role::Operator;
+        if audited {
+            match answer {
+                Ok(_) => self.tell(arguments, "ok"),
+                Err(problem) => self.tell(arguments, problem.slug()),
+            }
+        }
+    }
+
+    fn tell(&self, arguments: &dyn fmt::Debug, outcome: &str) {
+        let Some(row) = self.1.row else { return };
+        let traceparent = self.1.traceparent.as_ref().and_then(|value| value.to_str().ok());
+        let trace_id = audit::trace_id(traceparent);
+        audit::action(Some(&self.known()), row.call, arguments, outcome, &trace_id);
     }
 }
 
@@ -133,6 +176,8 @@ pub(crate) struct Verifier {
     keys: Vec<(DecodingKey, Validation)>,
     /// Development mode's own key.
     minting: Option<EncodingKey>,
+    /// API tokens that count beside JWTs.
+    tokens: Option<Arc<Tokens>>,
     shards: Vec<RwLock<HashMap<Box<str>, Remembered>>>,
     shard_tokens_max: usize,
     hasher: RandomState,
@@ -157,8 +202,9 @@ impl Verifier {
             }
         };
         Ok(Verifier {
-            keys: decoding_keys(&keys)?,
+            keys: decoding_keys(&keys, options.tokens.is_some())?,
             minting,
+            tokens: options.tokens.clone(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             shard_tokens_max: options.tokens_cached_max.div_ceil(SHARDS),
             hasher: RandomState::new(),
@@ -169,6 +215,9 @@ impl Verifier {
     pub(crate) fn verify(&self, token: &str, now_s: u64) -> Result<Caller, Problem> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(unauthenticated("the token is too long"));
+        }
+        if token.starts_with(tokens::PREFIX) {
+            return self.holder(token);
         }
         let shard = &self.shards[self.hasher.hash_one(token) as usize % SHARDS];
         if let Some(known) = shard
@@ -187,10 +236,7 @@ impl Verifier {
         if now_s >= until_s {
             return Err(unauthenticated(EXPIRED));
         }
-        let caller = Caller(Arc::new(Identity {
-            user: claims.sub,
-            role: claims.role,
-        }));
+        let caller = Caller::of(claims.sub, claims.role);
         let mut shard = shard.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         if shard.len() >= self.shard_tokens_max {
             shard.retain(|_, known| now_s < known.until_s);
@@ -207,6 +253,18 @@ impl Verifier {
             },
         );
         Ok(caller)
+    }
+
+    /// Whose API token this is. Not remembered: taken out of its file, it must open nothing any more.
+    fn holder(&self, token: &str) -> Result<Caller, Problem> {
+        let holder = self.tokens.as_ref().and_then(|tokens| tokens.holder(token));
+        let holder = holder.ok_or_else(|| unauthenticated("the API token is not known here"))?;
+        match Role::try_from(holder.kind) {
+            Ok(role) => Ok(Caller::of(holder.name, role)),
+            Err(_) => Err(unauthenticated(
+                "the API token is a door's own, which opens the nodes only",
+            )),
+        }
     }
 
     fn check(&self, token: &str) -> Result<TokenClaims, Problem> {
@@ -257,7 +315,7 @@ fn sign(key: &EncodingKey, user: &str, role: Role, expires_at_s: u64) -> String 
         .expect("signing a map of texts and numbers with a shared secret cannot fail")
 }
 
-fn decoding_keys(keys: &Keys) -> Result<Vec<(DecodingKey, Validation)>, StartError> {
+fn decoding_keys(keys: &Keys, tokens_too: bool) -> Result<Vec<(DecodingKey, Validation)>, StartError> {
     let validation = |algorithm: Algorithm| {
         let mut validation = Validation::new(algorithm);
         validation.leeway = CLOCK_LEEWAY_S;
@@ -296,7 +354,7 @@ fn decoding_keys(keys: &Keys) -> Result<Vec<(DecodingKey, Validation)>, StartErr
         })?;
         made.push((key, validation(Algorithm::EdDSA)));
     }
-    if made.is_empty() {
+    if made.is_empty() && !tokens_too {
         Err(StartError::NoKeys)
     } else {
         Ok(made)
@@ -344,7 +402,7 @@ impl FromRequestParts<Arc<Door>> for Caller {
             .map_err(|_| unauthenticated("the Authorization header is not text"))?;
         match text.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                door.verifier.verify(token.trim(), now_s())
+                door.verifier.verify(token.trim(), now_s())?.admitted(parts)
             }
             _ => Err(unauthenticated("only the Bearer scheme is known here")),
         }

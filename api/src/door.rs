@@ -19,7 +19,7 @@ use crate::{
     error::{Kind, Problem},
     live::Live,
     options::{Options, StartError},
-    store::Store,
+    store::{NodeSeen, Store},
     telemetry::Telemetry,
 };
 
@@ -48,6 +48,8 @@ pub(crate) struct Door {
     leaving: AtomicBool,
     stopping: watch::Sender<bool>,
     led: Fresh<()>,
+    /// The nodes' own views.
+    pub(crate) nodes: Fresh<Arc<Vec<NodeSeen>>>,
 }
 
 impl Door {
@@ -79,6 +81,7 @@ impl Door {
             leaving: AtomicBool::new(false),
             stopping,
             led: Fresh::default(),
+            nodes: Fresh::default(),
             store,
             options,
         });

@@ -4,7 +4,7 @@
 //! Decides nothing. Shapes that come in refuse unknown fields, so that a misspelt one is noticed
 //! before the sale rather than during it.
 
-use client::{Claim, ClaimStatus, Grant, NewSale, Position, Receipt, Sale, SaleStatus};
+use client::{Claim, ClaimStatus, EventKind, Grant, NewSale, Position, Receipt, Sale, SaleStatus};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -24,6 +24,25 @@ pub(crate) fn sale_status(status: SaleStatus) -> &'static str {
         SaleStatus::Closed => "closed",
         SaleStatus::Unspecified => "unknown",
     }
+}
+
+/// Name of what happened to a sale; `None` for what is not about one.
+pub(crate) fn event_kind(kind: EventKind) -> Option<&'static str> {
+    Some(match kind {
+        EventKind::SaleCreated => "sale-created",
+        EventKind::SaleOpened => "sale-opened",
+        EventKind::SalePaused => "sale-paused",
+        EventKind::SaleClosed => "sale-closed",
+        EventKind::SaleRestocked => "sale-restocked",
+        EventKind::SaleWithdrawn => "sale-withdrawn",
+        EventKind::ClaimGranted => "claim-granted",
+        EventKind::ClaimConfirmed => "claim-confirmed",
+        EventKind::ClaimReleased => "claim-released",
+        EventKind::ClaimExpired => "claim-expired",
+        EventKind::ClaimExtended => "claim-extended",
+        EventKind::ClaimCancelled => "claim-cancelled",
+        EventKind::DocumentChanged | EventKind::Unspecified => return None,
+    })
 }
 
 /// Name of a claim's status.
@@ -324,6 +343,7 @@ pub(crate) struct CountersJson<'a> {
     units_available: u32,
     units_held: u32,
     units_confirmed: u32,
+    claims_made: u32,
     changed_index: u64,
 }
 
@@ -336,6 +356,7 @@ impl<'a> From<&'a Sale> for CountersJson<'a> {
             units_available: sale.units_available,
             units_held: sale.units_held,
             units_confirmed: sale.units_confirmed,
+            claims_made: sale.claims_made,
             changed_index: sale.changed_index,
         }
     }

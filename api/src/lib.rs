@@ -23,6 +23,8 @@ mod documents;
 mod door;
 mod error;
 mod extract;
+#[cfg(test)]
+mod fuzz_tests;
 mod idempotency;
 mod json;
 pub mod ledger;
@@ -40,8 +42,8 @@ mod telemetry;
 mod time;
 
 pub use auth::{Auth, Keys, Role, mint_hs256};
-pub use checkout::{CheckoutOptions, Payments};
+pub use checkout::{CheckoutOptions, Payments, overview as checkouts};
 pub use documents::{DocumentWrite, Documents};
 pub use options::{Options, SALE_CACHE_MS_MAX, StartError, WhenFull};
 pub use serve::{ServeError, router, serve};
-pub use store::{SaleChange, Settle, Step, Store, Take};
+pub use store::{NodeSeen, SaleChange, Settle, Step, Store, Take};

@@ -5,17 +5,18 @@
 //!   the counters.
 //! - Listeners see the newest counters, not every change: a slow one skips, and holds nobody up. There
 //!   is no queue anywhere, so nothing to bound but the listeners and the sales.
+//! - The last events of a sale are kept while it is watched, runs of one kind as one, for those who look.
 //! - For one listener counters never go back: an event is sent only if its index is higher than the
 //!   last one's (or the cluster was restored since, which its incarnation tells).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use axum::response::sse::Event;
-use client::{Consistency, Cursor, Error, Position, Reason, Sale};
+use client::{Consistency, Cursor, Error, Event as StoreEvent, Position, Reason, Sale};
 use futures::{Stream, StreamExt, stream};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -23,7 +24,11 @@ use tokio::{
 };
 
 use crate::{
-    admission::crowd::Crowd, cache::SaleCache, error::Problem, json::CountersJson, options::Options,
+    admission::crowd::Crowd,
+    cache::SaleCache,
+    error::Problem,
+    json::{self, CountersJson},
+    options::Options,
     store::Store,
 };
 
@@ -56,7 +61,64 @@ impl Counters {
     }
 }
 
-type Latest = watch::Sender<Option<Arc<Counters>>>;
+/// Most runs of events kept of a sale: what a person would scroll through.
+const EVENTS_MAX: usize = 60;
+
+/// Longest run of events shown as one, in ms of log time: longer ones would hide when things happened.
+const RUN_MS_MAX: u64 = 1_000;
+
+/// A run of events of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SeenEvent {
+    pub(crate) kind: &'static str,
+    pub(crate) count: u64,
+    /// Of the last of them.
+    pub(crate) log_index: u64,
+    pub(crate) log_time_ms: u64,
+    began_ms: u64,
+}
+
+/// The last events of a sale, newest first.
+#[derive(Default)]
+struct Recent(Mutex<VecDeque<SeenEvent>>);
+
+impl Recent {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<SeenEvent>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Takes events in the order of the log.
+    fn take(&self, events: &[StoreEvent]) {
+        let mut recent = self.lock();
+        for event in events {
+            let Some(kind) = json::event_kind(event.kind) else {
+                continue;
+            };
+            if let Some(run) = recent.front_mut()
+                && run.kind == kind
+                && event.log_time_ms.saturating_sub(run.began_ms) < RUN_MS_MAX
+            {
+                run.count += 1;
+                (run.log_index, run.log_time_ms) = (event.log_index, event.log_time_ms);
+                continue;
+            }
+            recent.push_front(SeenEvent {
+                kind,
+                count: 1,
+                log_index: event.log_index,
+                log_time_ms: event.log_time_ms,
+                began_ms: event.log_time_ms,
+            });
+            recent.truncate(EVENTS_MAX);
+        }
+    }
+}
+
+/// One sale's counters and events, while somebody listens.
+struct Channel {
+    latest: watch::Sender<Option<Arc<Counters>>>,
+    recent: Recent,
+}
 
 /// All feeds.
 pub(crate) struct Live {
@@ -70,10 +132,10 @@ pub(crate) struct Live {
 }
 
 #[derive(Default)]
-struct Feeds(Mutex<HashMap<String, Arc<Latest>>>);
+struct Feeds(Mutex<HashMap<String, Arc<Channel>>>);
 
 impl Feeds {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Latest>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Channel>>> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
@@ -131,24 +193,35 @@ impl Live {
 
     fn subscribe(&self, sale_id: &str) -> Result<watch::Receiver<Option<Arc<Counters>>>, Problem> {
         let mut feeds = self.feeds.lock();
-        if let Some(latest) = feeds.get(sale_id) {
-            return Ok(latest.subscribe());
+        if let Some(channel) = feeds.get(sale_id) {
+            return Ok(channel.latest.subscribe());
         }
         if feeds.len() >= self.feeds_max {
             return Err(Problem::busy("too many sales are watched live on this node"));
         }
         let (latest, receiver) = watch::channel(None);
-        let latest = Arc::new(latest);
-        feeds.insert(sale_id.to_owned(), Arc::clone(&latest));
+        let channel = Arc::new(Channel {
+            latest,
+            recent: Recent::default(),
+        });
+        feeds.insert(sale_id.to_owned(), Arc::clone(&channel));
         let feed = Feed {
             sale_id: sale_id.to_owned(),
             store: Arc::clone(&self.store),
-            latest,
+            channel,
             feeds: Arc::clone(&self.feeds),
             interval_min: self.interval_min,
         };
         tokio::spawn(feed.run());
         Ok(receiver)
+    }
+
+    /// The last events of a sale, newest first; none while nobody listens to it.
+    pub(crate) fn events(&self, sale_id: &str) -> Vec<SeenEvent> {
+        let channel = self.feeds.lock().get(sale_id).cloned();
+        channel.map_or_else(Vec::new, |channel| {
+            channel.recent.lock().iter().cloned().collect()
+        })
     }
 
     /// Sales being watched now.
@@ -192,7 +265,7 @@ impl Listener {
 struct Feed {
     sale_id: String,
     store: Arc<dyn Store>,
-    latest: Arc<Latest>,
+    channel: Arc<Channel>,
     feeds: Arc<Feeds>,
     interval_min: Duration,
 }
@@ -201,7 +274,7 @@ impl Feed {
     async fn run(self) {
         loop {
             tokio::select! {
-                () = self.latest.closed() => {}
+                () = self.channel.latest.closed() => {}
                 () = self.follow() => {
                     // The sale is gone: nobody can subscribe to it any more, and dropping the sender
                     // tells those who do.
@@ -211,7 +284,7 @@ impl Feed {
             }
             // Under the lock nobody can subscribe between the look and the removal.
             let mut feeds = self.feeds.lock();
-            if self.latest.receiver_count() == 0 {
+            if self.channel.latest.receiver_count() == 0 {
                 feeds.remove(&self.sale_id);
                 return;
             }
@@ -246,6 +319,7 @@ impl Feed {
             tokio::select! {
                 update = updates.next() => match update {
                     Some(Ok(update)) => {
+                        self.channel.recent.take(&update.events);
                         if let Some(sale) = update.sale {
                             newest = Some((sale, update.position));
                         }
@@ -271,12 +345,71 @@ impl Feed {
 
     fn publish(&self, sale: &Sale, position: &Position) {
         let version = (position.incarnation, sale.changed_index);
-        self.latest.send_if_modified(|latest| {
+        self.channel.latest.send_if_modified(|latest| {
             let is_newer = latest.as_ref().is_none_or(|latest| version > latest.version);
             if is_newer {
                 *latest = Some(Counters::new(sale, position));
             }
             is_newer
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use client::EventKind;
+
+    use super::*;
+
+    fn event(log_index: u64, log_time_ms: u64, kind: EventKind) -> StoreEvent {
+        StoreEvent {
+            log_index,
+            ordinal: 0,
+            log_time_ms,
+            kind,
+            sale_id: "hot".into(),
+            claim: None,
+            value: 0,
+            command: None,
+        }
+    }
+
+    #[test]
+    fn runs_of_one_kind_are_one_and_the_newest_come_first() {
+        let recent = Recent::default();
+        recent.take(&[
+            event(1, 0, EventKind::SaleOpened),
+            event(2, 10, EventKind::ClaimGranted),
+            event(3, 500, EventKind::ClaimGranted),
+        ]);
+        recent.take(&[
+            event(4, 900, EventKind::ClaimGranted),
+            event(5, 1_010, EventKind::ClaimGranted),
+            event(6, 1_020, EventKind::DocumentChanged),
+        ]);
+        let seen: Vec<_> = recent
+            .lock()
+            .iter()
+            .map(|run| (run.kind, run.count, run.log_index))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("claim-granted", 1, 5),
+                ("claim-granted", 3, 4),
+                ("sale-opened", 1, 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn no_more_are_kept_than_somebody_would_read() {
+        let recent = Recent::default();
+        for number in 0..EVENTS_MAX as u64 + 10 {
+            let kind = [EventKind::ClaimGranted, EventKind::ClaimExpired][(number % 2) as usize];
+            recent.take(&[event(number, 0, kind)]);
+        }
+        assert_eq!(recent.lock().len(), EVENTS_MAX);
+        assert_eq!(recent.lock()[0].log_index, EVENTS_MAX as u64 + 9);
     }
 }

@@ -34,6 +34,15 @@ pub(crate) struct MachineStore {
     changes: AtomicUsize,
     /// So many of them were refused.
     refused: AtomicUsize,
+    /// What happens right after a document was read.
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+/// A document, and what happens once it was read; another document, whose reads come last of those made together.
+struct Meanwhile {
+    read: String,
+    happens: Box<dyn FnOnce(&MachineStore) + Send>,
+    last: String,
 }
 
 impl MachineStore {
@@ -44,6 +53,7 @@ impl MachineStore {
             lost: AtomicUsize::new(0),
             changes: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
+            meanwhile: Mutex::default(),
         };
         let found = Body::Found(Found {
             cluster_id: 1,
@@ -64,6 +74,23 @@ impl MachineStore {
     /// The next changes happen, and nobody hears of it.
     pub(crate) fn lose_answers(&self, count: usize) {
         self.lost.store(count, Ordering::SeqCst);
+    }
+
+    /// The document `last` goes right after `read` was read; of reads that are made together, its own comes last.
+    pub(crate) fn goes_meanwhile(&self, last: String, read: String) {
+        let gone = last.clone();
+        let happens = Box::new(move |store: &MachineStore| {
+            let found = store.machine.lock().unwrap().document(gone.as_bytes());
+            let body = Body::DeleteDocument {
+                document: gone.as_bytes(),
+                version_expected: found.expect("it is there still").version,
+            };
+            assert!(matches!(
+                store.apply(gone.as_bytes(), "goes", body),
+                Reply::Document { .. }
+            ));
+        });
+        *self.meanwhile.lock().unwrap() = Some(Meanwhile { read, happens, last });
     }
 
     pub(crate) fn changes(&self) -> usize {
@@ -187,17 +214,32 @@ fn claim_status(status: inventory_machine::reply::ClaimStatus) -> ClaimStatus {
 
 impl Documents for MachineStore {
     fn document<'a>(&'a self, document: &'a str) -> BoxFuture<'a, Result<Option<Document>, Error>> {
-        let position = self.position();
-        let found = self.machine.lock().unwrap().document(document.as_bytes());
-        let found = found.map(|found| Document {
-            body: found.body.into(),
-            version: found.version,
-            fencing_token: found.fencing_token,
-            leased_until_ms: found.leased_until_ms,
-            expires_at_ms: found.expires_at_ms,
-            position,
-        });
-        async { Ok(found) }.boxed()
+        async move {
+            let is = |of: fn(&Meanwhile) -> &String| {
+                let meanwhile = self.meanwhile.lock().unwrap();
+                meanwhile
+                    .as_ref()
+                    .is_some_and(|meanwhile| of(meanwhile) == document)
+            };
+            if is(|meanwhile| &meanwhile.last) {
+                tokio::task::yield_now().await;
+            }
+            let position = self.position();
+            let found = self.machine.lock().unwrap().document(document.as_bytes());
+            if is(|meanwhile| &meanwhile.read) {
+                let meanwhile = self.meanwhile.lock().unwrap().take();
+                (meanwhile.expect("just seen").happens)(self);
+            }
+            Ok(found.map(|found| Document {
+                body: found.body.into(),
+                version: found.version,
+                fencing_token: found.fencing_token,
+                leased_until_ms: found.leased_until_ms,
+                expires_at_ms: found.expires_at_ms,
+                position,
+            }))
+        }
+        .boxed()
     }
 
     fn documents<'a>(

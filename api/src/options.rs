@@ -1,8 +1,9 @@
 //! Every limit of the HTTP door, with its unit and the reason for its default.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, sync::Arc};
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use security::Tokens;
 
 use crate::{
     auth::Auth,
@@ -27,6 +28,8 @@ pub enum WhenFull {
 pub struct Options {
     /// Whose tokens are believed.
     pub auth: Auth,
+    /// API tokens that are believed as well; `None`: none.
+    pub tokens: Option<Arc<Tokens>>,
     /// Claim attempts a user may make per minute, all at once if he likes. Ten is more than a person
     /// with a button needs and little enough that a script gains nothing.
     pub claims_per_user_minute: NonZeroU32,
@@ -79,6 +82,8 @@ pub struct Options {
     pub payments: Option<Payments>,
     /// Limits of the checkout.
     pub checkout: CheckoutOptions,
+    /// Origin of the demo's controls, for the page alone: `http://127.0.0.1:port`. `None` outside a demo.
+    pub demo_control: Option<String>,
     /// Where `/metrics` reads from when the process has installed a recorder itself; by default the
     /// door installs one.
     pub metrics: Option<PrometheusHandle>,
@@ -89,6 +94,7 @@ impl Options {
     pub fn new(auth: Auth) -> Self {
         Options {
             auth,
+            tokens: None,
             claims_per_user_minute: NonZeroU32::new(10).expect("ten is not zero"),
             rate_users_max: 1_000_000,
             rate_when_full: WhenFull::Open,
@@ -110,6 +116,7 @@ impl Options {
             drain_ms_max: 10_000,
             payments: None,
             checkout: CheckoutOptions::default(),
+            demo_control: None,
             metrics: None,
         }
     }
@@ -121,7 +128,7 @@ pub enum StartError {
     /// Nobody could ever be let in.
     #[error(
         "no keys to verify bearer tokens with: give at least one HS256 secret or Ed25519 public key, \
-         or ask for development mode, which lets everybody who can reach this port mint tokens"
+         or a file of API tokens, or ask for development mode, which lets everybody who can reach this port mint tokens"
     )]
     NoKeys,
     /// A key that cannot be used.
@@ -144,6 +151,11 @@ pub enum StartError {
         /// What is allowed.
         rule: &'static str,
     },
+    /// Controls that are not on this machine.
+    #[error(
+        "demo_control is {0:?}, but must be http://127.0.0.1:PORT: a demo's controls are on its own machine"
+    )]
+    DemoControl(String),
     /// The process has a metrics recorder that the door cannot read from.
     #[error("this process already has a metrics recorder; pass its handle in Options::metrics")]
     Metrics,
@@ -186,6 +198,13 @@ impl Options {
                     rule: "below 2^32",
                 });
             }
+        }
+        if let Some(origin) = &self.demo_control
+            && origin
+                .strip_prefix("http://127.0.0.1:")
+                .is_none_or(|port| port.parse::<u16>().is_err())
+        {
+            return Err(StartError::DemoControl(origin.clone()));
         }
         if let Err((name, value, rule)) = self.checkout.check() {
             return Err(StartError::Setting { name, value, rule });

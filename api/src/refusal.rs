@@ -137,7 +137,7 @@ fn refused(rejected: Rejected) -> Problem {
             members.units_available = value;
             Kind::UnitsInUse
         }
-        Reason::Unspecified | Reason::VersionMismatch | Reason::Leased => {
+        Reason::Unspecified | Reason::VersionMismatch | Reason::Leased | Reason::Forbidden => {
             let (reason, message) = (rejected.reason, &rejected.message);
             tracing::error!(
                 ?reason,

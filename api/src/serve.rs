@@ -3,7 +3,14 @@
 //! An accept loop of our own, because the framework's sets neither limit: without them a few thousand
 //! silent connections would take all the files this process may open.
 
-use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::Router;
 use hyper_util::{
@@ -12,9 +19,10 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 
 use crate::{
@@ -30,6 +38,23 @@ const ACCEPT_RETRY_MS: u64 = 50;
 
 /// Streams one HTTP/2 connection may have open: as many as a browser uses, times ten.
 const HTTP2_STREAMS_MAX: u32 = 1_000;
+
+/// Largest head of an HTTP/1 request, in bytes, and largest header list of an HTTP/2 one: a token of 4 KiB, a
+/// key, a trace, and what proxies add.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// Most headers of an HTTP/1 request: browsers and proxies send some thirty.
+const HEADERS_MAX: usize = 100;
+
+/// HTTP/2 streams that a caller may have reset and we not yet noticed: more, and he only makes work (the "rapid
+/// reset" attack); the connection is closed.
+const HTTP2_RESETS_PENDING_MAX: usize = 64;
+
+/// Bytes after which it is clear which HTTP is spoken: those of HTTP/2's preface.
+const PREFACE_BYTES: usize = 24;
+
+/// What that preface begins with, and no request of HTTP/1 does.
+const PREFACE_START: &[u8] = b"PRI ";
 
 /// Why serving ended.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +140,7 @@ pub(crate) async fn serve_router(
             stream = accept(&listener, &room) => stream,
         };
         let Some((stream, place)) = stream else { continue };
+        let stream = Opening::new(stream, Duration::from_millis(limits.header_read_ms_max));
         let connection = serve_one(stream, router.clone(), Arc::clone(&builder), closing.clone());
         tokio::spawn(async move {
             connection.await;
@@ -145,11 +171,15 @@ fn builder(limits: &Connections) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
         .header_read_timeout(Duration::from_millis(limits.header_read_ms_max));
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_PENDING_MAX)
         .keep_alive_interval(Duration::from_millis(limits.header_read_ms_max));
     builder
 }
@@ -188,7 +218,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 }
 
 async fn serve_one(
-    stream: TcpStream,
+    stream: Opening,
     router: Router,
     builder: Arc<auto::Builder<TokioExecutor>>,
     mut closing: watch::Receiver<bool>,
@@ -211,5 +241,72 @@ async fn serve_one(
     if let Err(error) = ended {
         // Callers hang up and time out all the time; that is not news.
         tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// A connection that must say something soon. The framework's own limit on heads begins only when it knows which
+/// HTTP is spoken, and it waits for that without one.
+struct Opening {
+    stream: TcpStream,
+    /// Until it is known which HTTP is spoken: when it must be, and the bytes so far.
+    unknown: Option<(Pin<Box<Sleep>>, usize)>,
+}
+
+impl Opening {
+    fn new(stream: TcpStream, patience: Duration) -> Opening {
+        Opening {
+            stream,
+            unknown: Some((Box::pin(sleep(patience)), 0)),
+        }
+    }
+}
+
+impl AsyncRead for Opening {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let this = &mut *self;
+        let read = Pin::new(&mut this.stream).poll_read(context, into);
+        if let Some((end, heard)) = &mut this.unknown {
+            let new = &into.filled()[before..];
+            let is_http1 =
+                *heard == 0 && !new.is_empty() && !PREFACE_START.starts_with(&new[..new.len().min(4)]);
+            *heard += new.len();
+            if is_http1 || *heard >= PREFACE_BYTES {
+                this.unknown = None;
+            } else if read.is_pending() && end.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Opening {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }

@@ -3,7 +3,9 @@
 //! The one implementation that ships is [`client::Client`]; tests put a scripted store in its place,
 //! which can answer every refusal at will and needs neither sockets nor a cluster.
 
-use client::{Claim, Claimed, Client, Consistency, Cursor, Error, NewSale, Position, Receipt, Sale, Update};
+use client::{
+    Claim, Claimed, Client, Consistency, Cursor, Error, NewSale, NodeStatus, Position, Receipt, Sale, Update,
+};
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
 
 use crate::documents::Documents;
@@ -66,6 +68,15 @@ pub enum SaleChange {
     Withdraw(String, u32),
 }
 
+/// A node of the cluster behind the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeSeen {
+    /// Where it is reached.
+    pub endpoint: String,
+    /// Its own view; `None`: it does not answer.
+    pub status: Option<NodeStatus>,
+}
+
 /// The store behind the door.
 pub trait Store: Documents {
     /// Claims units.
@@ -100,6 +111,10 @@ pub trait Store: Documents {
     ) -> BoxFuture<'a, Result<(Claim, String, Position), Error>>;
     /// One sale's changes from a cursor on.
     fn watch(&self, from: Cursor, sale_id: &str) -> BoxStream<'static, Result<Update, Error>>;
+    /// Every node there is; none where there is no cluster to see.
+    fn nodes(&self) -> BoxFuture<'_, Vec<NodeSeen>> {
+        std::future::ready(Vec::new()).boxed()
+    }
 }
 
 impl Store for Client {
@@ -165,5 +180,17 @@ impl Store for Client {
 
     fn watch(&self, from: Cursor, sale_id: &str) -> BoxStream<'static, Result<Update, Error>> {
         Client::watch(self, from, Some(sale_id))
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Vec<NodeSeen>> {
+        async {
+            let views = self.cluster().status_all().await;
+            let seen = views.into_iter().map(|(endpoint, status)| NodeSeen {
+                endpoint,
+                status: status.ok(),
+            });
+            seen.collect()
+        }
+        .boxed()
     }
 }

@@ -6,7 +6,10 @@
 //! request that failed on our side.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -41,8 +44,10 @@ const DURATION_BUCKETS_S: [f64; 13] = [
 ];
 
 /// Upper bounds of the histogram of checkouts, in seconds: from a provider next door to a shopper's whole
-/// patience.
-const CHECKOUT_BUCKETS_S: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0];
+/// patience, with a bound at the 3 s that an alert asks about.
+const CHECKOUT_BUCKETS_S: [f64; 13] = [
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 25.0, 60.0,
+];
 
 /// Upper bounds of the duration histogram of payment calls, in s: from a provider next door to one that
 /// uses up a call's whole deadline.
@@ -50,7 +55,8 @@ const PAYMENT_BUCKETS_S: [f64; 12] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0,
 ];
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Where a trace comes in and goes out.
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The process's recorder, installed by whichever door opens first.
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -63,6 +69,7 @@ pub(crate) struct Telemetry {
     repeated: Counter,
     already: Counter,
     sold_out: Counter,
+    claims_answered: AtomicU64,
 }
 
 impl Telemetry {
@@ -87,11 +94,13 @@ impl Telemetry {
             repeated: claims("repeated"),
             already: claims("already"),
             sold_out: claims("sold-out"),
+            claims_answered: AtomicU64::new(0),
         })
     }
 
     /// Counts how a claim was answered.
     pub(crate) fn claimed(&self, answer: Result<client::Grant, &Problem>) {
+        self.claims_answered.fetch_add(1, Ordering::Relaxed);
         match answer {
             Ok(client::Grant::Granted) => self.granted.increment(1),
             Ok(client::Grant::Repeated) => self.repeated.increment(1),
@@ -100,6 +109,11 @@ impl Telemetry {
             Err(problem) if problem.kind() == error::Kind::SoldOut => self.sold_out.increment(1),
             Err(problem) => metrics::counter!(CLAIMS, "outcome" => problem.slug()).increment(1),
         }
+    }
+
+    /// Claims answered since this process started.
+    pub(crate) fn claims_answered(&self) -> u64 {
+        self.claims_answered.load(Ordering::Relaxed)
     }
 
     /// Everything, as Prometheus reads it.
@@ -139,7 +153,7 @@ fn install() -> Result<PrometheusHandle, StartError> {
 }
 
 /// Measures a request, gives it a trace id, and makes sure that every error is a problem.
-pub(crate) async fn observe(State(_): State<Arc<Door>>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(_): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let route = request
         .extensions()
@@ -147,6 +161,8 @@ pub(crate) async fn observe(State(_): State<Arc<Door>>, request: Request, next: 
         .map_or(routes::UNMATCHED, |matched| routes::name(matched.as_str()));
     let method = request.method().clone();
     let trace = Trace::of(request.headers().get(&TRACEPARENT));
+    // Whatever is said about this request further in is said under the same trace.
+    request.headers_mut().insert(TRACEPARENT, trace.header());
 
     let mut response = error::conform(next.run(request).await);
 

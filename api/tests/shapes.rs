@@ -19,7 +19,7 @@ use serde_json::Value;
 async fn wrong_routes_and_methods_are_problems_too() {
     let router = routes(&Shared::default());
     for path in [
-        "/",
+        "/index.html",
         "/v1",
         "/v1/sale",
         "/v1/sales/",

@@ -213,6 +213,46 @@ async fn a_head_that_does_not_come_costs_its_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_that_does_not_even_say_which_http_is_let_go() {
+    let mut options = options();
+    options.header_read_ms_max = 1;
+    let served = serve(&Shared::default(), options).await;
+    for begun in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", b"G"] {
+        let mut silent = TcpStream::connect(&served.address).await.unwrap();
+        silent.write_all(begun).await.unwrap();
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, silent.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "kept after {begun:?}");
+    }
+    served.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn heads_beyond_the_limit_are_refused() {
+    let served = serve(&Shared::default(), options()).await;
+    let ask = async |headers: String| {
+        let mut stream = TcpStream::connect(&served.address).await.unwrap();
+        let head = format!("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // What was refused early may break off while it is still being sent.
+        drop(stream.read_to_end(&mut answer).await);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    assert!(
+        ask(format!("Padding: {}\r\n", "x".repeat(8_000)))
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    let long = ask(format!("Padding: {}\r\n", "x".repeat(64 * 1024))).await;
+    assert!(!long.starts_with("HTTP/1.1 200"), "{long}");
+    assert!(ask("A: b\r\n".repeat(50)).await.starts_with("HTTP/1.1 200"));
+    let many = ask("A: b\r\n".repeat(200)).await;
+    assert!(!many.starts_with("HTTP/1.1 200"), "{many}");
+    served.end().await.unwrap();
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_wait_for_room() {
     let mut options = options();
     options.connections_max = 1;

@@ -2,9 +2,18 @@
 //!
 //! Ports are free ones that the nodes take themselves; directories are temporary; fsync is on, as always.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use client::{Client, Error, NewSale, NodeStatus};
+use security::{
+    Kind, Name, Tls,
+    issue::{Authority, Validity},
+    tls::Callers,
+};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -30,12 +39,63 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Hold of every sale: the longest there is, so that nothing expires under a measurement.
 const HOLD_MS: u64 = 24 * 3_600_000;
 
+/// Set to anything in the environment, nodes and clients show certificates and speak TLS: a second run then says
+/// what that costs.
+const TLS_VARIABLE: &str = "HOLDFAST_BENCHES_TLS";
+
+/// Days the certificates of a run are good for.
+const CERTIFICATE_DAYS: i64 = 1;
+
+/// Certificates of a cluster under load: nodes take theirs as `node-ID` from the directory.
+struct Certificates {
+    dir: PathBuf,
+    client: Arc<Tls>,
+}
+
+impl Certificates {
+    /// Those of a run that asks for them.
+    fn asked_for(dir: &Path) -> Result<Option<Certificates>, Failure> {
+        const ISSUING: &str = "issuing certificates";
+        if std::env::var_os(TLS_VARIABLE).is_none() {
+            return Ok(None);
+        }
+        let validity = Validity::days(CERTIFICATE_DAYS);
+        let authority = Authority::new("bench", validity).doing(ISSUING)?;
+        authority.keep(dir).doing(ISSUING)?;
+        let issue = |kind: Kind, id: &str, stem: &str| {
+            let name = Name::new("bench", kind, id).doing(ISSUING)?;
+            let issued = authority.issue(&name, &[], validity).doing(ISSUING)?;
+            issued.keep(dir, stem).doing(ISSUING)
+        };
+        for id in 1..=NODES {
+            issue(Kind::Node, &id.to_string(), &format!("node-{id}"))?;
+        }
+        let files = issue(Kind::Operator, "bench", "client")?;
+        Ok(Some(Certificates {
+            dir: dir.to_owned(),
+            client: Tls::load(files, Callers::Certified).doing(ISSUING)?,
+        }))
+    }
+}
+
 /// A running cluster.
 pub struct Cluster {
     nodes: Vec<Process>,
+    certificates: Option<Certificates>,
     client: Client,
     // Last, so that the processes are gone before their files are.
     _dir: TempDir,
+}
+
+fn new_client<'a>(
+    endpoints: impl Iterator<Item = &'a str>,
+    certificates: Option<&Certificates>,
+) -> Result<Client, Failure> {
+    let mut builder = Client::builder().endpoints(endpoints).timeout(CALL_MAX);
+    if let Some(certificates) = certificates {
+        builder = builder.tls(certificates.client.clone());
+    }
+    builder.build().doing("making a client")
 }
 
 impl Cluster {
@@ -48,19 +108,23 @@ impl Cluster {
             .prefix("bench-")
             .tempdir_in(place)
             .doing("making a directory")?;
+        let certificates = Certificates::asked_for(dir.path())?;
         let mut nodes = Vec::new();
         for id in 1..=NODES {
             let name = format!("node-{id}");
             let data = dir.path().join(&name);
-            let arguments = ["node", "--id", &id.to_string(), "--dir", &data.to_string_lossy()];
+            let (number, data) = (id.to_string(), data.to_string_lossy().into_owned());
+            let mut arguments = vec!["node", "--id", &number, "--dir", &data];
+            let certificates = certificates
+                .as_ref()
+                .map(|all| all.dir.to_string_lossy().into_owned());
+            if let Some(dir) = &certificates {
+                arguments.extend(["--certificates", dir]);
+            }
             nodes.push(Process::start(dir.path(), &name, &arguments).await?);
         }
         let endpoints: Vec<&str> = nodes.iter().map(Process::address).collect();
-        let client = Client::builder()
-            .endpoints(endpoints.clone())
-            .timeout(CALL_MAX)
-            .build()
-            .doing("making a client")?;
+        let client = new_client(endpoints.iter().copied(), certificates.as_ref())?;
         let members = (1..)
             .zip(endpoints.iter().map(|&endpoint| endpoint.to_owned()))
             .collect();
@@ -71,6 +135,7 @@ impl Cluster {
             .doing("founding the cluster")?;
         Ok(Cluster {
             nodes,
+            certificates,
             client,
             _dir: dir,
         })
@@ -86,11 +151,7 @@ impl Cluster {
     /// # Errors
     /// None that a running cluster gives.
     pub fn another_client(&self) -> Result<Client, Failure> {
-        Client::builder()
-            .endpoints(self.endpoints())
-            .timeout(CALL_MAX)
-            .build()
-            .doing("making a client")
+        new_client(self.endpoints(), self.certificates.as_ref())
     }
 
     /// Where its nodes listen.
@@ -103,11 +164,27 @@ impl Cluster {
     /// # Errors
     /// The cluster refuses.
     pub async fn create_sale(&self, sale_id: &str, units_total: u32) -> Result<(), Failure> {
+        self.create_priced_sale(sale_id, units_total, 0, "").await
+    }
+
+    /// The same, at a price in minor units of a currency.
+    ///
+    /// # Errors
+    /// As [`Cluster::create_sale`].
+    pub async fn create_priced_sale(
+        &self,
+        sale_id: &str,
+        units_total: u32,
+        price_minor: u64,
+        currency: &str,
+    ) -> Result<(), Failure> {
         let sale = NewSale {
             sale_id: sale_id.to_owned(),
             units_total,
             hold_ms: HOLD_MS,
             claims_max: units_total.max(10_000),
+            price_minor,
+            currency: currency.to_owned(),
             open: true,
             ..NewSale::default()
         };

@@ -118,7 +118,8 @@ impl Measured {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// For latencies in µs.
+pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS).expect("constants that fit")
 }
 

@@ -60,11 +60,15 @@ enum Command {
     Confirm(Settings),
     /// Claims granted and refused through one HTTP door.
     Http(Settings),
+    /// Checkouts at 500 a second through one door, with a provider that answers at once: our side's time.
+    Checkout(Settings),
+    /// 10,000 checkouts with faults in 5% of the provider's calls; takes minutes, however long the window.
+    CheckoutFaults(Settings),
     /// Memory per live claim, between 1M and 4M.
     Memory(Settings),
     /// The limits alone: bare disk and bare raft.
     Limits(Settings),
-    /// Everything.
+    /// Everything but the checkouts with faults.
     All(Settings),
     /// A node of the cluster under load.
     #[command(hide = true)]
@@ -73,6 +77,8 @@ enum Command {
         id: u64,
         #[arg(long)]
         dir: PathBuf,
+        #[arg(long)]
+        certificates: Option<PathBuf>,
     },
     /// The HTTP door under load.
     #[command(hide = true)]
@@ -81,6 +87,17 @@ enum Command {
         endpoints: Vec<String>,
         #[arg(long)]
         secret: String,
+        #[arg(long)]
+        payment_url: Option<String>,
+    },
+    /// The payment provider behind that door.
+    #[command(hide = true)]
+    Psp {
+        #[arg(long)]
+        webhook_secret: String,
+        /// As in decline_rate=0.05
+        #[arg(long = "fault")]
+        faults: Vec<String>,
     },
     /// A node of bare raft.
     #[command(hide = true)]
@@ -117,11 +134,25 @@ fn main() -> ExitCode {
         Command::Retries(settings) => measure(&settings, &[Scenario::Retries]),
         Command::Confirm(settings) => measure(&settings, &[Scenario::Confirm]),
         Command::Http(settings) => measure(&settings, &[Scenario::Http]),
+        Command::Checkout(settings) => measure(&settings, &[Scenario::Checkout]),
+        Command::CheckoutFaults(settings) => measure(&settings, &[Scenario::CheckoutFaults]),
         Command::Memory(settings) => measure(&settings, &[Scenario::Memory]),
         Command::Limits(settings) => measure(&settings, &[]),
         Command::All(settings) => measure(&settings, &Scenario::ALL),
-        Command::Node { id, dir } => children::node::run(id, dir),
-        Command::Api { endpoints, secret } => children::api::run(endpoints, secret),
+        Command::Node {
+            id,
+            dir,
+            certificates,
+        } => children::node::run(id, dir, certificates),
+        Command::Api {
+            endpoints,
+            secret,
+            payment_url,
+        } => children::api::run(endpoints, secret, payment_url),
+        Command::Psp {
+            webhook_secret,
+            faults,
+        } => children::psp::run(webhook_secret, faults),
         Command::BareRaft { id, dir } => children::bare_raft::run(id, dir),
     };
     match result {

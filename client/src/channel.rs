@@ -1,28 +1,27 @@
-//! Connections: what an endpoint is, how a channel to one is kept alive, and whose cluster is at its other end.
+//! Connections: what an endpoint is, how a channel to one is kept alive and protected, whose cluster is at its other
+//! end, and what every call over it shows.
 
 use std::{
     sync::{Arc, OnceLock},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
 use proto::METADATA_CLUSTER;
+use security::{Expect, Tls};
 use tonic::{
-    Request, Status,
-    metadata::{Ascii, MetadataValue},
-    service::{Interceptor, interceptor::InterceptedService},
+    body::Body,
+    codegen::{Service, http},
     transport::{self, Endpoint, Uri},
 };
 
 use crate::{Connector, Error};
 
-/// A channel whose calls say which cluster they are meant for.
-pub(crate) type Channel = InterceptedService<transport::Channel, Home>;
-
 /// The cluster that a client belongs to: the first that a node told it of. Addresses are used again, and what
 /// listens there then may be of another cluster: its nodes refuse calls that say so, and its answers are refused here.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Home(Arc<OnceLock<MetadataValue<Ascii>>>);
+pub(crate) struct Home(Arc<OnceLock<http::HeaderValue>>);
 
 impl Home {
     /// A node has said which cluster it belongs to; one that belongs to none yet says nothing.
@@ -33,8 +32,8 @@ impl Home {
         if cluster_id.is_empty() {
             return Ok(());
         }
-        let theirs = cluster_id.parse().map_err(|_| Error::malformed("a cluster id"))?;
-        let ours = self.0.get_or_init(|| MetadataValue::clone(&theirs));
+        let theirs = http::HeaderValue::from_str(cluster_id).map_err(|_| Error::malformed("a cluster id"))?;
+        let ours = self.0.get_or_init(|| theirs.clone());
         if *ours == theirs {
             return Ok(());
         }
@@ -43,15 +42,6 @@ impl Home {
             address,
             &format!("it belongs to cluster {cluster_id}, and this client to cluster {ours}"),
         ))
-    }
-}
-
-impl Interceptor for Home {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(cluster) = self.0.get() {
-            request.metadata_mut().insert(METADATA_CLUSTER, cluster.clone());
-        }
-        Ok(request)
     }
 }
 
@@ -68,11 +58,59 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
+/// Calls to one endpoint, each with the token, if there is one, and the cluster that it is meant for, once it is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Channel {
+    inner: transport::Channel,
+    authorization: Option<http::HeaderValue>,
+    home: Home,
+}
+
+impl Service<http::Request<Body>> for Channel {
+    type Response = http::Response<Body>;
+    type Error = transport::Error;
+    type Future = <transport::Channel as Service<http::Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if let Some(authorization) = &self.authorization {
+            request
+                .headers_mut()
+                .insert(http::header::AUTHORIZATION, authorization.clone());
+        }
+        if let Some(cluster) = self.home.0.get() {
+            request.headers_mut().insert(METADATA_CLUSTER, cluster.clone());
+        }
+        self.inner.call(request)
+    }
+}
+
+/// The header that shows a token.
+///
+/// # Errors
+/// The token is none: it holds characters that no header may.
+pub(crate) fn authorization(token: &str) -> Result<http::HeaderValue, Error> {
+    let mut value = http::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
+        Error::invalid("the token holds characters that none has; copy it whole, without spaces")
+    })?;
+    // Kept out of whatever prints headers.
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// A channel to an endpoint; it connects when used, and again when broken.
-pub(crate) fn open(address: &str, connector: &Connector, home: &Home) -> Result<Channel, Error> {
+pub(crate) fn open(
+    address: &str,
+    connector: &Connector,
+    authorization: Option<http::HeaderValue>,
+    home: &Home,
+) -> Result<Channel, Error> {
     let connector = connector.clone();
     let target = address.to_string();
-    let channel = endpoint(address)?
+    let inner = endpoint(address)?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
@@ -83,7 +121,11 @@ pub(crate) fn open(address: &str, connector: &Connector, home: &Home) -> Result<
             let connecting = connector(target.clone());
             async move { connecting.await.map(TokioIo::new) }
         }));
-    Ok(InterceptedService::new(channel, home.clone()))
+    Ok(Channel {
+        inner,
+        authorization,
+        home: home.clone(),
+    })
 }
 
 /// An endpoint: `host:port` and nothing else.
@@ -115,6 +157,17 @@ pub(crate) fn tcp() -> Connector {
     })
 }
 
+/// The connections of another connector, protected: each leads to a node of our cluster, or nowhere.
+pub(crate) fn protected(connector: Connector, tls: Arc<Tls>) -> Connector {
+    Arc::new(move |address: String| {
+        let (connecting, tls) = (connector(address), tls.clone());
+        Box::pin(async move {
+            let stream = tls.connect(connecting.await?, Expect::AnyNode).await?;
+            Ok(Box::new(stream) as Box<dyn crate::Io>)
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,18 +186,6 @@ mod tests {
         for said in ["b:1", "00aa", "00bb", "Correct the endpoints"] {
             assert!(why.message.contains(said), "{error}");
         }
-    }
-
-    #[test]
-    fn calls_say_which_cluster_they_are_meant_for_once_it_is_known() {
-        let home = Home::default();
-        let said = || {
-            let request = home.clone().call(Request::new(())).expect("never refused here");
-            request.metadata().get(METADATA_CLUSTER).cloned()
-        };
-        assert_eq!(said(), None);
-        home.check("a:1", "00aa").unwrap();
-        assert_eq!(said().unwrap(), "00aa");
     }
 
     #[test]

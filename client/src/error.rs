@@ -150,7 +150,8 @@ pub(crate) fn verdict(status: &Status) -> Verdict {
                     .find_map(|name| info.metadata.get(*name));
                 return Verdict::NotLeader(leader.filter(|leader| !leader.is_empty()).cloned());
             }
-            "OVERLOADED" | "STARTING" | "STOPPING" | "DISK_RESERVE" => {
+            // TOO_OLD: a read of a bounded age, which a fresher node may answer.
+            "OVERLOADED" | "STARTING" | "STOPPING" | "DISK_RESERVE" | "TOO_OLD" => {
                 return Verdict::NotTaken {
                     message,
                     retry_after_ms,
@@ -193,12 +194,10 @@ pub(crate) fn verdict(status: &Status) -> Verdict {
         }
         Code::InvalidArgument => Reason::Invalid,
         Code::OutOfRange => Reason::OutOfRange,
-        Code::NotFound
-        | Code::AlreadyExists
-        | Code::FailedPrecondition
-        | Code::PermissionDenied
-        | Code::Unauthenticated
-        | Code::Unimplemented => Reason::Unspecified,
+        Code::PermissionDenied | Code::Unauthenticated => Reason::Forbidden,
+        Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition | Code::Unimplemented => {
+            Reason::Unspecified
+        }
         _ => return Verdict::Ambiguous(format!("{}: {message}", status.code())),
     };
     Verdict::Final(Box::new(Rejected::plain(reason, message)))

@@ -25,7 +25,7 @@ use tokio::{
     sync::{Notify, Semaphore},
     time::{Instant, sleep, timeout_at},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, codegen::http::HeaderValue};
 
 use crate::{
     Connector, Error, chance,
@@ -58,6 +58,7 @@ pub(crate) const HINTS_MAX: u32 = 2;
 pub(crate) struct Nodes {
     connector: Connector,
     home: Home,
+    authorization: Option<HeaderValue>,
     seeds: Vec<String>,
     state: Mutex<State>,
     /// Whose turn it is among those who may answer any read.
@@ -90,7 +91,12 @@ pub(crate) enum Repeat {
 
 impl Nodes {
     /// Nodes at these `host:port`.
-    pub(crate) fn new(seeds: Vec<String>, connector: Connector, life: Duration) -> Result<Nodes, Error> {
+    pub(crate) fn new(
+        seeds: Vec<String>,
+        connector: Connector,
+        authorization: Option<HeaderValue>,
+        life: Duration,
+    ) -> Result<Nodes, Error> {
         if seeds.is_empty() {
             return Err(Error::invalid(
                 "no endpoints: give host:port of at least one node",
@@ -108,6 +114,7 @@ impl Nodes {
         Ok(Nodes {
             connector,
             home: Home::default(),
+            authorization,
             seeds,
             state: Mutex::default(),
             turn: AtomicUsize::new(chance::random::<u32>() as usize % ENDPOINTS_MAX),
@@ -128,7 +135,7 @@ impl Nodes {
         if let Some(channel) = self.state().channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = channel::open(address, &self.connector, &self.home)?;
+        let channel = channel::open(address, &self.connector, self.authorization.clone(), &self.home)?;
         let mut state = self.state();
         if state.channels.len() >= ENDPOINTS_MAX {
             // Stale ones: whatever is still needed is made again.

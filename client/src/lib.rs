@@ -43,8 +43,10 @@
 //!   attempts went before, will not happen; everything else that fails is [`Error::Unknown`].
 //! - Every queue is bounded: a call that finds it full fails at once.
 //!
-//! # Left out
-//! TLS: a [`Connector`] may bring it.
+//! # Security
+//! [`Builder::tls`] protects every connection, and lets it lead to nodes of the certificate's own cluster only;
+//! [`Builder::token`] shows a token on every call. A role that does not allow a call is
+//! [`Error::Rejected`] with [`Reason::Forbidden`], and its message names the role that does.
 
 pub mod chance;
 pub mod cluster;
@@ -56,6 +58,8 @@ mod call;
 mod channel;
 mod convert;
 mod frame;
+#[cfg(test)]
+mod fuzz_tests;
 mod leader;
 mod log_time;
 mod queue;
@@ -72,6 +76,7 @@ pub use error::{Error, Reason, Rejected};
 use futures::{future::BoxFuture, stream::BoxStream};
 pub use model::*;
 use proto::v1::{SaleRef, SaleUnits, Settle, Take, command::Body};
+pub use security::Tls;
 
 use crate::{
     call::Shared,
@@ -105,6 +110,8 @@ pub struct Builder {
     command_life: Option<Duration>,
     principal: Option<String>,
     connector: Option<Connector>,
+    tls: Option<Arc<Tls>>,
+    token: Option<String>,
 }
 
 impl Builder {
@@ -139,11 +146,23 @@ impl Builder {
         self
     }
 
+    /// Protects connections with these certificates, and takes only nodes of the cluster that they name.
+    pub fn tls(mut self, tls: Arc<Tls>) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// An API token to show on every call.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
     /// Makes the client; connects when first used, on the tokio runtime that uses it first.
     ///
     /// # Errors
     /// [`Error::Rejected`]: no endpoints, or malformed ones; a timeout of zero or above 60 s; a command's life out of
-    /// range.
+    /// range; a token that cannot be one.
     pub fn build(self) -> Result<Client, Error> {
         let timeout = self.timeout.unwrap_or(TIMEOUT_DEFAULT);
         if timeout.is_zero() || timeout > TIMEOUT_MAX {
@@ -157,7 +176,13 @@ impl Builder {
                 "a command's life of {life:?}: give {LIFE_MIN:?} to {LIFE_MAX:?}"
             )));
         }
-        let nodes = Nodes::new(self.endpoints, self.connector.unwrap_or_else(channel::tcp), life)?;
+        let connector = self.connector.unwrap_or_else(channel::tcp);
+        let connector = match self.tls {
+            Some(tls) => channel::protected(connector, tls),
+            None => connector,
+        };
+        let authorization = self.token.as_deref().map(channel::authorization).transpose()?;
+        let nodes = Nodes::new(self.endpoints, connector, authorization, life)?;
         let shared = Shared {
             nodes: Arc::new(nodes),
             lane: Arc::new(Lane::new()),

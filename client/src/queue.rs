@@ -48,6 +48,8 @@ pub(crate) enum Failure {
     NotSent(String),
     /// It waited until its deadline and never left: all that answers is of another cluster.
     Refused(Box<Rejected>),
+    /// It never left: the node does not let this client submit. Says what it needs.
+    Forbidden(String),
     /// It left, and no answer came: it may yet happen. Says what happened.
     Lost(String),
 }
@@ -428,8 +430,17 @@ impl Queue {
 
     /// Fails whatever waits: nobody will send it any more.
     pub(crate) fn abandon(&mut self) -> Deliveries {
-        self.waiting = 0;
         let failure = self.not_sent();
+        self.fail_waiting(&failure)
+    }
+
+    /// Fails whatever waits: the node lets this client submit nothing.
+    pub(crate) fn forbid(&mut self, message: String) -> Deliveries {
+        self.fail_waiting(&Failure::Forbidden(message))
+    }
+
+    fn fail_waiting(&mut self, failure: &Failure) -> Deliveries {
+        self.waiting = 0;
         let failed = self
             .jobs
             .drain(..)

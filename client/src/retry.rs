@@ -24,7 +24,7 @@ use fault_points::planted;
 use proto::v1::{Grant, Granted, Outcome, Position, Reason, outcome::Kind, resolution, unsubmitted::Cause};
 
 use crate::{
-    error::{self, Error, RETRY_AFTER_MS},
+    error::{self, Error, RETRY_AFTER_MS, Rejected},
     queue::{Answer, Failure, QUEUE_FULL},
 };
 
@@ -141,6 +141,12 @@ impl Attempts {
                 Step::Finish(Err(self.failed(why.message, RETRY_AFTER_MS)))
             }
             Err(Failure::Refused(why)) => Step::Finish(Err(Error::Rejected(why))),
+            // What went before may yet happen, whatever this node says now.
+            Err(Failure::Forbidden(message)) if !self.unknown => {
+                let rejected = Rejected::plain(Reason::Forbidden, message);
+                Step::Finish(Err(Error::Rejected(Box::new(rejected))))
+            }
+            Err(Failure::Forbidden(message)) => Step::Finish(Err(self.failed(message, RETRY_AFTER_MS))),
             Err(Failure::Lost(message)) => self.lost(message, budget, left, chance),
         }
     }

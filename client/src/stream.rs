@@ -20,7 +20,7 @@ use std::{
 };
 
 use futures::Stream;
-use proto::v1::{Outcome, SubmitResponse, outcome::Kind, unsubmitted::Cause};
+use proto::v1::{Outcome, Reason, SubmitResponse, outcome::Kind, unsubmitted::Cause};
 use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, sleep, sleep_until, timeout},
@@ -235,6 +235,8 @@ enum Ended {
     Closed,
     /// The node does not serve now; perhaps it named who does.
     Left(Option<String>),
+    /// The node does not let this client submit, and says what it needs.
+    Forbidden(String),
     /// It broke, or could not be opened.
     Broken(String),
 }
@@ -272,6 +274,11 @@ async fn follow(lane: &Arc<Lane>, nodes: &Nodes) {
             Ended::Left(hint) => {
                 lane.queue().set_trouble(format!("{leader} does not lead"));
                 hint
+            }
+            Ended::Forbidden(message) => {
+                let deliveries = lane.queue().forbid(message);
+                deliveries.deliver();
+                None
             }
             Ended::Broken(reason) => {
                 tracing::debug!(%leader, %reason, "stream to the leader ended");
@@ -315,7 +322,7 @@ async fn session(lane: &Arc<Lane>, nodes: &Nodes, leader: &str, served: &mut boo
     lane.end(match &ended {
         Ended::Closed => "the client was closed",
         Ended::Left(_) => "the node stopped leading before it answered",
-        Ended::Broken(reason) => reason,
+        Ended::Forbidden(reason) | Ended::Broken(reason) => reason,
     });
     ended
 }
@@ -334,6 +341,9 @@ async fn open(lane: &Arc<Lane>, session: u64, channel: Channel) -> Result<Stream
         Ok(response) => Ok(response.into_inner()),
         Err(status) => Err(match verdict(&status) {
             Verdict::NotLeader(hint) => Ended::Left(hint),
+            Verdict::Final(rejected) if rejected.reason == Reason::Forbidden => {
+                Ended::Forbidden(rejected.message)
+            }
             _ => Ended::Broken(status.to_string()),
         }),
     }

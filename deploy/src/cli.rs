@@ -57,6 +57,17 @@ pub struct Global {
         help_heading = "Every command"
     )]
     pub config: Option<PathBuf>,
+    /// Certificate of this process, in PEM; its key (.key) and ca.pem beside it [env: HOLDFAST_SECURITY_CERTIFICATE_FILE]
+    #[arg(
+        long = "certificate",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Every command"
+    )]
+    pub certificate_file: Option<PathBuf>,
+    /// File with the API token to show to nodes [env: HOLDFAST_SECURITY_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Every command")]
+    pub token_file: Option<PathBuf>,
     /// Any setting, as in --set node.snapshot_entries=1000; may be repeated
     #[arg(
         long = "set",
@@ -99,13 +110,24 @@ pub enum Command {
     /// Claim, confirm, release; find out what became of a key
     #[command(subcommand)]
     Claim(commands::claim::ClaimCommand),
+    /// Look at what is being paid for: who owns it, what is next
+    #[command(subcommand)]
+    Checkout(commands::checkout::CheckoutCommand),
     /// Look at the documents that the doors keep: orders, journals, the ledger
     #[command(subcommand)]
     Document(commands::document::DocumentCommand),
+    /// Compare the state of every replica, and every sale's records with its units, while they run
+    Verify,
     /// Compare a settlement file of the payment provider with the ledger
     Reconcile(commands::reconcile::ReconcileArgs),
     /// Follow committed changes in order
     Watch(commands::watch::WatchArgs),
+    /// Make certificates to develop with, look at one
+    #[command(subcommand)]
+    Certs(commands::certs::CertsCommand),
+    /// Make API tokens
+    #[command(subcommand)]
+    Token(commands::token::TokenCommand),
     /// Check and print settings
     #[command(subcommand)]
     Config(commands::config::ConfigCommand),
@@ -131,6 +153,14 @@ impl Cli {
         }
         if let Some(output) = global.output {
             flags.push(("output", plain(output)));
+        }
+        for (key, file) in [
+            ("security.certificate_file", &global.certificate_file),
+            ("security.token_file", &global.token_file),
+        ] {
+            if let Some(file) = file {
+                flags.push((key, Value::from(file.display().to_string())));
+            }
         }
         if let Some(format) = global.log_format {
             flags.push(("log.format", plain(format)));
@@ -187,6 +217,9 @@ mod tests {
             "sale withdraw hot 10 --key k1",
             "sale get hot",
             "sale list --output json",
+            "sale verify hot -o json",
+            "sale report hot --metrics http://127.0.0.1:7480/metrics --metrics http://127.0.0.1:7481/metrics",
+            "verify -o json --timeout 1m",
             "claim create hot alice --key k1",
             "claim create hot alice --quantity 2 --decrement",
             "claim get abc",
@@ -194,15 +227,24 @@ mod tests {
             "claim release abc",
             "claim resolve hot --operation claim --key k1 --principal alice",
             "claim list hot --from-rank 5 --limit 10",
+            "checkout list --limit 10 -o json",
+            "checkout get abc",
             "document get orders/o_1",
             "document list ledger/ --after ledger/pi_1/capture --limit 10 -o json",
             "reconcile file.csv --from 2030-01-01T00:00:00Z --to 2030-01-02T00:00:00Z --limit 5",
             "watch --sale hot --from 17 --timeout 5s",
             "watch --from 17.3 --count 5",
+            "certs dev certs --cluster shop --nodes 5 --host node.example --days 30 --renew",
+            "certs show certs/node-1.pem",
+            "token new grafana --role auditor --add-to tokens.toml",
+            "node --id 1 --listen 0.0.0.0:7401 --certificate certs/node-1.pem --tokens-file tokens.toml",
+            "api --listen 0.0.0.0:7480 --allow-plain-text --certificate certs/api.pem",
+            "member list --certificate certs/operator.pem --token-file t",
             "config check holdfast.toml",
             "config print",
             "completions bash",
             "demo --nodes 5 --units 200 --users 3000 --seed 7 --sabotage --keep",
+            "demo --chaos 10m",
         ] {
             if let Err(error) = Cli::try_parse_from(std::iter::once("holdfast").chain(line.split(' '))) {
                 panic!("{line}: {error}");
@@ -230,6 +272,10 @@ mod tests {
             "cluster init --member 1",
             "claim resolve hot --operation steal --key k --principal p",
             "document list --limit 0",
+            "certs dev",
+            "certs dev d --nodes 0",
+            "token new grafana",
+            "token new grafana --role king",
             "reconcile",
             "reconcile file.csv --from yesterday",
             "watch --from x",

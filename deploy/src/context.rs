@@ -1,6 +1,9 @@
 //! What a command is given: settings, how to print, whether to ask.
 
+use std::sync::Arc;
+
 use client::{Client, Error};
+use security::{Tls, tls::Callers};
 
 use crate::{
     cli::Cli,
@@ -44,14 +47,23 @@ impl Context {
 
     /// A connection to the cluster; nothing is sent yet.
     pub fn connect(&self) -> Result<Connection, Failure> {
-        let client = Client::builder()
+        let mut builder = Client::builder()
             .endpoints(self.settings.endpoints.clone())
             .timeout(self.settings.timeout())
-            .principal(PRINCIPAL)
+            .principal(PRINCIPAL);
+        let tls = self.settings.security.tls(Callers::Certified)?;
+        if let Some(tls) = &tls {
+            builder = builder.tls(tls.clone());
+        }
+        if let Some(token) = self.settings.security.token()? {
+            builder = builder.token(token);
+        }
+        let client = builder
             .build()
             .map_err(|error| Failure::Usage(format!("--endpoints: {error}")))?;
         Ok(Connection {
             client,
+            tls,
             endpoints: self.settings.endpoints.clone(),
         })
     }
@@ -64,6 +76,8 @@ pub const PRINCIPAL: &str = "operator";
 pub struct Connection {
     /// The client.
     pub client: Client,
+    /// The certificate it shows; `None`: none.
+    pub tls: Option<Arc<Tls>>,
     /// The endpoints it was given.
     pub endpoints: Vec<String>,
 }

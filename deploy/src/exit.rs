@@ -261,6 +261,10 @@ pub fn refusal(rejected: &Rejected) -> String {
             "these nodes are of another cluster",
             "check --endpoints: an address may have been used again",
         ),
+        Reason::Forbidden => (
+            "your role does not allow this",
+            "use a certificate or a token of the role that it names",
+        ),
         Reason::Invalid | Reason::Unspecified => ("refused", ""),
     };
     let mut text = if said.is_empty() {

@@ -11,6 +11,8 @@ mod config;
 mod context;
 mod demo;
 mod exit;
+#[cfg(test)]
+mod fuzz_tests;
 mod lifetime;
 mod logging;
 mod metrics;

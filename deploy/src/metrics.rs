@@ -1,12 +1,14 @@
-//! `GET /metrics` of a node: a plain HTTP listener of its own, because the node's port speaks gRPC only.
+//! `GET /metrics`, `/livez` and `/readyz` of a node: a plain HTTP listener of its own, because the node's port
+//! speaks gRPC only, and orchestrators' probes carry no certificate.
 //!
 //! Whoever reaches the address may read: it shows counters and sale ids, never a user. Off unless
 //! `node.metrics_listen` is set; then nothing is recorded either.
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::{Router, routing::get};
+use axum::{Router, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use raft_store::node::readiness::Readiness;
 use tokio::net::TcpListener;
 
 use crate::exit::Failure;
@@ -61,8 +63,8 @@ impl Exporter {
         self.address
     }
 
-    /// Serves until dropped.
-    pub async fn serve(self) -> std::io::Result<()> {
+    /// Serves until dropped; `readiness` is of the node whose metrics these are.
+    pub async fn serve(self, readiness: Readiness) -> std::io::Result<()> {
         let handle = self.handle.clone();
         let upkeep = async {
             loop {
@@ -73,10 +75,21 @@ impl Exporter {
         let render = self.handle;
         // The version of the text format that Prometheus asks for.
         let headers = [("content-type", "text/plain; version=0.0.4")];
-        let router = Router::new().route("/metrics", get(async move || (headers, render.render())));
+        let router = Router::new()
+            .route("/livez", get(async || "ok\n"))
+            .route("/readyz", get(async move || ready(&readiness)))
+            .route("/metrics", get(async move || (headers, render.render())));
         tokio::select! {
             served = axum::serve(self.listener, router) => served,
             () = upkeep => Ok(()),
         }
+    }
+}
+
+/// Whether orchestrators should count on this node, and why not.
+fn ready(readiness: &Readiness) -> (StatusCode, String) {
+    match readiness.check() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(not_ready) => (StatusCode::SERVICE_UNAVAILABLE, format!("{not_ready}\n")),
     }
 }

@@ -387,6 +387,9 @@ mod tests {
             })
             .unwrap(),
             serde_json::to_value(crate::commands::reconcile::ReconcileView::example()).unwrap(),
+            serde_json::to_value(crate::commands::sale::verify_example()).unwrap(),
+            serde_json::to_value(crate::commands::sale::report_example()).unwrap(),
+            serde_json::to_value(crate::commands::checkout::tests::example()).unwrap(),
             serde_json::to_value(ResolutionView::Abandoned { fenced_until_ms: 1 }).unwrap(),
             serde_json::to_value(SaleView::from(&crate::testing::sale("hot", 3))).unwrap(),
             serde_json::to_value(EventView::from(&client::Event {

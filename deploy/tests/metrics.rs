@@ -90,6 +90,11 @@ async fn a_node_shows_what_it_sells_and_never_to_whom() {
     let (_node, listen, metrics) = start(dir.path(), &["node.metrics_listen=127.0.0.1:0"]).await;
     let metrics = metrics.expect("the ready file says where the metrics are");
     let client = Client::connect([listen.clone()]).await.unwrap();
+    // Alive, but nothing to count on before it is part of a cluster.
+    assert!(get(&metrics, "/livez").await.0.starts_with("HTTP/1.1 200"));
+    let (head, why) = get(&metrics, "/readyz").await;
+    assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+    assert!(why.contains("not a member of a cluster yet"), "{why}");
     client.cluster().init(vec![(1, listen)]).await.unwrap();
     let sale = NewSale {
         sale_id: "hot".into(),
@@ -102,6 +107,8 @@ async fn a_node_shows_what_it_sells_and_never_to_whom() {
     for user in ["secret-ann", "secret-bob", "secret-carl"] {
         claim(user, "first").await.unwrap();
     }
+    let (head, body) = get(&metrics, "/readyz").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head} {body}");
     let ann = claim("secret-ann", "first").await.unwrap().claim;
     claim("secret-ann", "second").await.unwrap();
     client

@@ -100,15 +100,23 @@ fn killing_it_loses_no_money() {
     assert!(psp.call("GET", "/", "", "").1.contains("pm_sim_STEP_MISHAP"));
     drop(psp);
 
-    // With another seed the same calls would make other ids: it says so instead.
+    // With another seed the same calls would make other ids: it says so instead, and never that it is ready.
+    let ready = dir.path().join("psp.ready");
+    std::fs::remove_file(&ready).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
         .args(["psp", "--listen", "127.0.0.1:0", "--seed", "8", "--state"])
         .arg(dir.path().join("psp.journal"))
+        .arg("--ready-file")
+        .arg(&ready)
         .output()
         .expect("the binary runs");
     assert_eq!(output.status.code(), Some(1));
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(words.contains("another seed"), "{words}");
+    assert!(
+        !ready.exists(),
+        "a provider that cannot know its past is not ready"
+    );
 }
 
 #[test]

@@ -1,12 +1,17 @@
-//! Nodes of the shipped binary, each a process of its own on a free port, that can be killed and started again.
+//! Nodes of the shipped binary, each a process of its own, that can be killed and started again.
+//!
+//! A node comes back to where it listened before, and while it is down nobody else may have taken that. So each
+//! harness has a [`loopback`] address of its own, and gives its ports in turn.
 
 use std::{
     ffi::OsString,
     fs::File,
     io,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -24,6 +29,38 @@ const LOG_SEGMENT_BYTES: u64 = 4 << 20;
 /// Bytes of its log that are shown when a node does not serve.
 const LOG_TAIL_BYTES: usize = 4_000;
 
+/// Ports that are given, one after the other.
+const PORTS: std::ops::Range<u32> = 10_000..65_000;
+
+/// This process's own address on this machine, which no other harness uses, nor any connection as its source:
+/// `127.64.0.0/10` and the process id, which has at most 22 bits. Only Linux has all of 127.0.0.0/8.
+pub fn loopback() -> Ipv4Addr {
+    if cfg!(not(target_os = "linux")) {
+        return Ipv4Addr::LOCALHOST;
+    }
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 64, 0, 0).to_bits() | (std::process::id() & 0x003f_ffff))
+}
+
+/// An address that nobody listens on, and that is not given again before all others were: whoever stops listening
+/// there for a while will find it free.
+///
+/// # Errors
+/// None can be listened on.
+pub fn free_address() -> io::Result<SocketAddrV4> {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let mut last = io::Error::other("there are no ports");
+    for _ in PORTS {
+        let number = GIVEN.fetch_add(1, Ordering::Relaxed) % PORTS.len() as u32;
+        let address = SocketAddrV4::new(loopback(), (PORTS.start + number) as u16);
+        // Somebody who listens on every address of the machine has taken it here as well.
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(address),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// How a node is started, beyond the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -40,7 +77,7 @@ pub struct NodeProcess {
     settings: Settings,
     /// Node id.
     pub id: u64,
-    /// Where it listens: chosen by the system at the first start, kept afterwards.
+    /// Where it listens, whenever it runs.
     pub endpoint: String,
     child: Option<Child>,
 }
@@ -65,7 +102,7 @@ impl NodeProcess {
             dir: dir.to_path_buf(),
             settings,
             id,
-            endpoint: "127.0.0.1:0".to_owned(),
+            endpoint: free_address()?.to_string(),
             child: None,
         };
         node.launch()?;
@@ -228,11 +265,33 @@ impl Drop for NodeProcess {
     }
 }
 
-/// The address in a ready file: `{"listen":"127.0.0.1:4242",…}`.
+/// The address in a ready file: `{"listen":"127.64.9.2:10007",…}`.
 fn listen(ready: &str) -> io::Result<String> {
     let after = ready.split_once("\"listen\":\"").map(|(_, after)| after);
     let address = after
         .and_then(|after| after.split_once('"'))
         .map(|(address, _)| address.to_owned());
     address.ok_or_else(|| io::Error::other(format!("a ready file without an address: {ready}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, net::TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_nobody_elses_while_its_node_is_down() {
+        let given: BTreeSet<SocketAddrV4> = (0..100).map(|_| free_address().unwrap()).collect();
+        assert_eq!(given.len(), 100);
+        // What the system gives to others: neither connections nor listeners of theirs are at this address.
+        let node = TcpListener::bind(free_address().unwrap()).unwrap();
+        let connection = TcpStream::connect(node.local_addr().unwrap()).unwrap();
+        let taken = connection.local_addr().unwrap();
+        assert!(!cfg!(target_os = "linux") || taken.ip() != loopback(), "{taken}");
+        // Who listens already is passed over.
+        let next = node.local_addr().unwrap().port() + 1;
+        let _squatter = TcpListener::bind((Ipv4Addr::UNSPECIFIED, next));
+        assert_ne!(free_address().unwrap().port(), next);
+    }
 }

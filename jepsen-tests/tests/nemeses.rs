@@ -12,10 +12,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use jepsen_tests::nemeses::{
-    links::{CLIENTS, Links, Weather},
-    power,
-    preload::{self, Preload},
+use jepsen_tests::{
+    nemeses::{
+        links::{CLIENTS, Links, Weather},
+        power,
+        preload::{self, Preload},
+    },
+    processes::loopback,
 };
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::{
@@ -257,7 +260,7 @@ async fn server(name: &'static str) -> u16 {
 
 /// A server that says everything again.
 async fn echo() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let listener = TcpListener::bind((loopback(), 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -300,9 +303,7 @@ const CUT: Weather = Weather {
 async fn a_cut_direction_holds_bytes_back_until_it_is_healed() {
     let links = Links::default();
     let proxy = links.port(1, 2, echo().await).await.unwrap();
-    let mut stream = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, proxy))
-        .await
-        .unwrap();
+    let mut stream = tokio::net::TcpStream::connect((loopback(), proxy)).await.unwrap();
     assert_eq!(exchange(&mut stream, b"fair").await.unwrap(), b"fair");
     for (from, to) in [(1, 2), (2, 1)] {
         links.set(from, to, CUT);
@@ -327,9 +328,7 @@ async fn a_reset_breaks_connections_whoever_opened_them_and_new_ones_work() {
     let links = Links::default();
     let proxy = links.port(1, 2, echo().await).await.unwrap();
     for (one, other) in [(1, 2), (2, 1)] {
-        let mut stream = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, proxy))
-            .await
-            .unwrap();
+        let mut stream = tokio::net::TcpStream::connect((loopback(), proxy)).await.unwrap();
         assert_eq!(exchange(&mut stream, b"fair").await.unwrap(), b"fair");
         links.reset(one, other);
         let mut rest = Vec::new();
@@ -350,9 +349,7 @@ async fn delayed_bytes_arrive_whole_and_in_order() {
     };
     links.set(1, 2, bad);
     links.set(2, 1, bad);
-    let stream = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, proxy))
-        .await
-        .unwrap();
+    let stream = tokio::net::TcpStream::connect((loopback(), proxy)).await.unwrap();
     let (mut read, mut write) = stream.into_split();
     let sent: Vec<u8> = (0..200_000_u32).map(|at| (at % 251) as u8).collect();
     let text = sent.clone();
@@ -367,7 +364,7 @@ async fn clients_dial_through_their_own_links() {
     let links = Links::default();
     let port = echo().await;
     links.join(2, port);
-    let mut stream = links.dial(format!("127.0.0.1:{port}")).await.unwrap();
+    let mut stream = links.dial(format!("{}:{port}", loopback())).await.unwrap();
     stream.write_all(b"fair").await.unwrap();
     let mut heard = [0; 4];
     stream.read_exact(&mut heard).await.unwrap();
@@ -379,7 +376,7 @@ async fn clients_dial_through_their_own_links() {
     stream.read_exact(&mut heard).await.unwrap();
     assert_eq!(&heard, b"late");
     // A port where nobody listens is refused at once, as without links.
-    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+    let nobody = TcpListener::bind((loopback(), 0))
         .await
         .unwrap()
         .local_addr()

@@ -44,6 +44,9 @@ pub struct NodeConfig {
     pub log_segment_bytes: u64,
     /// How often the image follows the state, in ms: rarer writes merge more, and replay takes longer.
     pub image_flush_ms: u64,
+    /// How often the records are counted again and compared with counters and hash, in ms: what an alert on
+    /// oversold units learns at the latest.
+    pub recount_ms: u64,
     /// How long a stopping node waits for what it has proposed, in ms.
     pub stop_drain_ms: u64,
 }
@@ -65,6 +68,7 @@ impl Default for NodeConfig {
             snapshot_entries: raft.snapshot_entries,
             log_segment_bytes: 64 << 20,
             image_flush_ms: 500,
+            recount_ms: 30_000,
             stop_drain_ms: 3_000,
         }
     }
@@ -174,6 +178,9 @@ impl NodeConfig {
         }
         if !(10..=60_000).contains(&self.image_flush_ms) {
             return wrong("image_flush_ms", &self.image_flush_ms, "10 to 60,000");
+        }
+        if !(100..=3_600_000).contains(&self.recount_ms) {
+            return wrong("recount_ms", &self.recount_ms, "100 to 3,600,000 (an hour)");
         }
         Ok(())
     }

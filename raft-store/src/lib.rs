@@ -8,6 +8,8 @@ pub mod batcher;
 pub mod clock;
 pub mod config;
 pub mod convert;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod limits;
 pub mod log_clock;
 pub mod membership;

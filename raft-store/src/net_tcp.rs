@@ -2,7 +2,7 @@
 //!
 //! Every connection has Nagle's algorithm off: raft messages are small, and each waits for the answer
 //! to the last. Left out: timeouts and reconnecting, which belong to whoever connects; encryption,
-//! which nodes get from the network they run in.
+//! which is put on top where there are certificates.
 
 use std::{io, net::SocketAddr};
 

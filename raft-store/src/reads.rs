@@ -1,8 +1,11 @@
 //! Reads of applied state, as fresh as the caller asks.
 //!
 //! - linearizable: ReadIndex (Raft, section 6.4). openraft confirms the lead once for all reads that wait.
-//! - bounded: any node, if its state is known to be at most this old. A leader's state is as old as its last
-//!   quorum answer; a follower's as old as the newest leader report whose committed index it has applied.
+//! - bounded: any node, if its state is known to be at most this old: so long ago, at most, it reflected whatever
+//!   anybody had been answered. A leader that has applied an entry of its own term has applied what earlier leaders
+//!   answered, and nobody else answers before a quorum has turned away from it: its state is as old as its last quorum
+//!   answer. A follower's is as old as that was when the leader reported it, with the committed index that the follower
+//!   has applied since. A leader that is cut off does not know it, and goes on reporting; what it reports grows older.
 //! - local: whatever is applied here.
 //!
 //! Lease reads are left out: a slow clock breaks them.
@@ -16,7 +19,7 @@ use fault_points::planted;
 use openraft::ReadPolicy;
 use tokio::time::Instant;
 
-use crate::{HoldfastRaft, clock::quorum_acked_ago, storage::state::SharedState};
+use crate::{HoldfastRaft, clock::lead_confirmed, storage::state::SharedState};
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +39,17 @@ pub enum ReadError {
     #[error("this node does not lead, or could not confirm it with a quorum")]
     NotLeader,
     /// The state here is older than asked for.
-    #[error("the state of this node is {age_ms} ms old; ask another node or allow more")]
+    #[error("the state of this node is {}; ask another node or allow more", told(*.age))]
     TooOld {
-        /// How old; `u64::MAX` when nothing is known.
-        age_ms: u64,
+        /// How old at most, if anything is known of it.
+        age: Option<Duration>,
     },
+}
+
+fn told(age: Option<Duration>) -> String {
+    age.map_or("of unknown age".to_owned(), |age| {
+        format!("{} ms old", age.as_millis())
+    })
 }
 
 /// What a follower knows about its own age.
@@ -48,7 +57,7 @@ pub enum ReadError {
 struct Reports {
     /// Newest report whose committed index is applied.
     fresh_at: Option<Instant>,
-    /// Newest report: when it was made, at the earliest, and the committed index it named.
+    /// Newest report: when nobody had been answered beyond its committed index, and that index.
     newest: Option<(Instant, u64)>,
 }
 
@@ -75,11 +84,13 @@ impl Reads {
         &self.shared
     }
 
-    /// The leader said what is committed. `asked_at` is when it was asked: its answer is not older.
-    pub fn heard_leader(&self, asked_at: Instant, committed_index: u64) {
+    /// The leader said that nobody had been answered beyond `committed_index` at `known_at`.
+    pub fn heard_leader(&self, known_at: Instant, committed_index: u64) {
         let mut reports = self.reports.lock().expect("no code panics while holding it");
         self.settle(&mut reports);
-        reports.newest = Some((asked_at, committed_index));
+        if reports.newest.is_none_or(|(newest, _)| newest < known_at) {
+            reports.newest = Some((known_at, committed_index));
+        }
     }
 
     /// Returns when the applied state is as fresh as asked for.
@@ -107,9 +118,7 @@ impl Reads {
             }
             Freshness::Bounded(age_max) => match self.age() {
                 Some(age) if age <= age_max => Ok(()),
-                age => Err(ReadError::TooOld {
-                    age_ms: age.map_or(u64::MAX, |age| age.as_millis() as u64),
-                }),
+                age => Err(ReadError::TooOld { age }),
             },
             Freshness::Local => Ok(()),
         }
@@ -117,19 +126,27 @@ impl Reads {
 
     /// How old the applied state is at most; `None` when that is not known.
     pub fn age(&self) -> Option<Duration> {
-        if self.raft.as_leader().is_ok() {
-            return quorum_acked_ago(&self.raft);
+        if let Some(age) = self.leading_age() {
+            return Some(age);
         }
         let mut reports = self.reports.lock().expect("no code panics while holding it");
         self.settle(&mut reports);
         reports.fresh_at.map(|at| at.elapsed())
     }
 
+    /// How old it is at most by what this node knows as the leader; `None` where it does not lead, or has not applied
+    /// an entry of its own term, without which it may lack what an earlier leader has answered.
+    pub fn leading_age(&self) -> Option<Duration> {
+        let (leader, acked_ago) = lead_confirmed(&self.raft)?;
+        let applied = self.shared.applied_log_id()?;
+        (*applied.committed_leader_id() == leader).then_some(acked_ago)
+    }
+
     fn settle(&self, reports: &mut Reports) {
-        if let Some((asked_at, committed_index)) = reports.newest
+        if let Some((known_at, committed_index)) = reports.newest
             && *self.shared.applied().borrow() >= committed_index
         {
-            reports.fresh_at = Some(asked_at);
+            reports.fresh_at = Some(known_at);
         }
     }
 }

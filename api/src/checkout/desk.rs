@@ -122,12 +122,14 @@ impl Checkouts {
     async fn known(&self, claim_id: &str) -> Result<Known, Problem> {
         let (open_key, closed_key) = (open_key(claim_id), closed_key(claim_id));
         let order_id = orders::order_id(claim_id);
-        let (open, closed, order) = futures::join!(
-            self.store.document(&open_key),
+        // The journal first: it goes last, after order or closed record were written. Read together with them it
+        // could be gone already, and they not there yet, and then nothing would seem to have begun.
+        let open = self.store.document(&open_key).await?;
+        let (closed, order) = futures::join!(
             self.store.document(&closed_key),
             orders::load(&*self.store, &order_id),
         );
-        let (open, closed) = (open?, closed?);
+        let closed = closed?;
         let unreadable = |error: super::journal::Unreadable| {
             tracing::error!(%error, "a record of the checkout cannot be read");
             Problem::busy("this checkout was begun by another release; ask again later")
@@ -156,13 +158,18 @@ impl Checkouts {
     pub(crate) async fn pay(self: &Arc<Self>, asked: Asked) -> Result<Standing, Problem> {
         let deadline = Instant::now() + Duration::from_millis(self.options.budget_ms_max);
         let till = self.till()?;
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             let (claim, known) = futures::join!(
                 self.store.find_claim(&asked.claim_id, Some(&asked.user)),
                 self.known(&asked.claim_id),
             );
             let ((claim, sale_id, position), known) = (claim?, known?);
-            if let Some(standing) = self.already(&asked, &claim, &known)? {
+            let already = match self.already(&asked, &claim, &known) {
+                // Perhaps by a checkout that began between the two reads: the next look tells.
+                Err(problem) if round == 0 && problem.kind() == Kind::ClaimConfirmed => continue,
+                already => already?,
+            };
+            if let Some(standing) = already {
                 return match standing {
                     Standing::Pending { .. } => self.wait_elsewhere(&asked.claim_id, deadline).await,
                     standing => Ok(standing),

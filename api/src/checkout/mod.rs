@@ -15,6 +15,7 @@ mod driver;
 pub(crate) mod journal;
 pub(crate) mod metrics;
 mod options;
+pub mod overview;
 mod owner;
 pub(crate) mod saga;
 mod steps;
@@ -42,7 +43,7 @@ use {
 };
 
 use crate::{
-    payment::{SharedProvider, SignatureCheck},
+    payment::{BreakerState, SharedProvider, SignatureCheck},
     store::Store,
 };
 
@@ -67,6 +68,13 @@ impl std::fmt::Debug for Payments {
 pub(crate) struct Till {
     pub(crate) steps: Steps,
     pub(crate) webhooks: Option<SignatureCheck>,
+}
+
+impl Till {
+    /// Whether calls reach the provider.
+    pub(crate) fn breaker(&self) -> Option<BreakerState> {
+        self.steps.provider.breaker()
+    }
 }
 
 /// All checkouts that this process has to do with.

@@ -402,7 +402,7 @@ fn finish(journal: &mut Journal, ending: Ending) {
 
 #[cfg(test)]
 #[path = "saga_golden_tests.rs"]
-mod golden_tests;
+pub(super) mod golden_tests;
 #[cfg(test)]
 #[path = "saga_model_tests.rs"]
 mod model_tests;

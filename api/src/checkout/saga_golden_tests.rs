@@ -22,7 +22,7 @@ use super::*;
 use crate::orders::Granted;
 
 /// A journal as it is when a checkout begins.
-pub(super) fn begun(attempt: u32, closed_version: u64) -> Journal {
+pub(in crate::checkout) fn begun(attempt: u32, closed_version: u64) -> Journal {
     Journal {
         format: FORMAT,
         claim_id: "c_1".into(),

@@ -54,18 +54,22 @@ pub(crate) async fn sweep(checkouts: &Arc<Checkouts>) -> Result<usize, Error> {
     let Some(till) = &checkouts.till else { return Ok(0) };
     let room = Arc::new(Semaphore::new(checkouts.options.resumed_at_once_max));
     let (mut after, mut open, mut resumed) = (String::new(), 0_u32, 0);
+    let mut oldest = Duration::ZERO;
     loop {
         let page = till.steps.store.documents(OPEN_PREFIX, &after, PAGE_MAX).await?;
         for listed in &page.documents {
             open = open.saturating_add(1);
             let now_ms = page.position.log_time_ms;
             let document = String::from_utf8_lossy(&listed.key);
-            if listed.leased_until_ms > now_ms {
-                continue;
-            }
             let Ok(journal) = decode::<Journal>(&document, &listed.body) else {
                 continue;
             };
+            if !matches!(journal.stage, Stage::AwaitShopper | Stage::Done) {
+                oldest = oldest.max(Duration::from_millis(now_ms.saturating_sub(journal.began_ms)));
+            }
+            if listed.leased_until_ms > now_ms {
+                continue;
+            }
             let rests = journal.stage == Stage::AwaitShopper && journal.wake_ms > now_ms;
             let begins = journal.stage == Stage::Begin && journal.began_ms + FRESH_MS > now_ms;
             if rests || begins || journal.stage == Stage::Done {
@@ -88,6 +92,6 @@ pub(crate) async fn sweep(checkouts: &Arc<Checkouts>) -> Result<usize, Error> {
             _ => break,
         }
     }
-    metrics::open(open);
+    metrics::open(open, oldest);
     Ok(resumed)
 }

@@ -698,6 +698,40 @@ fn event(id: &str, kind: &str, object: Value) -> Value {
     json!({ "id": id, "object": "event", "type": kind, "created": 1_700_000_000, "data": { "object": object } })
 }
 
+/// A checkout that ends just while its shopper asks was begun all the same.
+#[tokio::test]
+async fn an_end_between_two_reads_does_not_hide_the_beginning() {
+    let world = World::new().await;
+    let process = world.process();
+    let claim_id = world.claim("ada").await;
+    let asked = process
+        .pay(&claim_id, "ada", "k1", "pm_card_authenticationRequired")
+        .await;
+    assert_eq!(asked.json["status"], "action-required", "{:#}", asked.json);
+    let order = format!("orders/{}", crate::orders::order_id(&claim_id));
+    world
+        .store
+        .goes_meanwhile(super::journal::open_key(&claim_id), order);
+    let standing = process.status(&claim_id, "ada").await;
+    assert_eq!(standing.status, 200, "{:#}", standing.json);
+}
+
+/// What a checkout costs the store. The load harness makes the same writes beside the real checkouts
+/// (`benches/src/scenarios/checkout.rs`), to tell the store's time from ours: when this number changes, so does that.
+#[tokio::test]
+async fn a_checkout_that_succeeds_writes_thirteen_times() {
+    let world = World::new().await;
+    let process = world.process();
+    let claim_id = world.claim("ada").await;
+    let before = world.store.changes();
+    let paid = process.pay(&claim_id, "ada", "k1", "pm_card_visa").await;
+    assert_eq!(paid.status, 201, "{:#}", paid.json);
+    // The key's record and its answer; the journal and its lease, saved before each of three guarded steps, and at
+    // its end; two entries of the ledger; the order; and the claim is extended and confirmed.
+    assert_eq!(world.store.changes() - before, 2 + 2 + 3 + 1 + 2 + 1 + 2);
+    assert_eq!(world.store.refused(), 0);
+}
+
 #[tokio::test]
 async fn the_providers_news_are_believed_when_signed_and_acted_on_once() {
     let world = World::new().await;
@@ -716,6 +750,12 @@ async fn the_providers_news_are_believed_when_signed_and_acted_on_once() {
     assert_eq!(process.webhook(&unknown, WEBHOOK_SECRET).await.status, 200);
     let kept = world.store.documents("webhook/", "", 10).await.unwrap();
     assert_eq!(kept.documents.len(), 1, "{kept:?}");
+    let noted: Value = serde_json::from_slice(&kept.documents[0].body).unwrap();
+    assert_eq!(noted["kind"], "invoice.paid");
+    assert!(
+        noted.get("event").is_none(),
+        "nobody acts on it, so its body is not kept: {noted}"
+    );
 
     // Part of it is refunded by people, and told three times.
     let refund = json!({

@@ -1,13 +1,14 @@
 //! The provider's news: stored first, answered then, and acted on afterwards.
 //!
 //! - News of a payment are a hint: whatever they say, the checkout that it belongs to looks for itself.
-//!   One document, `webhook/{event id}`, says that the event was here. Should this process die before it
-//!   passed the hint on, the sweep of open checkouts comes by anyway.
+//!   One document, `webhook/{event id}`, says that the event was here, and of what kind; its body, of several
+//!   KB and several a checkout, is not kept. Should this process die before it passed the hint on, the sweep
+//!   of open checkouts comes by anyway.
 //! - News of refunds and disputes are the only word of them that there is, so they wait at
 //!   `webhook/open/{event id}` until order and ledger have them; any process goes on with what another
 //!   left there. Everything they change is named by the refund's or dispute's own id, so acting twice, or
 //!   out of order, changes nothing.
-//! - Events of other kinds are kept for a while, and nothing else.
+//! - Events of other kinds are noted in the same way, and nothing else.
 
 use std::sync::Arc;
 
@@ -52,6 +53,9 @@ const EVENT_ID_BYTES_MAX: usize = 100;
 /// Largest event that is kept as it came, in bytes; of a larger one, what is read of it.
 const EVENT_BYTES_MAX: usize = 12 * 1024;
 
+/// Longest name of a kind that is none of ours, in characters: real ones have some 50.
+const KIND_CHARS_MAX: usize = 100;
+
 /// How long an event is left to the process that took it, in ms of log time.
 const TAKER_MS: u64 = 5_000;
 
@@ -69,6 +73,31 @@ struct Kept {
     /// Log time of the store's answer before it was written.
     received_ms: u64,
     event: Value,
+}
+
+/// What is kept of an event that is a hint.
+#[derive(Debug, Serialize)]
+struct Noted<'a> {
+    format: u32,
+    kind: String,
+    created_s: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment_id: Option<&'a str>,
+}
+
+impl<'a> Noted<'a> {
+    fn of(event: &'a WebhookEvent) -> Self {
+        let kind = match &event.kind {
+            WebhookKind::Other(kind) => kind.chars().take(KIND_CHARS_MAX).collect(),
+            kind => format!("{kind:?}"),
+        };
+        Noted {
+            format: FORMAT,
+            kind,
+            created_s: event.created_s,
+            payment_id: event.payment_id.as_deref(),
+        }
+    }
 }
 
 /// What an event comes to.
@@ -114,24 +143,25 @@ impl Checkouts {
             return Err(Problem::invalid("the event's id is none that can be kept"));
         }
         let seen = format!("{SEEN_PREFIX}{}", event.id);
-        if self.store.document(&seen).await?.is_some() {
-            came("repeated");
-            return Ok(());
-        }
         let waits = needs_acting(&event);
-        let document = if waits {
-            format!("{OPEN_PREFIX}{}", event.id)
-        } else {
-            seen
-        };
-        let write = DocumentWrite {
-            document,
-            body: encode(&Kept {
+        let (document, body) = if waits {
+            if self.store.document(&seen).await?.is_some() {
+                came("repeated");
+                return Ok(());
+            }
+            let kept = Kept {
                 format: FORMAT,
                 received_ms: self.log_time_ms().await?,
                 event: kept(body, &event)?,
-            })
-            .into(),
+            };
+            (format!("{OPEN_PREFIX}{}", event.id), encode(&kept))
+        } else {
+            // The write itself says whether it was here before.
+            (seen, encode(&Noted::of(&event)))
+        };
+        let write = DocumentWrite {
+            document,
+            body: body.into(),
             ttl_ms: KEPT_MS,
             ..DocumentWrite::default()
         };

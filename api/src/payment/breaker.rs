@@ -30,7 +30,8 @@ use tower_resilience_circuitbreaker::{
 };
 
 use super::{
-    Call, Money, NewPayment, Payment, PaymentError, PaymentProvider, ProviderKey, Refund, Unavailability,
+    BreakerState, Call, Money, NewPayment, Payment, PaymentError, PaymentProvider, ProviderKey, Refund,
+    Unavailability,
 };
 
 /// Time of one attempt, by call and outcome.
@@ -117,16 +118,20 @@ impl GuardOptions {
             return Ok(());
         };
         for (name, value) in [
-            ("window_ms", breaker.window_ms),
-            ("calls_min", breaker.calls_min as u64),
-            ("open_ms", breaker.open_ms),
+            ("breaker_window_ms", breaker.window_ms),
+            ("breaker_calls_min", breaker.calls_min as u64),
+            ("breaker_open_ms", breaker.open_ms),
         ] {
             if value == 0 {
                 return refuse(name, value, "at least 1");
             }
         }
         if !(1..=100).contains(&breaker.failures_percent) {
-            return refuse("failures_percent", breaker.failures_percent.into(), "1 to 100");
+            return refuse(
+                "breaker_failures_percent",
+                breaker.failures_percent.into(),
+                "1 to 100",
+            );
         }
         Ok(())
     }
@@ -377,6 +382,17 @@ impl<T> FailureClassifier<T, PaymentError> for ProviderFault {
 }
 
 impl<P: PaymentProvider + ?Sized> PaymentProvider for Guarded<P> {
+    fn breaker(&self) -> Option<BreakerState> {
+        let breaker = self.breaker.as_ref()?;
+        Some(match breaker.service.state_sync() {
+            CircuitState::Closed => BreakerState::Closed,
+            CircuitState::HalfOpen => BreakerState::HalfOpen,
+            // The library leaves it open until somebody calls again; whoever does would probe.
+            CircuitState::Open if breaker.remaining().is_none() => BreakerState::HalfOpen,
+            CircuitState::Open => BreakerState::Open,
+        })
+    }
+
     fn create<'a>(
         &'a self,
         new: &'a NewPayment,

@@ -29,7 +29,7 @@ pub mod simulator;
 pub mod stripe;
 pub mod webhook;
 
-pub use breaker::{GuardOptions, Guarded};
+pub use breaker::{BreakerOptions, GuardOptions, Guarded};
 pub use error::{Doubt, PaymentError, Unavailability};
 pub use money::{Currency, Money, MoneyError};
 /// What secrets are kept in: never printed, wiped when dropped.
@@ -228,8 +228,24 @@ pub struct NewPayment {
     pub order_id: Option<String>,
 }
 
+/// Whether calls reach a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// They do.
+    Closed,
+    /// One call at a time tries whether they would.
+    HalfOpen,
+    /// They are refused, so that it can recover.
+    Open,
+}
+
 /// Whoever moves the money. Every call ends by its deadline.
 pub trait PaymentProvider: Send + Sync + 'static {
+    /// Whether calls are let through; `None` where nothing stands before the provider.
+    fn breaker(&self) -> Option<BreakerState> {
+        None
+    }
+
     /// Creates a payment with manual capture, unconfirmed: no money moves.
     fn create<'a>(
         &'a self,

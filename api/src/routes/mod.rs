@@ -6,8 +6,10 @@ mod dev;
 mod docs;
 mod live;
 mod orders;
+mod page;
 mod probes;
 mod sales;
+mod status;
 mod webhooks;
 
 use std::{any::Any, sync::Arc};
@@ -34,7 +36,7 @@ pub(crate) const UNMATCHED: &str = "unmatched";
 
 /// Every route by the pattern it is matched by: names for metrics, and the list the document is
 /// checked against.
-pub(crate) const ROUTES: [&str; 24] = [
+pub(crate) const ROUTES: [&str; 26] = [
     "/v1/sales/{sale_id}/claims",
     "/v1/sales/{sale_id}",
     "/v1/sales",
@@ -50,6 +52,8 @@ pub(crate) const ROUTES: [&str; 24] = [
     "/v1/sales/{sale_id}/close",
     "/v1/sales/{sale_id}/restock",
     "/v1/sales/{sale_id}/withdraw",
+    "/v1/status",
+    "/",
     "/livez",
     "/readyz",
     "/metrics",
@@ -90,6 +94,7 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
         .route("/v1/orders/{order_id}", get(orders::get))
         .route("/v1/orders/{order_id}/cancel", post(orders::cancel))
         .route("/v1/webhooks/stripe", post(webhooks::stripe))
+        .route("/v1/status", get(status::status))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&door), crowd::admit));
     let mut router = Router::new()
         .merge(v1)
@@ -101,6 +106,10 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
     }
     router
         .merge(docs::router(door.verifier.is_development()))
+        .merge(page::router(
+            door.verifier.is_development(),
+            door.options.demo_control.as_deref(),
+        ))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&door),

@@ -75,7 +75,6 @@ pub(super) async fn cancel(
     OrderId(order_id): OrderId,
     IdempotencyKey(key): IdempotencyKey,
 ) -> Result<Response, Problem> {
-    caller.must_be(&[Role::Shopper, Role::Platform, Role::Operator])?;
     let scope = Scope {
         caller: &caller.0.user,
         route: "/v1/orders/{order_id}/cancel",
@@ -85,16 +84,21 @@ pub(super) async fn cancel(
     let hash = RequestHash::of(&[order_id.as_bytes()]);
     let store: Arc<dyn Documents> = door.store.clone();
     let work = async {
-        let order = own(&door, &caller, &order_id).await?;
-        let claim_id = order.claim_id.clone();
-        match door.checkouts.cancel(order, key.clone()).await? {
-            Standing::Ordered(order) => Ok(show(&order)),
-            Standing::Ended { ending, .. } => Err(checkout::refusal(ending)),
-            standing => {
-                let url = format!("/v1/orders/{order_id}");
-                Ok(checkout::undecided(&claim_id, &standing, &url))
+        let cancelled = async {
+            let order = own(&door, &caller, &order_id).await?;
+            let claim_id = order.claim_id.clone();
+            match door.checkouts.cancel(order, key.clone()).await? {
+                Standing::Ordered(order) => Ok(show(&order)),
+                Standing::Ended { ending, .. } => Err(checkout::refusal(ending)),
+                standing => {
+                    let url = format!("/v1/orders/{order_id}");
+                    Ok(checkout::undecided(&claim_id, &standing, &url))
+                }
             }
-        }
+        };
+        let cancelled = cancelled.await;
+        caller.acted(&order_id, &cancelled);
+        cancelled
     };
     Ok(idempotency::once(store, scope, &hash, work).await)
 }

@@ -6,7 +6,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use api::{Auth, DocumentWrite, Documents, Keys, Options, Role, SaleChange, Settle, Store, Take, mint_hs256};
+use api::{
+    Auth, DocumentWrite, Documents, Keys, NodeSeen, Options, Role, SaleChange, Settle, Store, Take,
+    mint_hs256,
+};
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -49,6 +52,7 @@ pub struct Fake {
     pub find: Script<(String, Option<String>), (Claim, String, Position)>,
     pub document: Script<String, Option<Document>>,
     pub watch: Mutex<Watch>,
+    pub nodes: Mutex<Vec<NodeSeen>>,
 }
 
 fn unscripted<In, Out: Send + 'static>() -> Script<In, Out> {
@@ -66,6 +70,7 @@ impl Default for Fake {
             find: unscripted(),
             document: unscripted(),
             watch: Mutex::new(Box::new(|_| stream::iter([Err(unavailable())]).boxed())),
+            nodes: Mutex::default(),
         }
     }
 }
@@ -167,6 +172,9 @@ impl Store for Shared {
     fn watch(&self, from: Cursor, sale_id: &str) -> BoxStream<'static, Result<Update, Error>> {
         assert_eq!(sale_id, "drop-7", "the only sale watched in these tests");
         (self.watch.lock().unwrap())(from)
+    }
+    fn nodes(&self) -> BoxFuture<'_, Vec<NodeSeen>> {
+        ready(self.nodes.lock().unwrap().clone()).boxed()
     }
 }
 

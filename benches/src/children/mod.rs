@@ -4,6 +4,7 @@ pub mod api;
 pub mod bare_raft;
 mod empty_machine;
 pub mod node;
+pub mod psp;
 
 use std::future::Future;
 

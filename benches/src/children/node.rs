@@ -9,17 +9,18 @@ use raft_store::{
     seams::{Seams, SystemWallClock, Workers},
     storage::disk_real::RealDisk,
 };
+use security::{Guard, Tls, TlsFiles, tls::Callers};
 
 use crate::failure::{Doing, Failure};
 
 /// Name of the image's directory beside the log.
 const IMAGE_DIR_NAME: &str = "image";
 
-/// Runs node `id` with its data in `dir`.
+/// Runs node `id` with its data in `dir`, behind its certificate in `certificates`, if there are any.
 ///
 /// # Errors
 /// It does not start, or stops by itself.
-pub fn run(id: u64, dir: PathBuf) -> Result<(), Failure> {
+pub fn run(id: u64, dir: PathBuf, certificates: Option<PathBuf>) -> Result<(), Failure> {
     super::runtime()?.block_on(async {
         let seams = Seams {
             disk: Arc::new(RealDisk),
@@ -34,7 +35,21 @@ pub fn run(id: u64, dir: PathBuf) -> Result<(), Failure> {
             data_dir: dir,
             ..NodeConfig::default()
         };
-        let node = Node::start(config, seams).await.doing("starting the node")?;
+        let tls = certificates.map(|certificates| {
+            let files = TlsFiles {
+                authority: certificates.join("ca.pem"),
+                certificate: certificates.join(format!("node-{id}.pem")),
+                key: certificates.join(format!("node-{id}.key")),
+            };
+            Tls::load(files, Callers::Certified)
+        });
+        let guard = Guard {
+            tls: tls.transpose().doing("reading certificates")?,
+            tokens: None,
+        };
+        let node = Node::start_guarded(config, seams, guard)
+            .await
+            .doing("starting the node")?;
         println!("ready {}", node.address());
         super::until_told(async { Failure::new("running the node", node.stopped().await.to_string()) }).await
     })

@@ -34,6 +34,16 @@ pub mod id {
     pub const HTTP_GRANTS: &str = "http-grants";
     /// Refusals over HTTP.
     pub const HTTP_REFUSED: &str = "http-refused";
+    /// A checkout's store writes without the checkout.
+    pub const CHECKOUT_WRITES: &str = "checkout-writes";
+    /// A checkout, all of it.
+    pub const CHECKOUT: &str = "checkout";
+    /// What a checkout takes beyond its store writes.
+    pub const CHECKOUT_OVERHEAD: &str = "checkout-overhead";
+    /// Checkouts with a provider that fails: until all are decided.
+    pub const FAULTS_ALL: &str = "checkout-faults-all";
+    /// The longest of them.
+    pub const FAULTS_LONGEST: &str = "checkout-faults-longest";
     /// Memory per live claim.
     pub const MEMORY: &str = "memory-per-claim";
 }
@@ -45,6 +55,8 @@ pub enum Unit {
     PerSecond,
     /// Milliseconds: less is better.
     Ms,
+    /// Seconds: less is better.
+    Seconds,
     /// Bytes: less is better.
     Bytes,
 }
@@ -55,6 +67,7 @@ impl Unit {
         match self {
             Unit::PerSecond => "/s",
             Unit::Ms => "ms",
+            Unit::Seconds => "s",
             Unit::Bytes => "B",
         }
     }
@@ -64,6 +77,7 @@ impl Unit {
         match self {
             Unit::PerSecond => thousands(value),
             Unit::Ms => format!("{value:.2}"),
+            Unit::Seconds => format!("{value:.1}"),
             Unit::Bytes => format!("{value:.0}"),
         }
     }
@@ -127,7 +141,7 @@ impl Kind {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 17] = [
+pub const KINDS: [Kind; 22] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -187,6 +201,30 @@ pub const KINDS: [Kind; 17] = [
         "HTTP refusals, one door, 64 connections",
         Unit::PerSecond,
     ),
+    kind(
+        id::CHECKOUT_WRITES,
+        "store writes of a checkout alone, 500/s, p99",
+        Unit::Ms,
+    ),
+    kind(id::CHECKOUT, "checkout, provider at once, 500/s, p99", Unit::Ms),
+    kind(
+        id::CHECKOUT_OVERHEAD,
+        "checkout beyond its store writes, p99",
+        Unit::Ms,
+    )
+    .target(15.0),
+    kind(
+        id::FAULTS_ALL,
+        "10,000 checkouts, 5% faults: all decided",
+        Unit::Seconds,
+    )
+    .target(180.0),
+    kind(
+        id::FAULTS_LONGEST,
+        "10,000 checkouts, 5% faults: the longest",
+        Unit::Seconds,
+    )
+    .target(85.0),
     kind(id::MEMORY, "memory per live claim, 1M to 4M", Unit::Bytes).target(150.0),
 ];
 

@@ -21,10 +21,10 @@ use crate::{
 const CONNECTIONS: usize = 64;
 
 /// Signs the shoppers' tokens; the door lives for seconds and on loopback only.
-const SECRET: &str = "a secret of a door that only the bench walks through";
+pub(super) const SECRET: &str = "a secret of a door that only the bench walks through";
 
 /// How long tokens are valid, in s: longer than any run.
-const TOKEN_S: u64 = 24 * 3_600;
+pub(super) const TOKEN_S: u64 = 24 * 3_600;
 
 /// What identifies a refusal as this one, in its body.
 const SOLD_OUT: &[u8] = b"urn:holdfast:problem:sold-out";

@@ -3,20 +3,21 @@
 //! A load generator shares two cores with what it measures, so it must cost little. It understands what
 //! our own server says (a status, a length, a body of that length) and takes anything else for a failure.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-/// Longest answer, in bytes: a claim or a problem is below 1 KiB, with its headers 2.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Longest answer, in bytes: a claim or a problem is below 1 KiB, with its headers 2; the provider's books of ten
+/// thousand payments have 10 MB.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// A keep-alive connection.
 pub struct Connection {
     stream: TcpStream,
-    host: String,
+    host: Arc<str>,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
@@ -31,7 +32,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         Ok(Connection {
             stream,
-            host: address.to_owned(),
+            host: address.into(),
             request: Vec::new(),
             answer: Vec::new(),
         })
@@ -42,21 +43,45 @@ impl Connection {
     /// # Errors
     /// The connection ended, or what came is not an answer of our server.
     pub async fn post(&mut self, path: &str, token: &str, key: &str, body: &str) -> io::Result<(u16, &[u8])> {
-        self.request.clear();
-        for part in [
+        let (host, length) = (Arc::clone(&self.host), body.len().to_string());
+        self.exchange(&[
             "POST ",
             path,
             " HTTP/1.1\r\nhost: ",
-            &self.host,
+            &host,
             "\r\nauthorization: Bearer ",
             token,
             "\r\nidempotency-key: \"",
             key,
             "\"\r\ncontent-type: application/json\r\ncontent-length: ",
-            &body.len().to_string(),
+            &length,
             "\r\n\r\n",
             body,
-        ] {
+        ])
+        .await
+    }
+
+    /// Reads; gives the status and the answer's body.
+    ///
+    /// # Errors
+    /// As [`Connection::post`].
+    pub async fn get(&mut self, path: &str, token: &str) -> io::Result<(u16, &[u8])> {
+        let host = Arc::clone(&self.host);
+        self.exchange(&[
+            "GET ",
+            path,
+            " HTTP/1.1\r\nhost: ",
+            &host,
+            "\r\nauthorization: Bearer ",
+            token,
+            "\r\n\r\n",
+        ])
+        .await
+    }
+
+    async fn exchange(&mut self, request: &[&str]) -> io::Result<(u16, &[u8])> {
+        self.request.clear();
+        for part in request {
             self.request.extend_from_slice(part.as_bytes());
         }
         self.stream.write_all(&self.request).await?;

@@ -1,6 +1,7 @@
 //! What is measured of the store, each on a fresh cluster, and checked against it afterwards.
 
 mod callers;
+mod checkout;
 mod claims;
 mod confirm;
 mod http;
@@ -37,17 +38,22 @@ pub enum Scenario {
     Confirm,
     /// Through one HTTP door.
     Http,
+    /// Paid through one HTTP door.
+    Checkout,
+    /// The same, with a provider that fails.
+    CheckoutFaults,
     /// Memory per live claim.
     Memory,
 }
 
 impl Scenario {
-    /// All of them.
-    pub const ALL: [Scenario; 5] = [
+    /// All that take as long as the window.
+    pub const ALL: [Scenario; 6] = [
         Scenario::Claims,
         Scenario::Retries,
         Scenario::Confirm,
         Scenario::Http,
+        Scenario::Checkout,
         Scenario::Memory,
     ];
 
@@ -66,6 +72,8 @@ impl Scenario {
             Scenario::Retries => &[id::RETRIES_BULK],
             Scenario::Confirm => &[id::CONFIRMS],
             Scenario::Http => &[id::HTTP_GRANTS, id::HTTP_REFUSED],
+            Scenario::Checkout => &[id::CHECKOUT_WRITES, id::CHECKOUT, id::CHECKOUT_OVERHEAD],
+            Scenario::CheckoutFaults => &[id::FAULTS_ALL, id::FAULTS_LONGEST],
             Scenario::Memory => &[id::MEMORY],
         }
     }
@@ -100,6 +108,8 @@ impl Scenario {
             Scenario::Retries => retries::measure(&mut bench).await?,
             Scenario::Confirm => confirm::measure(&mut bench).await?,
             Scenario::Http => http::measure(&mut bench).await?,
+            Scenario::Checkout => checkout::measure(&mut bench).await?,
+            Scenario::CheckoutFaults => checkout::measure_faults(&mut bench).await?,
             Scenario::Memory => memory::measure(&mut bench).await?,
         }
         bench.cluster.stop().await
@@ -162,29 +172,33 @@ impl Bench<'_> {
         self.cluster.settled().await?;
         let (index, before) = (self.cluster.applied_index().await?, self.processor_times()?);
         let (measured, tally) = drive(self.window, callers).await?;
-        let (after, entries) = (
-            self.processor_times()?,
-            self.cluster.applied_index().await? - index,
-        );
+        let processor = self.processor_since(&before, tally.answered())?;
+        let entries = self.cluster.applied_index().await? - index;
         tally.all_answered(id)?;
-        let spent = after
-            .iter()
-            .zip(&before)
-            .map(|(after, before)| after.saturating_sub(*before));
-        let mut spent_us = spent.map(|spent| spent.as_secs_f64() * 1e6 / tally.answered() as f64);
         let figure = Figure {
             p50_ms: Some(measured.latency_ms(0.50)),
             p99_ms: Some(measured.latency_ms(0.99)),
-            processor: Some(Processor::new(
-                spent_us.next().unwrap_or_default(),
-                spent_us.collect(),
-            )),
+            processor: Some(processor),
             per_entry: Some(tally.answered() as f64 / entries as f64)
                 .filter(|&count| count <= ENTRY_COMMANDS_MAX as f64),
             ..Figure::new(value(&measured))
         };
         self.run.add(id, figure);
         Ok(tally)
+    }
+
+    /// What each of so many operations cost since then.
+    fn processor_since(&self, before: &[Duration], operations: u64) -> Result<Processor, Failure> {
+        let after = self.processor_times()?;
+        let spent = after
+            .iter()
+            .zip(before)
+            .map(|(after, before)| after.saturating_sub(*before));
+        let mut spent_us = spent.map(|spent| spent.as_secs_f64() * 1e6 / operations as f64);
+        Ok(Processor::new(
+            spent_us.next().unwrap_or_default(),
+            spent_us.collect(),
+        ))
     }
 
     /// Processor time so far of this process, then of every node, then of the door if there is one.

@@ -72,7 +72,10 @@ async fn other_reads_take_turns_and_pass_over_nodes_that_cannot_answer() {
         if from_a == 0 {
             ask.answer(sale("fresh"));
         } else {
-            ask.answer(Err(Status::unavailable("700 ms behind")));
+            let mut details = ErrorDetails::new();
+            details.set_error_info("TOO_OLD", "holdfast", HashMap::new());
+            let status = Status::with_error_details(Code::FailedPrecondition, "700 ms old", details);
+            ask.answer(Err(status));
             from_a = 0;
         }
     }

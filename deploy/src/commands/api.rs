@@ -8,8 +8,8 @@ use std::{
 use api::{
     Auth, Keys, Payments, ServeError,
     payment::{
-        GuardOptions, Guarded, SIGNATURE_TOLERANCE, SecretString, SignatureCheck,
-        stripe::{Stripe, StripeOptions},
+        Guarded, SIGNATURE_TOLERANCE, SecretString, SignatureCheck,
+        stripe::{Stripe, StripeStartError},
     },
 };
 use clap::Args;
@@ -43,6 +43,12 @@ pub struct ApiArgs {
     /// File with a secret that the provider signs webhooks with; may be repeated
     #[arg(long = "webhook-secret-file", value_name = "FILE")]
     webhook_secret_files: Vec<PathBuf>,
+    /// API tokens to take: file of name, role and sha256 of each [env: HOLDFAST_SECURITY_TOKENS_FILE]
+    #[arg(long, value_name = "FILE")]
+    tokens_file: Option<PathBuf>,
+    /// Serve without TLS also where other machines can reach it
+    #[arg(long)]
+    allow_plain_text: bool,
     /// Write the address to this file once it listens
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -84,6 +90,12 @@ impl ApiArgs {
         if self.dev {
             flags.push(("api.dev", Value::from(true)));
         }
+        if let Some(tokens) = &self.tokens_file {
+            flags.push(("security.tokens_file", Value::from(tokens.display().to_string())));
+        }
+        if self.allow_plain_text {
+            flags.push(("security.allow_plain_text", Value::from(true)));
+        }
         flags
     }
 }
@@ -91,8 +103,17 @@ impl ApiArgs {
 /// Serves until asked to stop.
 pub async fn run(args: ApiArgs, context: Context) -> Result<(), Failure> {
     let settings = &context.settings.api;
+    let security = &context.settings.security;
+    // It speaks HTTP to shoppers, whatever it speaks to nodes.
+    security.check_plain_text(
+        "api.listen",
+        &settings.listen,
+        "put a proxy that speaks TLS in front",
+    )?;
     let mut options = settings.options(auth(settings)?)?;
     options.payments = payments(settings)?;
+    options.tokens = security.tokens()?;
+    let tokens = options.tokens.clone();
     let connection = context.connect()?;
     if context.dry_run {
         eprintln!(
@@ -111,16 +132,20 @@ pub async fn run(args: ApiArgs, context: Context) -> Result<(), Failure> {
     if let Some(path) = &args.ready_file {
         Ready::write(path, address, None)?;
     }
+    let fresh = security::tls::keep_fresh(connection.tls.clone(), tokens);
     let shutdown = async move {
         let reason = lifetime::asked_to_stop(args.stop_with_stdin).await;
         tracing::info!(reason, "stopping");
     };
-    api::serve(listener, connection.client, options, shutdown)
-        .await
-        .map_err(|error| match error {
-            ServeError::Start(wrong) => Failure::Usage(format!("HTTP door: {wrong}")),
-            cut => Failure::Failed(format!("HTTP door at {address}: {cut}")),
-        })
+    let served = api::serve(listener, connection.client, options, shutdown);
+    let served = tokio::select! {
+        served = served => served,
+        () = fresh => unreachable!("certificates are kept fresh until the process ends"),
+    };
+    served.map_err(|error| match error {
+        ServeError::Start(wrong) => Failure::Usage(format!("HTTP door: {wrong}")),
+        cut => Failure::Failed(format!("HTTP door at {address}: {cut}")),
+    })
 }
 
 fn auth(settings: &ApiSettings) -> Result<Auth, Failure> {
@@ -165,9 +190,11 @@ fn payments(settings: &ApiSettings) -> Result<Option<Payments>, Failure> {
             ));
         }
     }
-    let usage = |wrong: &dyn std::fmt::Display| Failure::Usage(format!("payment: {wrong}"));
-    let stripe = Stripe::new(&StripeOptions::new(url, text(key_file)?)).map_err(|wrong| usage(&wrong))?;
-    let provider = Guarded::new(Arc::new(stripe), GuardOptions::default()).map_err(|wrong| usage(&wrong))?;
+    let stripe = Stripe::new(&settings.stripe(text(key_file)?)).map_err(|wrong| match wrong {
+        StripeStartError::Limit(_) => setting(&wrong),
+        wrong => Failure::Usage(format!("payment: {wrong}")),
+    })?;
+    let provider = Guarded::new(Arc::new(stripe), settings.guard()?).map_err(|wrong| setting(&wrong))?;
     let secrets = settings
         .webhook_secret_files
         .iter()
@@ -177,6 +204,11 @@ fn payments(settings: &ApiSettings) -> Result<Option<Payments>, Failure> {
         provider: Arc::new(provider),
         webhooks: (!secrets.is_empty()).then(|| SignatureCheck::new(secrets, SIGNATURE_TOLERANCE)),
     }))
+}
+
+/// A limit that cannot be; it begins with the setting's name after our prefix.
+fn setting(wrong: &dyn std::fmt::Display) -> Failure {
+    Failure::Usage(format!("api.payment_{wrong}"))
 }
 
 /// A secret that is kept as text, without the end of its line.
@@ -283,6 +315,35 @@ mod tests {
             },
         ] {
             assert_eq!(payments(&halved).unwrap_err().code(), 2, "{halved:?}");
+        }
+        for (odd, named) in [
+            (
+                ApiSettings {
+                    payment_connect_ms_max: 0,
+                    ..whole.clone()
+                },
+                "api.payment_connect_ms_max",
+            ),
+            (
+                ApiSettings {
+                    payment_retry_wait_ms_min: 0,
+                    ..whole.clone()
+                },
+                "api.payment_retry_wait_ms_min",
+            ),
+            (
+                ApiSettings {
+                    payment_breaker_failures_percent: 101,
+                    ..whole
+                },
+                "api.payment_breaker_failures_percent",
+            ),
+        ] {
+            let failure = payments(&odd).unwrap_err();
+            assert!(
+                failure.code() == 2 && failure.to_string().contains(named),
+                "{failure}"
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use client::NodeStatus;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::values;
+use super::{health, values};
 use crate::{
     ask,
     context::{Connection, Context},
@@ -30,6 +30,8 @@ pub enum ClusterCommand {
     },
     /// Show every node's own view and the members
     Status,
+    /// Check what a failure would meet; exit 0: healthy, 1: it serves, but survives less than it should
+    Health,
 }
 
 /// Runs it.
@@ -38,6 +40,7 @@ pub async fn run(command: ClusterCommand, context: Context) -> Result<(), Failur
     match command {
         ClusterCommand::Init { members } => init(&context, &connection, members).await,
         ClusterCommand::Status => status(&context, &connection).await,
+        ClusterCommand::Health => health::run(&context, &connection).await,
     }
 }
 
@@ -153,20 +156,27 @@ async fn status(context: &Context, connection: &Connection) -> Result<(), Failur
     {
         eprintln!("{endpoint}: {error}");
     }
-    if nodes.iter().all(|node| node.error.is_some()) {
+    leading(&views, connection).map(|_| ())
+}
+
+/// The leader's own view, or why nobody can be asked.
+pub fn leading<'a>(
+    views: &'a [(String, Result<NodeStatus, client::Error>)],
+    connection: &Connection,
+) -> Result<&'a NodeStatus, Failure> {
+    if views.iter().all(|(_, answer)| answer.is_err()) {
         return Err(Failure::Unreachable(format!(
             "no node answers at {}; start one there or name others with --endpoints",
             connection.endpoints.join(", ")
         )));
     }
-    if leader.is_none() {
-        return Err(Failure::NoQuorum(
+    leader_view(views).ok_or_else(|| {
+        Failure::NoQuorum(
             "nodes answer, but none leads: bring a majority of the voters back, or run `holdfast cluster init` if \
              this cluster is new"
                 .into(),
-        ));
-    }
-    Ok(())
+        )
+    })
 }
 
 /// The leader's own view: of those that say they lead, the newest term's.

@@ -1,8 +1,18 @@
 //! `demo`: a flash sale on three nodes of this machine, the leader killed in the middle of it.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use clap::Args;
 
 use crate::{context::Context, demo, exit::Failure};
+
+/// Units and shoppers of the usual sale.
+const UNITS: u32 = 1_000;
+const USERS: u32 = 20_000;
+
+/// How long chaos may last: long enough that every kind of process falls, and not for days, because the shoppers'
+/// journal is kept in memory, some 300 bytes an answer.
+const CHAOS: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(2 * 3_600);
 
 /// What it takes.
 #[derive(Args, Debug)]
@@ -10,12 +20,13 @@ pub struct DemoArgs {
     /// Nodes: 3 or 5
     #[arg(long, default_value = "3", value_parser = ["3", "5"])]
     nodes: String,
-    /// Units for sale
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    units: u32,
+    /// Units for sale [default: 1000; with --chaos three for five shoppers]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    units: Option<u32>,
     /// Shoppers; at least twice the units and twenty more, so that the sale sells out although some never pay
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=500_000))]
-    users: u32,
+    /// [default: 20000; with --chaos 40 a second, and any number is enough]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    users: Option<u32>,
     /// Draws every shopper's choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -25,6 +36,9 @@ pub struct DemoArgs {
     /// Leave everything running after the verdict, until Ctrl-C
     #[arg(long)]
     keep: bool,
+    /// Instead of one leader and one door, kill every kind of process at random for so long, as in 10m
+    #[arg(long, value_name = "DURATION")]
+    chaos: Option<humantime::Duration>,
 }
 
 /// Runs it.
@@ -36,9 +50,23 @@ pub async fn run(args: DemoArgs, context: Context) -> Result<(), Failure> {
         seed,
         sabotage,
         keep,
+        chaos,
     } = args;
+    let chaos = chaos.map(Duration::from);
+    if chaos.is_some_and(|chaos| !CHAOS.contains(&chaos)) {
+        return Err(Failure::Usage(format!(
+            "--chaos lasts from {} s to {} h",
+            CHAOS.start().as_secs(),
+            CHAOS.end().as_secs() / 3_600
+        )));
+    }
+    let users = users.unwrap_or_else(|| {
+        let of_chaos = |chaos: Duration| chaos.as_secs() * demo::USERS_PER_SECOND;
+        chaos.map_or(USERS, |chaos| u32::try_from(of_chaos(chaos)).unwrap_or(u32::MAX))
+    });
+    let units = units.unwrap_or(chaos.map_or(UNITS, |_| users / 5 * 3));
     let least = u64::from(units) * 2 + 20;
-    if u64::from(users) < least {
+    if chaos.is_none() && u64::from(users) < least {
         return Err(Failure::Usage(format!(
             "--users {users} is too few for --units {units}: some never pay, and the sale would not sell out; use \
              at least {least}"
@@ -58,6 +86,7 @@ pub async fn run(args: DemoArgs, context: Context) -> Result<(), Failure> {
         seed,
         sabotage,
         keep,
+        chaos,
     })
     .await
 }

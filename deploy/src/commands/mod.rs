@@ -1,19 +1,24 @@
 //! The commands, one file each. Each says what it takes and does it; how it ends is [`crate::exit`]'s.
 
 pub mod api;
+pub mod certs;
+pub mod checkout;
 pub mod claim;
 pub mod cluster;
 pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod document;
+mod health;
 pub mod member;
 pub mod node;
 pub mod psp;
 pub mod ready;
 pub mod reconcile;
 pub mod sale;
+pub mod token;
 pub mod values;
+pub mod verify;
 pub mod watch;
 
 use std::future::Future;
@@ -37,9 +42,13 @@ pub fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Member(command) => block_on(Threads::One, member::run(command, context)),
         Command::Sale(command) => block_on(Threads::One, sale::run(command, context)),
         Command::Claim(command) => block_on(Threads::One, claim::run(command, context)),
+        Command::Checkout(command) => block_on(Threads::One, checkout::run(command, context)),
         Command::Document(command) => block_on(Threads::One, document::run(command, context)),
+        Command::Verify => block_on(Threads::One, verify::run(context)),
         Command::Reconcile(args) => block_on(Threads::One, reconcile::run(args, context)),
         Command::Watch(args) => block_on(Threads::One, watch::run(args, context)),
+        Command::Certs(command) => certs::run(command, context),
+        Command::Token(command) => token::run(command, context),
         Command::Config(command) => config::run(command, context),
         Command::Completions(args) => completions::run(args),
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use figment::value::Value;
 use raft_store::{
     net_tcp::TcpNet,
-    node::{Node, StartError},
+    node::{Node, StartError, StopReason},
     seams::{Seams, SystemWallClock, Workers},
     storage::disk_real::RealDisk,
 };
@@ -29,6 +29,12 @@ pub struct NodeArgs {
     /// Where log, vote, image and snapshots live [env: HOLDFAST_NODE_DATA_DIR] [default: .holdfast]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// API tokens to take: file of name, role and sha256 of each [env: HOLDFAST_SECURITY_TOKENS_FILE]
+    #[arg(long, value_name = "FILE")]
+    tokens_file: Option<PathBuf>,
+    /// Serve without TLS also where other machines can reach it
+    #[arg(long)]
+    allow_plain_text: bool,
     /// Write the address to this file once it serves
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -53,13 +59,26 @@ impl NodeArgs {
         if let Some(data_dir) = &self.data_dir {
             flags.push(("node.data_dir", Value::from(data_dir.display().to_string())));
         }
+        if let Some(tokens) = &self.tokens_file {
+            flags.push(("security.tokens_file", Value::from(tokens.display().to_string())));
+        }
+        if self.allow_plain_text {
+            flags.push(("security.allow_plain_text", Value::from(true)));
+        }
         flags
     }
 }
 
 /// Serves until asked to stop, or until the node can no longer serve.
 pub async fn run(args: NodeArgs, context: Context) -> Result<(), Failure> {
+    let security = context.settings.security;
+    let guard = security.guard()?;
     let config = context.settings.node;
+    if guard.tls.is_none() {
+        let next_step =
+            "make certificates with `holdfast certs dev DIR` and give this node its own with --certificate";
+        security.check_plain_text("node.listen", &config.listen, next_step)?;
+    }
     if context.dry_run {
         let dir = config.data_dir.display();
         eprintln!(
@@ -80,19 +99,20 @@ pub async fn run(args: NodeArgs, context: Context) -> Result<(), Failure> {
         listen => Some(Exporter::open(listen).await?),
     };
     let (id, listen, dir) = (config.node_id, config.listen.clone(), config.data_dir.clone());
-    let node = Node::start(config, seams).await.map_err(|error| {
+    let node = Node::start_guarded(config, seams, guard).await.map_err(|error| {
         let message = format!("node {id} at {listen}, {}: {error}", dir.display());
         match error {
-            StartError::Config(_) => Failure::Usage(message),
+            StartError::Config(_) | StartError::Certificate { .. } => Failure::Usage(message),
             _ => Failure::Failed(message),
         }
     })?;
     if let Some(path) = &args.ready_file {
         Ready::write(path, node.address(), exporter.as_ref().map(Exporter::address))?;
     }
+    let readiness = node.readiness();
     let exporting = async {
         match exporter {
-            Some(exporter) => exporter.serve().await,
+            Some(exporter) => exporter.serve(readiness).await,
             None => std::future::pending().await,
         }
     };
@@ -110,6 +130,10 @@ pub async fn run(args: NodeArgs, context: Context) -> Result<(), Failure> {
     };
     node.stop().await;
     ended.map_or(Ok(()), |reason| {
-        Err(Failure::Failed(format!("node {id} ended: {reason}")))
+        let message = format!("node {id} ended: {reason}");
+        Err(match reason {
+            StopReason::Differs { .. } | StopReason::Damaged { .. } => Failure::Violated(message),
+            _ => Failure::Failed(message),
+        })
     })
 }

@@ -32,7 +32,7 @@ pub struct PspArgs {
     /// Every fault, delay and id comes from it
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Keep a journal in this file, so that a killed provider comes back knowing its payments
+    /// Keep a journal in this file: a killed provider comes back knowing its payments; a power cut may lose the last
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// How long an authorization can be captured, as in 30s
@@ -185,6 +185,9 @@ pub async fn run(args: PspArgs, context: Context) -> Result<(), Failure> {
         Failure::Failed(format!("{}: {error}; choose another with --listen", args.listen))
     })?;
     let address = listener.local_addr()?;
+    let failed = |error| Failure::Failed(format!("payment provider at {address}: {error}"));
+    // Who is told that it is ready may believe that it knows its past.
+    let provider = simulator::open(listener, options).map_err(failed)?;
     if let Some(path) = &args.ready_file {
         Ready::write(path, address, None)?;
     }
@@ -192,9 +195,7 @@ pub async fn run(args: PspArgs, context: Context) -> Result<(), Failure> {
         let reason = lifetime::asked_to_stop(args.stop_with_stdin).await;
         tracing::info!(reason, "stopping");
     };
-    simulator::serve(listener, options, shutdown)
-        .await
-        .map_err(|error| Failure::Failed(format!("payment provider at {address}: {error}")))
+    provider.serve(shutdown).await.map_err(failed)
 }
 
 /// Webhooks are sent unencrypted, to the machines of a rehearsal.

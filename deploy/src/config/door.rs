@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroU32, path::PathBuf};
 
-use api::{Auth, CheckoutOptions, Options, WhenFull};
+use api::{
+    Auth, CheckoutOptions, Options, WhenFull,
+    payment::{BreakerOptions, GuardOptions, SecretString, stripe::StripeOptions},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Failure;
@@ -17,6 +20,7 @@ pub struct ApiSettings {
     pub token_issuer: String,
     pub token_audience: String,
     pub dev: bool,
+    pub demo_control: String,
     pub claims_per_user_minute: u32,
     pub rate_users_max: usize,
     pub rate_when_full: RateWhenFull,
@@ -39,6 +43,19 @@ pub struct ApiSettings {
     pub payment_key_file: PathBuf,
     pub webhook_secret_files: Vec<PathBuf>,
     pub payment_call_ms_max: u64,
+    pub payment_connect_ms_max: u64,
+    pub payment_idle_connections_max: usize,
+    pub payment_idle_ms_max: u64,
+    pub payment_answer_bytes_max: usize,
+    pub payment_retries_max: usize,
+    pub payment_retry_wait_ms_min: u64,
+    pub payment_retry_wait_ms_max: u64,
+    pub payment_attempt_ms_min: u64,
+    pub payment_breaker: bool,
+    pub payment_breaker_window_ms: u64,
+    pub payment_breaker_calls_min: usize,
+    pub payment_breaker_failures_percent: u8,
+    pub payment_breaker_open_ms: u64,
     pub checkout_store_call_ms_max: u64,
     pub checkout_budget_ms_max: u64,
     pub checkout_lease_ms: u64,
@@ -60,6 +77,8 @@ pub enum RateWhenFull {
 impl Default for ApiSettings {
     fn default() -> Self {
         let options = Options::new(Auth::Development);
+        let stripe = StripeOptions::new("", SecretString::default());
+        let (guard, breaker) = (GuardOptions::default(), BreakerOptions::default());
         ApiSettings {
             listen: "127.0.0.1:7480".into(),
             hs256_secret_files: Vec::new(),
@@ -67,6 +86,7 @@ impl Default for ApiSettings {
             token_issuer: String::new(),
             token_audience: String::new(),
             dev: false,
+            demo_control: String::new(),
             claims_per_user_minute: options.claims_per_user_minute.get(),
             rate_users_max: options.rate_users_max,
             rate_when_full: match options.rate_when_full {
@@ -92,6 +112,19 @@ impl Default for ApiSettings {
             payment_key_file: PathBuf::new(),
             webhook_secret_files: Vec::new(),
             payment_call_ms_max: options.checkout.payment_call_ms_max,
+            payment_connect_ms_max: stripe.connect_ms_max,
+            payment_idle_connections_max: stripe.idle_connections_max,
+            payment_idle_ms_max: stripe.idle_ms_max,
+            payment_answer_bytes_max: stripe.answer_bytes_max,
+            payment_retries_max: guard.retries_max,
+            payment_retry_wait_ms_min: guard.retry_wait_ms_min,
+            payment_retry_wait_ms_max: guard.retry_wait_ms_max,
+            payment_attempt_ms_min: guard.attempt_ms_min,
+            payment_breaker: guard.breaker.is_some(),
+            payment_breaker_window_ms: breaker.window_ms,
+            payment_breaker_calls_min: breaker.calls_min,
+            payment_breaker_failures_percent: breaker.failures_percent,
+            payment_breaker_open_ms: breaker.open_ms,
             checkout_store_call_ms_max: options.checkout.store_call_ms_max,
             checkout_budget_ms_max: options.checkout.budget_ms_max,
             checkout_lease_ms: options.checkout.lease_ms,
@@ -111,6 +144,7 @@ impl ApiSettings {
             )
         })?;
         Ok(Options {
+            demo_control: (!self.demo_control.is_empty()).then(|| self.demo_control.clone()),
             claims_per_user_minute,
             rate_users_max: self.rate_users_max,
             rate_when_full: match self.rate_when_full {
@@ -144,6 +178,40 @@ impl ApiSettings {
             ..Options::new(auth)
         })
     }
+
+    /// How the payment provider is called, with this key.
+    pub fn stripe(&self, key: SecretString) -> StripeOptions {
+        StripeOptions {
+            connect_ms_max: self.payment_connect_ms_max,
+            idle_connections_max: self.payment_idle_connections_max,
+            idle_ms_max: self.payment_idle_ms_max,
+            answer_bytes_max: self.payment_answer_bytes_max,
+            ..StripeOptions::new(&self.payment_url, key)
+        }
+    }
+
+    /// What stands before it.
+    pub fn guard(&self) -> Result<GuardOptions, Failure> {
+        let (attempt, call) = (self.payment_attempt_ms_min, self.payment_call_ms_max);
+        if attempt > call {
+            return Err(Failure::Usage(format!(
+                "`api.payment_attempt_ms_min` is {attempt}, above `api.payment_call_ms_max`, {call}: no call could ever \
+                 be begun"
+            )));
+        }
+        Ok(GuardOptions {
+            retries_max: self.payment_retries_max,
+            retry_wait_ms_min: self.payment_retry_wait_ms_min,
+            retry_wait_ms_max: self.payment_retry_wait_ms_max,
+            attempt_ms_min: attempt,
+            breaker: self.payment_breaker.then_some(BreakerOptions {
+                window_ms: self.payment_breaker_window_ms,
+                calls_min: self.payment_breaker_calls_min,
+                failures_percent: self.payment_breaker_failures_percent,
+                open_ms: self.payment_breaker_open_ms,
+            }),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +239,46 @@ mod tests {
             ..Options::new(Auth::Development)
         };
         assert_eq!(format!("{options:?}"), format!("{changed:?}"));
+        let defaults = ApiSettings::default();
+        assert_eq!(defaults.guard().unwrap(), GuardOptions::default());
+        let key = || SecretString::from("sk_test_a");
+        let stripe = |settings: &ApiSettings| format!("{:?}", settings.stripe(key()));
+        assert_eq!(stripe(&defaults), format!("{:?}", StripeOptions::new("", key())));
+        let changed = ApiSettings {
+            payment_connect_ms_max: 1,
+            payment_idle_connections_max: 2,
+            payment_idle_ms_max: 3,
+            payment_answer_bytes_max: 4,
+            payment_retries_max: 5,
+            payment_retry_wait_ms_min: 6,
+            payment_retry_wait_ms_max: 7,
+            payment_attempt_ms_min: 8,
+            payment_breaker_window_ms: 9,
+            payment_breaker_calls_min: 10,
+            payment_breaker_failures_percent: 11,
+            payment_breaker_open_ms: 12,
+            ..defaults
+        };
+        let shown = format!("{} {:?}", stripe(&changed), changed.guard().unwrap());
+        let numbers: Vec<&str> = shown
+            .split(|letter: char| !letter.is_ascii_digit())
+            .filter(|digits| !digits.is_empty())
+            .collect();
+        assert_eq!(
+            numbers,
+            ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"],
+            "{shown}"
+        );
+        let unguarded = ApiSettings {
+            payment_breaker: false,
+            ..changed
+        };
+        assert_eq!(unguarded.guard().unwrap().breaker, None);
+        let never = ApiSettings {
+            payment_attempt_ms_min: 10_001,
+            ..ApiSettings::default()
+        };
+        assert_eq!(never.guard().unwrap_err().code(), 2);
         let zero = ApiSettings {
             claims_per_user_minute: 0,
             ..ApiSettings::default()

@@ -35,6 +35,36 @@ pub const KNOWN: &[Known] = &[
         "what is logged, as in info,openraft=warn",
     ),
     known(
+        "security.certificate_file",
+        "file",
+        "certificate of this process, in PEM; empty: plain text",
+    ),
+    known(
+        "security.key_file",
+        "file",
+        "its private key; empty: beside the certificate, ending in .key",
+    ),
+    known(
+        "security.authority_file",
+        "file",
+        "certificates of the authorities believed; empty: ca.pem beside the certificate",
+    ),
+    known(
+        "security.token_file",
+        "file",
+        "API token that commands and the HTTP door show to nodes; empty: none",
+    ),
+    known(
+        "security.tokens_file",
+        "file",
+        "API tokens that nodes and the HTTP door take: name, role, sha256 of each; empty: none",
+    ),
+    known(
+        "security.allow_plain_text",
+        "true | false",
+        "serve without TLS also where other machines can reach it",
+    ),
+    known(
         "node.node_id",
         "number from 1",
         "this node's id: unique in the cluster, never reused",
@@ -96,6 +126,11 @@ pub const KNOWN: &[Known] = &[
         "how often the image on disk follows the state",
     ),
     known(
+        "node.recount_ms",
+        "ms",
+        "how often a node counts its records again and compares with its counters",
+    ),
+    known(
         "node.stop_drain_ms",
         "ms",
         "how long a stopping node waits for what it has proposed",
@@ -129,6 +164,11 @@ pub const KNOWN: &[Known] = &[
         "api.dev",
         "true | false",
         "sign tokens for everybody who asks at POST /dev/token; never in production",
+    ),
+    known(
+        "api.demo_control",
+        "http://127.0.0.1:PORT",
+        "where the page finds the demo's controls; set by `holdfast demo` alone",
     ),
     known(
         "api.claims_per_user_minute",
@@ -223,6 +263,71 @@ pub const KNOWN: &[Known] = &[
         "api.payment_call_ms_max",
         "ms",
         "longest one call of the payment provider may take, retries included",
+    ),
+    known(
+        "api.payment_connect_ms_max",
+        "ms",
+        "longest a connection to the payment provider may take to be made",
+    ),
+    known(
+        "api.payment_idle_connections_max",
+        "connections",
+        "connections to it that are kept while idle",
+    ),
+    known(
+        "api.payment_idle_ms_max",
+        "ms",
+        "how long they are kept; below what stands between us closes them after",
+    ),
+    known(
+        "api.payment_answer_bytes_max",
+        "bytes",
+        "largest answer of the payment provider that is read",
+    ),
+    known(
+        "api.payment_retries_max",
+        "attempts",
+        "attempts of one payment call after the first, under the same key",
+    ),
+    known(
+        "api.payment_retry_wait_ms_min",
+        "ms",
+        "shortest wait before such an attempt; doubled each time, jittered",
+    ),
+    known(
+        "api.payment_retry_wait_ms_max",
+        "ms",
+        "longest such wait; a provider that asks for more is not asked again by this call",
+    ),
+    known(
+        "api.payment_attempt_ms_min",
+        "ms",
+        "time that must be left for an attempt to be begun",
+    ),
+    known(
+        "api.payment_breaker",
+        "true | false",
+        "stop calling a payment provider that fails, for a while",
+    ),
+    known(
+        "api.payment_breaker_window_ms",
+        "ms",
+        "time over which its calls are judged",
+    ),
+    known(
+        "api.payment_breaker_calls_min",
+        "calls",
+        "calls in that time below which nothing is judged",
+    ),
+    known(
+        "api.payment_breaker_failures_percent",
+        "percent",
+        "share of them that fail for the breaker to open; declines are no failures",
+    ),
+    known(
+        "api.payment_breaker_open_ms",
+        "ms",
+        "how long it stays open before one call may probe",
     ),
     known(
         "api.checkout_store_call_ms_max",

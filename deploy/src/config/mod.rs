@@ -7,12 +7,14 @@
 pub mod door;
 pub mod known;
 pub mod layers;
+pub mod security;
 
 use figment::{Figment, providers::Serialized};
 use raft_store::config::NodeConfig;
 use serde::{Deserialize, Serialize};
 
 pub use door::ApiSettings;
+pub use security::SecuritySettings;
 
 use crate::{exit::Failure, output::Format};
 
@@ -27,6 +29,7 @@ pub struct Settings {
     pub timeout_ms: u64,
     pub output: Format,
     pub log: LogSettings,
+    pub security: SecuritySettings,
     pub node: NodeConfig,
     pub api: ApiSettings,
 }
@@ -38,6 +41,7 @@ impl Default for Settings {
             timeout_ms: 10_000,
             output: Format::Table,
             log: LogSettings::default(),
+            security: SecuritySettings::default(),
             node: NodeConfig::default(),
             api: ApiSettings::default(),
         }

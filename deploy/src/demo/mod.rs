@@ -4,10 +4,17 @@
 //! their own. A crowd claims and pays over real HTTP, part of it never pays, cards are declined, the provider hangs
 //! and repeats itself; the leader is killed in the middle, and then a door with payments under way. Afterwards
 //! [`verdict`] compares what shoppers were told with what every replica holds, and both with the provider's books.
+//! A door's page shows it all meanwhile; with `--keep` its buttons ([`control`]) are people's afterwards.
+//!
+//! With [`chaos`] every kind of process is killed at random instead, for as long as asked.
 //!
 //! Left out: the network between machines, and power cuts. All processes share this machine's disk.
 
+mod breakage;
+mod chaos;
+mod control;
 mod door;
+mod encore;
 mod evidence;
 mod journal;
 mod live;
@@ -21,13 +28,18 @@ mod verdict;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use api::Role;
 use client::{Client, Consistency, NewSale};
 use futures::future::try_join_all;
 use tempfile::TempDir;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 
+pub use self::chaos::USERS_PER_SECOND;
 use self::{
+    chaos::OpenCheckouts,
+    control::{Asked, Control, Stage},
     door::Doors,
     journal::Journal,
     live::Live,
@@ -39,8 +51,6 @@ use crate::{exit::Failure, lifetime, output::grouped};
 
 /// The demo's sale.
 const SALE: &str = "demo";
-/// A second sale for people to try with `--keep`.
-const ENCORE: &str = "encore";
 
 /// Holds are this short so that units which nobody pays for return while one watches.
 const HOLD: Duration = Duration::from_secs(5);
@@ -90,6 +100,9 @@ const PROVIDER_FAULTS: [&str; 16] = [
     "30",
 ];
 
+/// The delay among them, to go back to.
+const PROVIDER_DELAY_MS: u64 = 30;
+
 /// Claims a shopper may make in a minute: with holds of 5 s people come back oftener than the usual limit
 /// of 10 allows.
 const CLAIMS_PER_MINUTE: u32 = 120;
@@ -118,15 +131,22 @@ pub struct Options {
     pub sabotage: bool,
     /// Leave it running.
     pub keep: bool,
+    /// Kill at random for so long.
+    pub chaos: Option<Duration>,
 }
 
 /// The processes, so that they can be stopped however the demo ends.
 #[derive(Default)]
 struct Fleet {
+    /// The address that they listen at.
+    host: String,
     nodes: Vec<Process>,
     doors: Vec<Process>,
     provider: Option<Process>,
 }
+
+/// The door whose page is shown: not the first, which is struck.
+const PAGE_DOOR: usize = 1;
 
 impl Fleet {
     fn endpoints(&self) -> Vec<(u64, String)> {
@@ -134,6 +154,24 @@ impl Fleet {
             .zip(&self.nodes)
             .map(|(id, node)| (id, node.address().to_owned()))
             .collect()
+    }
+
+    /// A node by its id.
+    fn node(&mut self, id: u64) -> Result<&mut Process, Failure> {
+        let index = usize::try_from(id).ok().and_then(|id| id.checked_sub(1));
+        index
+            .and_then(|index| self.nodes.get_mut(index))
+            .ok_or_else(|| Failure::Failed(format!("node {id} leads, but it is none of ours")))
+    }
+
+    /// Where people look.
+    fn page(&self) -> String {
+        let door = self
+            .doors
+            .get(PAGE_DOOR)
+            .map(Process::address)
+            .unwrap_or_default();
+        format!("http://{door}/")
     }
 
     fn provider_address(&self) -> &str {
@@ -152,31 +190,37 @@ struct Played {
     passed: bool,
     client: Client,
     secret: Vec<u8>,
+    stage: Stage,
+    asked: mpsc::Receiver<Asked>,
 }
 
 /// Plays the demo. Stops every process at the end, and removes the directory unless there is something in it
 /// to look at.
 pub async fn run(options: Options) -> Result<(), Failure> {
     let dir = tempfile::Builder::new().prefix("holdfast-demo-").tempdir()?;
-    let mut fleet = Fleet::default();
-    let mut outcome = tokio::select! {
+    let mut fleet = Fleet {
+        host: match options.chaos {
+            Some(_) => chaos::host(&mut rand::rng()),
+            None => "127.0.0.1".into(),
+        },
+        ..Fleet::default()
+    };
+    let outcome = tokio::select! {
         outcome = play(&options, dir.path(), &mut fleet) => Some(outcome),
         _ = lifetime::asked_to_stop(false) => None,
     };
-    if let (true, Some(Ok(played))) = (options.keep, &outcome) {
-        if let Err(failure) = invite(&fleet, played).await {
-            outcome = Some(Err(failure));
-        } else {
-            lifetime::asked_to_stop(false).await;
-        }
-    }
+    let outcome = match outcome {
+        Some(Ok(played)) if options.keep => Some(encore::keep(&mut fleet, played).await),
+        Some(played) => Some(played.map(|played| played.passed)),
+        None => None,
+    };
     fleet.stop().await;
     match outcome {
         None => Err(Failure::Failed(
             "interrupted; every process is stopped and the directory removed".into(),
         )),
-        Some(Ok(played)) if played.passed => Ok(()),
-        Some(Ok(_)) => {
+        Some(Ok(true)) => Ok(()),
+        Some(Ok(false)) => {
             if !options.sabotage {
                 keep_directory(dir);
             }
@@ -207,22 +251,27 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
         ..
     } = *options;
     let started = Instant::now();
+    let hold = options.chaos.map_or(HOLD, |_| chaos::HOLD);
     println!(
         "{nodes} nodes, {DOORS} HTTP doors, a payment provider with bad days, {} shoppers, {} units, holds of {} s (usually \
          3 min), seed {seed}",
         grouped(users.into()),
         grouped(units.into()),
-        HOLD.as_secs()
+        hold.as_secs()
     );
     let secret = rand::random::<[u8; 32]>().to_vec();
-    let client = start(options, dir, fleet, &secret).await?;
+    let (client, stage, asked) = start(options, dir, fleet, &secret).await?;
     client
         .create_sale(NewSale {
             sale_id: SALE.into(),
             name: "Demo".into(),
             units_total: units,
-            hold_ms: HOLD.as_millis() as u64,
+            hold_ms: hold.as_millis() as u64,
             checkout_max_ms: CHECKOUT_MAX.as_millis() as u64,
+            // Zero: as usual.
+            claims_max: options
+                .chaos
+                .map_or(0, |_| units.saturating_mul(chaos::CLAIMS_PER_UNIT)),
             price_minor: PRICE_MINOR,
             currency: CURRENCY.into(),
             open: true,
@@ -237,7 +286,7 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
         started.elapsed().as_secs_f64()
     );
 
-    let journal = sell(options, dir, fleet, &client, secret.clone()).await?;
+    let (journal, chaos) = sell(options, dir, fleet, &client, secret.clone()).await?;
     let took = started.elapsed();
 
     let money = money::gather(&client, fleet.provider_address(), PRICE_MINOR).await?;
@@ -248,9 +297,10 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
         journal,
         replicas: evidence::gather(&client, &fleet.endpoints(), SALE).await?,
         money,
+        chaos,
     };
     println!(
-        "sold out after {:.1} s and {} HTTP answers",
+        "over after {:.1} s and {} HTTP answers",
         took.as_secs_f64(),
         grouped(evidence.journal.len() as u64)
     );
@@ -268,18 +318,26 @@ async fn play(options: &Options, dir: &Path, fleet: &mut Fleet) -> Result<Played
         passed: verdict.passed(),
         client,
         secret,
+        stage,
+        asked,
     })
 }
 
 /// Starts nodes, makes the cluster, starts the door.
-async fn start(options: &Options, dir: &Path, fleet: &mut Fleet, secret: &[u8]) -> Result<Client, Failure> {
+async fn start(
+    options: &Options,
+    dir: &Path,
+    fleet: &mut Fleet,
+    secret: &[u8],
+) -> Result<(Client, Stage, mpsc::Receiver<Asked>), Failure> {
     let text = |path: &Path| path.display().to_string();
     fleet.nodes = try_join_all((1..=options.nodes).map(|id| {
         let data_dir = text(&dir.join(format!("node-{id}")));
         let args = ["node", "--id", &id.to_string(), "--data-dir", &data_dir]
             .map(String::from)
             .to_vec();
-        async move { Process::start(dir, &format!("node-{id}"), args).await }
+        let host = &fleet.host;
+        async move { Process::start(dir, &format!("node-{id}"), host, args).await }
     }))
     .await?;
     let endpoints = fleet.endpoints();
@@ -302,8 +360,11 @@ async fn start(options: &Options, dir: &Path, fleet: &mut Fleet, secret: &[u8]) 
         .await
         .map_err(|error| Failure::Failed(format!("make the cluster: {error}")))?;
 
-    start_doors(dir, fleet, &addresses, secret, options.seed).await?;
-    Ok(client)
+    let (control, asked) = Control::open(secret, SALE).await?;
+    start_doors(dir, fleet, &addresses, secret, options.seed, &control.origin()).await?;
+    let doors: Vec<String> = fleet.doors.iter().map(|door| door.address().to_owned()).collect();
+    println!("  page    {}  (the sale as it goes)", fleet.page());
+    Ok((client, control.serve(&doors), asked))
 }
 
 /// Starts the payment provider, and the doors that it sends its webhooks to.
@@ -313,6 +374,7 @@ async fn start_doors(
     nodes: &[String],
     secret: &[u8],
     seed: u64,
+    control: &str,
 ) -> Result<(), Failure> {
     let file = |name: &str, content: &str| -> std::io::Result<String> {
         let path = dir.join(name);
@@ -331,13 +393,14 @@ async fn start_doors(
     let mut args = vec!["psp", "--seed", &seed, "--api-key-file", &payment_key];
     args.extend(PROVIDER_FAULTS);
     let text = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
-    let mut provider = Process::start(dir, "provider", text(&args)).await?;
+    let mut provider = Process::start(dir, "provider", &fleet.host, text(&args)).await?;
     let payment_url = format!("http://{}", provider.address());
     let settings = [
         format!("api.claims_per_user_minute={CLAIMS_PER_MINUTE}"),
         format!("api.payment_call_ms_max={PAYMENT_CALL_MS_MAX}"),
         format!("api.checkout_store_call_ms_max={STORE_CALL_MS_MAX}"),
         format!("api.checkout_lease_ms={LEASE_MS}"),
+        format!("api.demo_control={control}"),
     ];
     let nodes = nodes.join(",");
     for number in 1..=DOORS {
@@ -347,7 +410,7 @@ async fn start_doors(
         door.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         fleet
             .doors
-            .push(Process::start(dir, &format!("door-{number}"), text(&door)).await?);
+            .push(Process::start(dir, &format!("door-{number}"), &fleet.host, text(&door)).await?);
     }
     let hooks: Vec<String> = fleet
         .doors
@@ -375,14 +438,14 @@ async fn start_doors(
     Ok(())
 }
 
-/// The sale: the crowd, the strike, the live line. Gives the journal.
+/// The sale: the crowd, the strikes, the live line. Gives the journal, and what chaos there was.
 async fn sell(
     options: &Options,
     dir: &Path,
     fleet: &mut Fleet,
     client: &Client,
     secret: Vec<u8>,
-) -> Result<Vec<journal::Entry>, Failure> {
+) -> Result<(Vec<journal::Entry>, Option<verdict::Chaos>), Failure> {
     let doors: Vec<String> = fleet.doors.iter().map(|door| door.address().to_owned()).collect();
     let mark = |percent: u32| u64::from(options.units * percent).div_ceil(100).max(1);
     let tally = Arc::new(Tally::new(mark(STRIKE_PERCENT), mark(DOOR_STRIKE_PERCENT)));
@@ -396,24 +459,38 @@ async fn sell(
         payers: Semaphore::new(shoppers::PAYERS_MAX),
     });
     let live = Live::new(SALE, options.units);
+    let open = OpenCheckouts::default();
+    let sale_max = SALE_MAX + options.chaos.unwrap_or_default();
     let outcome = tokio::select! {
         outcome = async {
+            let everybody = 0..options.users;
+            if let Some(length) = options.chaos {
+                let arrival = |share| length.mul_f64(share);
+                let ((), kills) = tokio::try_join!(
+                    shoppers::run(&crowd, everybody, arrival),
+                    chaos::strike(fleet, options.seed, length, &live),
+                )?;
+                chaos::calm(client).await?;
+                return Ok(Some(open.told(kills)));
+            }
             tokio::try_join!(
-                shoppers::run(&crowd, 0..options.users),
+                shoppers::run(&crowd, everybody, shoppers::growing),
                 strike::leader(&mut fleet.nodes, client, &tally, &live),
                 strike::door(&mut fleet.doors[0], &tally, &live),
             )?;
-            latecomers(client, &crowd, options.users, &live).await
+            latecomers(client, &crowd, options.users, &live).await?;
+            Ok(None)
         } => outcome,
         () = live.run(client, &tally) => Err(Failure::Failed("the live line ended".into())),
-        () = tokio::time::sleep(SALE_MAX) => {
-            Err(Failure::Failed(format!("the sale did not end within {} s", SALE_MAX.as_secs())))
+        () = open.watch(client), if options.chaos.is_some() => Err(Failure::Failed("the watch ended".into())),
+        () = tokio::time::sleep(sale_max) => {
+            Err(Failure::Failed(format!("the sale did not end within {} s", sale_max.as_secs())))
         }
     };
     live.end();
-    outcome?;
+    let chaos = outcome?;
     let crowd = Arc::into_inner(crowd).ok_or_else(|| Failure::Failed("a shopper is still out".into()))?;
-    Ok(crowd.journal.finish()?)
+    Ok((crowd.journal.finish()?, chaos))
 }
 
 /// A payment that fails after its claim was confirmed gives a unit back when everybody was told that nothing will
@@ -435,56 +512,7 @@ async fn latecomers(client: &Client, crowd: &Arc<Crowd>, users: u32, live: &Live
         ));
         // Enough of them, although some never pay.
         users = users.end..users.end + left * 2 + 20;
-        shoppers::run(crowd, users.clone()).await?;
+        shoppers::run(crowd, users.clone(), shoppers::growing).await?;
     }
-    Ok(())
-}
-
-/// Says what can be tried while everything goes on running.
-async fn invite(fleet: &Fleet, played: &Played) -> Result<(), Failure> {
-    let sale = NewSale {
-        sale_id: ENCORE.into(),
-        units_total: 10,
-        price_minor: PRICE_MINOR,
-        currency: CURRENCY.into(),
-        open: true,
-        ..NewSale::default()
-    };
-    played
-        .client
-        .create_sale(sale)
-        .key("demo-encore")
-        .send()
-        .await
-        .map_err(|error| Failure::Failed(format!("create a sale to try: {error}")))?;
-    let door = fleet.doors.first().map(Process::address).unwrap_or_default();
-    let provider = fleet.provider_address();
-    let endpoints: Vec<String> = fleet
-        .endpoints()
-        .into_iter()
-        .map(|(_, address)| address)
-        .collect();
-    let holdfast = std::env::current_exe().map_or("holdfast".into(), |path| path.display().to_string());
-    let token = shoppers::bearer(&played.secret, "you", Role::Shopper);
-    println!(
-        "
-everything goes on running, with a sale `{ENCORE}` of 10 units; try:
-
-curl -s -X POST http://{door}/v1/sales/{ENCORE}/claims \\
-  -H 'Idempotency-Key: first-try' -H 'Authorization: {token}' | tee claim.json
-claim=$(sed 's/.*\"claim_id\":\"\\([^\"]*\\)\".*/\\1/' claim.json)
-curl -s -X POST http://{door}/v1/claims/$claim/checkout \\
-  -H 'Idempotency-Key: first-payment' -H 'Authorization: {token}' \\
-  -H 'Content-Type: application/json' -d '{{\"payment_method\":\"pm_card_visa\"}}'
-curl -s http://{provider}/_/ledger
-
-export HOLDFAST_ENDPOINTS={}
-{holdfast} cluster status
-{holdfast} claim create {ENCORE} somebody-else
-{holdfast} claim list {ENCORE}
-
-Ctrl-C stops and removes everything.",
-        endpoints.join(",")
-    );
     Ok(())
 }

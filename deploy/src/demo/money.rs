@@ -21,7 +21,7 @@ const SETTLED_PAUSE: Duration = Duration::from_millis(200);
 const PAGE: u32 = 1_000;
 
 /// What the keys of undecided checkouts and of orders begin with.
-const OPEN_CHECKOUTS: &str = "checkout/open/";
+pub const OPEN_CHECKOUTS: &str = "checkout/open/";
 const ORDERS: &str = "orders/";
 
 /// An order's document, as far as it matters here.

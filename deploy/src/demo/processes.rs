@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
@@ -42,13 +44,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `holdfast` with these arguments, on a free port, and waits until it is ready.
-    pub async fn start(dir: &Path, name: &str, args: Vec<String>) -> Result<Process, Failure> {
+    /// Starts `holdfast` with these arguments, on a free port of this host, and waits until it is ready.
+    pub async fn start(dir: &Path, name: &str, host: &str, args: Vec<String>) -> Result<Process, Failure> {
         let mut process = Process {
             name: name.into(),
             args,
             dir: dir.into(),
-            address: "127.0.0.1:0".into(),
+            address: format!("{host}:0"),
             child: None,
         };
         process.launch().await?;
@@ -76,6 +78,16 @@ impl Process {
         Ok(())
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        let pid = self
+            .pid()
+            .and_then(|pid| Pid::from_raw(pid.try_into().ok()?))
+            .ok_or_else(|| Failure::Failed(format!("{} does not run", self.name)))?;
+        kill_process(pid, signal)
+            .map_err(|error| Failure::Failed(format!("{} cannot be signalled: {error}", self.name)))
+    }
+
     /// Starts it again, where it was.
     pub async fn restart(&mut self) -> Result<(), Failure> {
         let mut tries = 1;
@@ -100,6 +112,10 @@ impl Process {
             return;
         };
         drop(child.stdin.take());
+        // One that is stopped would never see it.
+        if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)) {
+            let _ = kill_process(pid, Signal::CONT);
+        }
         if timeout(STOP_MAX, child.wait()).await.is_err() {
             tracing::warn!(name = self.name, "did not stop when asked; killing it");
             // Dropping the child kills it as well.

@@ -162,15 +162,25 @@ pub struct Crowd {
     pub payers: Semaphore,
 }
 
+/// When this share of the crowd has arrived: the square root makes a crowd that grows, with arrivals per second that
+/// rise with time.
+pub fn growing(share: f64) -> Duration {
+    ARRIVAL.mul_f64(share.sqrt())
+}
+
 /// Runs a crowd of these users; ends when everybody has a unit, walked away, or was told that nothing will return.
-pub async fn run(crowd: &Arc<Crowd>, users: Range<u32>) -> Result<(), Failure> {
+/// `arrival` says how long after the opening a share of them, from 0 to 1, has come.
+pub async fn run(
+    crowd: &Arc<Crowd>,
+    users: Range<u32>,
+    arrival: impl Fn(f64) -> Duration,
+) -> Result<(), Failure> {
     let opened = Instant::now();
     let mut shoppers = JoinSet::new();
     let count = f64::from(users.end - users.start);
     for (place, user) in (0_u32..).zip(users) {
         let crowd = Arc::clone(crowd);
-        // The square root makes a crowd that grows: arrivals per second rise with time.
-        let arrival = opened + ARRIVAL.mul_f64((f64::from(place) / count).sqrt());
+        let arrival = opened + arrival(f64::from(place) / count);
         shoppers.spawn(async move { Shopper::new(&crowd, user).visit(arrival).await });
     }
     while let Some(ended) = shoppers.join_next().await {

@@ -74,7 +74,7 @@ pub async fn leader(
 }
 
 /// Who leads, other than `not`.
-async fn who_leads(client: &Client, not: Option<u64>) -> Result<u64, Failure> {
+pub async fn who_leads(client: &Client, not: Option<u64>) -> Result<u64, Failure> {
     let deadline = Instant::now() + ELECTION_MAX;
     loop {
         let views = client.cluster().status_all().await;

@@ -28,9 +28,10 @@ const MARK_FILE: &str = "a-proof-made-this";
 )]
 enum Arguments {
     /// Under ten minutes on two cores once built: one seed twice, 300 seeds, the corpora of seeds and histories,
-    /// three runs of the shipped binary, six planted bugs in rotation
+    /// three runs of the shipped binary, a power cut at every crash point, six planted bugs in rotation
     Quick(Common),
-    /// An hour and a half on two cores: fresh seeds, every workload on three and on five processes, every planted bug
+    /// An hour and a half on two cores: fresh seeds, every workload on three and on five processes, every crash point
+    /// and every planted bug
     Long(Common),
 }
 

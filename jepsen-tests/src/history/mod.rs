@@ -1,28 +1,11 @@
 //! Histories: what every client asked, when, and what it heard; written by [`record`], read by [`read`].
 //!
-//! The format is newline-delimited JSON, one event a line, in real-time order of one monotonic clock. The
-//! order of the lines *is* the real-time order: two events of the same nanosecond happened in the order in
-//! which they are written.
-//!
 //! Users, keys and holds are interned to a [`Name`] of four bytes, so that a history of a million operations
 //! stays small and comparing is cheap; [`History::names`] turns them back. A number names the same as its
 //! digits in quotes.
 //!
-//! Schema `inventory-history/1` has claims of one unit. `inventory-history/2` adds, for sales: `quantity` and the
-//! limits of a user, `user` of a decrement, `f` = `restock`, `withdraw` (`units`), `extend`, `cancel` (`hold`),
-//! `open`, `pause`, `close`; and for sales and documents:
-//!
-//! | `f` | fields | outcomes |
-//! |---|---|---|
-//! | `resolve` | `sale` or `document`, `about`: another's key | `found` (+`hold`) · `abandoned` (+`until`) |
-//! | `put` | `document`, `body`, `version` (0: it is not there), `token`, `ttl_ms`, `key` | `written` (+`version`) |
-//! | `delete` | `document`, `version`, `key` | `deleted` |
-//! | `lease` | `document`, `token` (none: take it), `lease_ms` (0: give it back), `key` | `leased` (+`token`, `until`) |
-//! | `get` | `document` | no `res`: `version` (0: there is none), `body`, `token`, `until` |
-//!
-//! Put, delete and lease may also hear `wrong_version` (+`version`), `busy` (+`until`), `stale_token` (+`token`),
-//! `key_reused`; whatever has a key may hear `fenced`. An idempotency key is used for one sale or one document.
-//! What these mean, rule by rule: [`crate::models::inventory`] and [`crate::models::document`].
+//! The format, field by field, and what is right in it: `HISTORY.md` of this package. What its rules mean in code:
+//! [`crate::models::inventory`] and [`crate::models::document`].
 
 mod ahead;
 mod call;

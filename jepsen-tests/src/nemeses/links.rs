@@ -11,7 +11,6 @@
 use std::{
     collections::HashMap,
     io,
-    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -27,6 +26,8 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
+
+use crate::processes::{free_address, loopback};
 
 /// Who stands at an end of a link: a node's id, or [`CLIENTS`].
 pub type End = u64;
@@ -106,7 +107,7 @@ impl Links {
         if let Some(listener) = self.state().listeners.get(&(from, to)) {
             return Ok(listener.port);
         }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = TcpListener::bind(free_address()?).await?;
         let proxy = listener.local_addr()?.port();
         let links = self.clone();
         let accepting = tokio::spawn(async move {
@@ -117,7 +118,7 @@ impl Links {
                 };
                 let links = links.clone();
                 tokio::spawn(async move {
-                    match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+                    match TcpStream::connect((loopback(), port)).await {
                         Ok(far) => links.carry(from, to, near, far).await,
                         Err(_) => abort(&near),
                     }

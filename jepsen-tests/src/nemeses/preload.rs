@@ -131,7 +131,8 @@ impl Preload {
         Ok(i64::from_ne_bytes(bytes))
     }
 
-    /// Sends connections to `port` through the proxy on another port, for each pair given; no others.
+    /// Sends connections to `port` through the proxy on another port of the same address, for each pair given; no
+    /// others.
     ///
     /// # Errors
     /// The page cannot be written.

@@ -147,9 +147,12 @@ pub async fn prove(
         if overall != Overall::Valid {
             let tail: Vec<&str> = printed.lines().rev().take(TAIL_LINES).collect();
             tail.iter().rev().for_each(|line| say(&format!("      | {line}")));
-            pages
-                .iter()
-                .for_each(|page| say(&format!("      {}", dir.join(page).display())));
+            for page in pages.iter().take(TAIL_PAGES) {
+                say(&format!("      {}", dir.join(page).display()));
+            }
+            if let Some(more @ 1..) = pages.len().checked_sub(TAIL_PAGES) {
+                say(&format!("      and {more} more pages"));
+            }
         }
         proof.found.push(Found {
             command: stage.line(),
@@ -172,7 +175,10 @@ pub async fn prove(
 /// Lines of a stage's output that are shown at once when it is not valid; the rest is in its file.
 const TAIL_LINES: usize = 20;
 
-/// Pages of runs below a directory, in order, as seen from `home`.
+/// Pages of runs that are named at once; the proof's own page has a way to each.
+const TAIL_PAGES: usize = 3;
+
+/// Pages of runs below a directory, in their order, as seen from `home`.
 fn pages(below: &Path, home: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut dirs = vec![below.to_path_buf()];
@@ -189,7 +195,8 @@ fn pages(below: &Path, home: &Path) -> io::Result<Vec<PathBuf>> {
             }
         }
     }
-    found.sort();
+    // Run 2 before run 10.
+    found.sort_by_key(|page| (page.as_os_str().len(), page.clone()));
     Ok(found)
 }
 
@@ -229,6 +236,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_test_that_did_not_run_proves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        for (said, code, overall) in [
+            ("test result: ok. 2 passed; 0 failed", 0, Overall::Valid),
+            ("test result: ok. 0 passed; 0 failed", 0, Overall::Broken),
+            ("test result: FAILED. 1 passed; 1 failed", 101, Overall::Invalid),
+            ("error: could not compile", 101, Overall::Broken),
+        ] {
+            let script = format!("echo '{said}'; exit {code}");
+            let stage = Stage::new("crashes", "tests", "sh", ["-c", &script], Judge::Tests);
+            let proof = proved(dir.path(), vec![stage], Vec::new()).await;
+            assert_eq!(proof.overall(), overall, "{said}");
+        }
+    }
+
+    #[tokio::test]
     async fn what_was_left_out_is_not_proved() {
         let dir = tempfile::tempdir().unwrap();
         let proof = proved(dir.path(), vec![shell("one", "true")], vec!["processes".into()]).await;
@@ -263,6 +286,30 @@ mod tests {
         assert!(page.contains("seed 7 &lt;failed&gt;"), "{page}");
         assert!(page.contains("href=\"seeds/seed-7/report.html\""), "{page}");
         assert!(page.contains("invalid"));
+    }
+
+    #[tokio::test]
+    async fn where_everything_is_red_the_first_runs_are_told_and_the_page_stays_short() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = dir.path().join("seeds");
+        let script = format!(
+            "for n in $(seq 100); do mkdir -p {0}/seed-$n; echo > {0}/seed-$n/report.html; done; exit 1",
+            runs.display()
+        );
+        let told = std::cell::RefCell::new(String::new());
+        let say = |line: &str| *told.borrow_mut() += &format!("{line}\n");
+        let stages = vec![shell("seeds", &script)];
+        let proof = prove("a proof", "again", stages, Vec::new(), dir.path(), say);
+        assert_eq!(proof.await.unwrap().found[0].pages.len(), 100);
+        let told = told.into_inner();
+        assert!(
+            told.contains("seed-3/report.html\n      and 97 more pages\n"),
+            "{told}"
+        );
+        assert!(!told.contains("seed-10/"), "{told}");
+        let page = fs::read_to_string(dir.path().join(PAGE_FILE)).unwrap();
+        assert!(page.contains("seed-100/report.html"), "every run can be reached");
+        assert!(page.contains("<summary>90 more"), "{page}");
     }
 
     #[tokio::test]

@@ -13,6 +13,9 @@ use crate::{
 /// Lines of a stage's output that the page shows; all of it is in the stage's file.
 const LINES_MAX: usize = 200;
 
+/// Runs of a stage that the page shows at once; the others are folded.
+const RUNS_MAX: usize = 10;
+
 /// Verdicts of one run that the page repeats; the run's own page has all.
 const SENTENCES_MAX: usize = 4;
 
@@ -75,7 +78,14 @@ fn details(found: &Found, dir: &Path) -> Markup {
     html! {
         section {
             h2 { (found.name) ": " (found.overall.word()) }
-            @for page in &found.pages { (run(page, dir)) }
+            @let (first, more) = found.pages.split_at(found.pages.len().min(RUNS_MAX));
+            @for page in first { (run(page, dir)) }
+            @if !more.is_empty() {
+                details {
+                    summary { (more.len()) " more" }
+                    @for page in more { (run(page, dir)) }
+                }
+            }
             div.replay { span { "Run it alone" } pre tabindex="0" { code { (found.command) } } }
             @if !shown.is_empty() {
                 details open[found.overall != Overall::Valid] {

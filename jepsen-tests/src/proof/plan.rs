@@ -14,8 +14,12 @@ use crate::workloads::Workload;
 /// The stage that builds what the others run.
 pub const BUILD: &str = "build";
 
-/// Stages that may be left out where a machine cannot run them.
-pub const OPTIONAL: [&str; 2] = ["processes", "planted"];
+/// Stages that may be left out where a machine cannot run them. Without planted bugs there is no build for crash
+/// points either.
+pub const OPTIONAL: [&str; 2] = ["processes", PLANTED];
+
+const PLANTED: &str = "planted";
+const CRASHES: &str = "crashes";
 
 /// Seeds of the quick proof.
 const QUICK_SEEDS: u64 = 300;
@@ -133,6 +137,7 @@ pub fn quick(places: &Places, rotation: u64, without: &[String]) -> io::Result<V
         workloads.join(", ")
     );
     stages.push(processes(places, "processes", &what, &line));
+    stages.push(crashes(places));
     let line = format!("--rotate {QUICK_BUGS} --rotation {rotation} --seeds {BUG_SEEDS_MAX}");
     let what = format!("{QUICK_BUGS} bugs planted on purpose must be noticed");
     stages.push(planted(places, &what, &line));
@@ -160,6 +165,7 @@ pub fn long(places: &Places, rotation: u64, without: &[String]) -> io::Result<Ve
         let what = format!("the shipped binary under faults, {nodes} nodes, {LONG_RUN_MINUTES} minutes each");
         stages.push(processes(places, &format!("processes-{nodes}"), &what, &line));
     }
+    stages.push(crashes(places));
     let line = format!("--seeds {BUG_SEEDS_MAX}");
     stages.push(planted(
         places,
@@ -170,7 +176,11 @@ pub fn long(places: &Places, rotation: u64, without: &[String]) -> io::Result<Ve
 }
 
 fn keep_wanted(stages: Vec<Stage>, without: &[String]) -> Vec<Stage> {
-    let wanted = |stage: &Stage| !without.iter().any(|name| stage.name.starts_with(name.as_str()));
+    let needs = |stage: &Stage| match stage.name.as_str() {
+        CRASHES => PLANTED.to_owned(),
+        name => name.to_owned(),
+    };
+    let wanted = |stage: &Stage| !without.iter().any(|name| needs(stage).starts_with(name.as_str()));
     stages.into_iter().filter(wanted).collect()
 }
 
@@ -186,8 +196,8 @@ fn build(places: &Places, without: &[String]) -> Vec<Stage> {
     let stage = |what: &str, line: &str| {
         let mut arguments = words(line);
         arguments.push("--target-dir".into());
-        let planted = line.contains("--bin planted");
-        arguments.push(match planted {
+        let has_bugs = line.contains(WITH_BUGS);
+        arguments.push(match has_bugs {
             true => places.planted_target().into(),
             false => places.target.clone().into(),
         });
@@ -201,10 +211,10 @@ fn build(places: &Places, without: &[String]) -> Vec<Stage> {
     if !left_out("processes") {
         stages.push(stage("the binary that is shipped", "build --release --locked"));
     }
-    if !left_out("planted") {
+    if !left_out(PLANTED) {
         stages.push(stage(
             "the commands with bugs in them, which share nothing with what is shipped",
-            "build --profile proof --locked -p jepsen-tests --features fault-points --bin planted",
+            &format!("build {WITH_BUGS} --bin planted --test crash_points"),
         ));
     }
     stages
@@ -260,12 +270,22 @@ fn processes(places: &Places, name: &str, what: &str, line: &str) -> Stage {
     Stage::new(name, what, places.ours("campaign"), arguments, Judge::ExitCode)
 }
 
+/// What has bugs in it, and points to crash at.
+const WITH_BUGS: &str = "--profile proof --locked -p jepsen-tests --features fault-points";
+
+fn crashes(places: &Places) -> Stage {
+    let mut arguments = words(&format!("test {WITH_BUGS} --test crash_points --target-dir"));
+    arguments.push(places.planted_target().into());
+    let what = "power lost at every named point: each is come to, and survived";
+    Stage::new(CRASHES, what, cargo(), arguments, Judge::Tests)
+}
+
 fn planted(places: &Places, what: &str, line: &str) -> Stage {
     let mut arguments = words(line);
     // What is found goes to the proof, and leaves the repository's matrix alone.
     arguments.extend(["--matrix".into(), places.dir.join("planted").into()]);
     let program = places.planted_target().join("proof").join("planted");
-    Stage::new("planted", what, program, arguments, Judge::ExitCode)
+    Stage::new(PLANTED, what, program, arguments, Judge::ExitCode)
 }
 
 #[cfg(test)]
@@ -299,7 +319,7 @@ mod tests {
         let all = lines(&[]);
         for line in &all {
             let bugs = line.contains("fault-points");
-            assert!(!bugs || line.ends_with("--target-dir t/planted"), "{line}");
+            assert!(!bugs || line.contains("--target-dir t/planted"), "{line}");
         }
         assert!(
             all.iter()
@@ -308,8 +328,9 @@ mod tests {
         );
         let few = lines(&["processes", "planted"]);
         assert!(
-            few.iter()
-                .all(|line| !line.contains("release") && !line.contains("planted")),
+            few.iter().all(|line| !line.contains("release")
+                && !line.contains("planted")
+                && !line.contains("crash")),
             "{few:?}"
         );
     }

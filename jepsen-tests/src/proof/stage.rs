@@ -29,6 +29,8 @@ pub enum Judge {
     ExitCode,
     /// It builds, or nothing can be said.
     Build,
+    /// `cargo test`: what fails a test is wrong, what keeps it from running is broken.
+    Tests,
     /// `check --json` over histories whose names say what is to be found.
     Histories {
         /// How many there are.
@@ -143,6 +145,7 @@ impl Stage {
                 Overall::Broken,
                 printed + "the build failed; its messages are above\n",
             ),
+            Judge::Tests => (by_tests(code, &printed), printed),
             Judge::Histories { files } => histories(&printed, files),
         })
     }
@@ -166,6 +169,16 @@ fn by_code(code: Option<i32>) -> Overall {
         Some(0) => Overall::Valid,
         Some(1) => Overall::Invalid,
         Some(2) => Overall::Unknown,
+        _ => Overall::Broken,
+    }
+}
+
+/// Cargo gives the same code for a test that failed as for one that was not built.
+fn by_tests(code: Option<i32>, printed: &str) -> Overall {
+    let ran = |end: &str| printed.lines().any(|line| line.starts_with(end));
+    match code {
+        Some(0) if ran("test result: ok. ") && !ran("test result: ok. 0 passed") => Overall::Valid,
+        _ if ran("test result: FAILED") => Overall::Invalid,
         _ => Overall::Broken,
     }
 }

@@ -41,6 +41,10 @@ const GOES_AWAY: f64 = 0.3;
 /// How near its end a hold must be to be confirmed late, in ms: before and after.
 const LATE_MS: i64 = 40;
 
+/// How old a read from any node may be, in ms; none: any age. Followers hear once a second how old they are: one bound
+/// that mostly the leader can keep, one that others keep, and one that is never in their way.
+const AGES_MS_MAX: [Option<u64>; 6] = [None, None, None, Some(250), Some(1_000), Some(2_000)];
+
 /// A request that can be made again.
 #[derive(Clone)]
 struct Request {
@@ -213,7 +217,7 @@ impl Caller {
                 token: 0,
             },
             Action::ReadStale => {
-                let age_ms_max = self.chance.random_bool(0.5).then_some(2_000);
+                let age_ms_max = AGES_MS_MAX[self.chance.random_range(0..AGES_MS_MAX.len())];
                 let sale = self.sale();
                 return self.process.read_stale(&sale, age_ms_max).await;
             }

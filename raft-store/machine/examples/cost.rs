@@ -202,5 +202,5 @@ fn main() {
         "expiry                     {:.3} µs, 4M in one batch",
         micros(spent, 4 * one)
     );
-    assert_eq!(bench.machine.recount(), []);
+    assert!(bench.machine.recount().are_sound());
 }

@@ -170,7 +170,7 @@ fn u128_at(bytes: &Packed, at: usize) -> u128 {
 }
 
 /// A record's part of the state's digest.
-fn digest(packed: &Packed, sale_number: u32, slot: u32) -> u128 {
+pub(crate) fn digest(packed: &Packed, sale_number: u32, slot: u32) -> u128 {
     let mut bytes = [0; RECORD_BYTES + 8];
     bytes[..RECORD_BYTES].copy_from_slice(packed);
     bytes[RECORD_BYTES..RECORD_BYTES + 4].copy_from_slice(&sale_number.to_le_bytes());
@@ -336,6 +336,15 @@ impl Arena {
         let after = digest(packed, self.sale_number, slot);
         self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
         self.mark(block);
+    }
+
+    /// Changes a record as failing memory would: nothing else knows.
+    #[cfg(test)]
+    pub fn rot(&mut self, slot: u32, change: impl FnOnce(&mut Record)) {
+        let mut record = self.get(slot);
+        change(&mut record);
+        let (block, place) = (slot as usize / BLOCK_RECORDS, slot as usize % BLOCK_RECORDS);
+        Arc::make_mut(&mut self.blocks[block]).records[place] = record.pack();
     }
 
     fn mark(&mut self, block: usize) {

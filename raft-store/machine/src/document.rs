@@ -60,7 +60,8 @@ impl Document {
             .min()
     }
 
-    fn digest(&self, scratch: &mut Vec<u8>) -> u128 {
+    /// Its part of the state's digest.
+    pub fn digest(&self, scratch: &mut Vec<u8>) -> u128 {
         scratch.clear();
         scratch.put_field(&self.key);
         scratch.put_field(&self.body);

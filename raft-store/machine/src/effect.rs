@@ -169,7 +169,7 @@ impl Effects {
     }
 }
 
-fn digest(key: u128, effect: &Effect) -> u128 {
+pub(crate) fn digest(key: u128, effect: &Effect) -> u128 {
     let mut bytes = Vec::with_capacity(96);
     bytes.put_u128(key);
     effect.encode(&mut bytes);
@@ -265,7 +265,7 @@ impl Fences {
     }
 }
 
-fn fence_digest(key: u128, until_ms: LogMs) -> u128 {
+pub(crate) fn fence_digest(key: u128, until_ms: LogMs) -> u128 {
     let mut bytes = [0; 24];
     bytes[..16].copy_from_slice(&key.to_le_bytes());
     bytes[16..].copy_from_slice(&until_ms.to_le_bytes());

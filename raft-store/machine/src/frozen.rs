@@ -8,7 +8,7 @@ use alloc::{sync::Arc, vec::Vec};
 use imbl::OrdMap;
 
 use crate::{
-    claim::{BLOCK_RECORDS, Block, blocks_of},
+    claim::{BLOCK_RECORDS, Block, Packed},
     document::Document,
     effect::Effect,
     machine::Machine,
@@ -18,18 +18,29 @@ use crate::{
 
 /// The state at one index, for image and snapshot writers.
 pub struct Frozen {
-    meta: Meta,
-    sales: Vec<FrozenSale>,
-    documents: OrdMap<Arc<[u8]>, Arc<Document>>,
-    effects: [OrdMap<u128, Effect>; 2],
-    fences: OrdMap<u128, u64>,
+    pub(crate) meta: Meta,
+    pub(crate) sales: Vec<FrozenSale>,
+    pub(crate) documents: OrdMap<Arc<[u8]>, Arc<Document>>,
+    pub(crate) effects: [OrdMap<u128, Effect>; 2],
+    pub(crate) fences: OrdMap<u128, u64>,
 }
 
-struct FrozenSale {
-    terms: Arc<Terms>,
-    counters: Counters,
-    claims_made: u32,
+pub(crate) struct FrozenSale {
+    pub terms: Arc<Terms>,
+    pub counters: Counters,
+    pub claims_made: u32,
     blocks: Vec<Arc<Block>>,
+}
+
+impl FrozenSale {
+    /// The records of one of its blocks; none where there is no such block.
+    pub fn records(&self, block: u32) -> &[Packed] {
+        let Some(records) = self.blocks.get(block as usize) else {
+            return &[];
+        };
+        let before = block as usize * BLOCK_RECORDS;
+        records.first((self.claims_made as usize - before).min(BLOCK_RECORDS))
+    }
 }
 
 impl core::fmt::Debug for Frozen {
@@ -117,15 +128,8 @@ impl Frozen {
         let sale_at = |sale_number: u32| self.sales.get((sale_number as usize).checked_sub(1)?);
         match rows::name_of(key)? {
             Name::Block { sale_number, block } => {
-                let sale = sale_at(sale_number)?;
-                let records = sale.blocks.get(block as usize)?;
-                let full = block as usize + 1 < blocks_of(sale.claims_made);
-                let count = if full {
-                    BLOCK_RECORDS
-                } else {
-                    sale.claims_made as usize - block as usize * BLOCK_RECORDS
-                };
-                rows::encode_block(records.first(count), out);
+                let records = sale_at(sale_number)?.records(block);
+                rows::encode_block((!records.is_empty()).then_some(records)?, out);
             }
             Name::Sale { sale_number } => {
                 let sale = sale_at(sale_number)?;

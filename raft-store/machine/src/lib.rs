@@ -25,7 +25,7 @@
 //! [`codec`] the bytes of a batch, `apply` how a batch moves the state. A sale (`sale`) owns its claims: their records (`claim`), two lookups
 //! (`index`) and the queue of deadlines (`expiry`). Beside the sales are documents (`document`) and what is
 //! remembered about keys (`effect`). [`Frozen`] is the state at one index for whoever writes it down,
-//! `rows` its durable form, [`Loader`] the way back.
+//! `rows` its durable form, [`Loader`] the way back, [`Recount`] its books counted anew.
 //!
 //! # What is left out
 //!
@@ -49,6 +49,7 @@ pub mod hash;
 mod index;
 mod load;
 mod machine;
+mod recount;
 pub mod reply;
 mod rows;
 mod sale;
@@ -60,5 +61,6 @@ pub use effect::{EFFECTS_MAX, FENCES_MAX, SALE_EFFECTS_MAX};
 pub use frozen::Frozen;
 pub use load::{LoadError, Loader};
 pub use machine::{Applied, Machine};
+pub use recount::{Books, Recount, SaleBooks};
 pub use rows::{ROW_VERSION, RowKey};
 pub use sale::{CLAIMS_MAX_DEFAULT_MIN, CLAIMS_MAX_MAX, CLAIMS_PER_UNIT_DEFAULT};

@@ -299,20 +299,7 @@ mod tests {
     #[test]
     fn records_that_contradict_the_counters_are_refused() {
         let mut machine = Machine::default();
-        let terms = Terms {
-            namespace: 0,
-            sale_id: "s".into(),
-            name: "".into(),
-            per_user_units_max: 9,
-            hold_ms: 1_000,
-            checkout_max_ms: 0,
-            opens_at_ms: 0,
-            closes_at_ms: 0,
-            price_minor: 0,
-            currency: *b"EUR",
-            claims_max: 0,
-        };
-        let mut sale = Sale::new(1, terms, 5);
+        let mut sale = Sale::new(1, Terms::example(), 5);
         let at = crate::reply::Receipt {
             log_index: 1,
             position: 0,
@@ -326,7 +313,7 @@ mod tests {
         machine.blocks = 1;
         machine.add_sale(sale);
         machine.close_sale_books(1);
-        assert_eq!(machine.recount(), [1]);
+        assert_eq!(machine.recount().unbalanced().count(), 1);
         let frozen = machine.freeze();
         let mut loader = Machine::loader();
         for key in frozen.row_keys() {

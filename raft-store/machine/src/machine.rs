@@ -132,8 +132,7 @@ impl Machine {
     /// at equal index.
     pub fn digest(&self) -> u128 {
         let mut bytes = Vec::with_capacity(64);
-        encode_clock(&self.clock, &self.founding, self.sales.len() as u32, &mut bytes);
-        xxh3_128_with_seed(&bytes, CLOCK_SEED)
+        clock_digest(&self.clock, &self.founding, self.sales.len() as u32, &mut bytes)
             .wrapping_add(self.sales_digest)
             .wrapping_add(self.documents.digest())
             .wrapping_add(self.memory.common.digest())
@@ -148,24 +147,6 @@ impl Machine {
             + self.memory.sales.map().len()
             + self.fences.map().len();
         self.sales.len() as u64 + self.blocks + maps as u64 + 1
-    }
-
-    /// Recounts every sale's units from its records, independent of the counters.
-    /// Gives the sales whose counters differ: always empty, unless there is a bug.
-    pub fn recount(&self) -> Vec<u32> {
-        let differs = |sale: &&Sale| {
-            let counters = &sale.counters;
-            sale.recount()
-                != (
-                    u64::from(counters.units_held),
-                    u64::from(counters.units_confirmed),
-                )
-        };
-        self.sales
-            .iter()
-            .filter(differs)
-            .map(|sale| sale.number)
-            .collect()
     }
 
     /// When the next hold, lease or document ends, in log time: the leader must propose by then.
@@ -237,6 +218,18 @@ fn requeue(queue: &mut BTreeSet<(u64, u32)>, queued: &mut Option<u64>, due: Opti
         queue.insert((at, sale_number));
     }
     *queued = due;
+}
+
+/// The clock's part of the state's digest, identity included.
+pub(crate) fn clock_digest(
+    clock: &Clock,
+    founding: &Option<Found>,
+    sales: u32,
+    scratch: &mut Vec<u8>,
+) -> u128 {
+    scratch.clear();
+    encode_clock(clock, founding, sales, scratch);
+    xxh3_128_with_seed(scratch, CLOCK_SEED)
 }
 
 /// The clock and identity in bytes, as digest and row `m` have them.

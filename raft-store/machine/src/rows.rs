@@ -230,10 +230,28 @@ pub(crate) fn decode_sale(body: &[u8]) -> Result<(Terms, Counters, u32), DecodeE
 
 /// A sale's part of the state's digest, its claims' included.
 pub(crate) fn sale_digest(sale: &Sale, scratch: &mut Vec<u8>) -> u128 {
+    terms_digest(
+        sale.number,
+        &sale.terms,
+        &sale.counters,
+        sale.arena.len(),
+        scratch,
+    )
+    .wrapping_add(sale.arena.digest())
+}
+
+/// The same without its claims.
+pub(crate) fn terms_digest(
+    sale_number: u32,
+    terms: &Terms,
+    counters: &Counters,
+    claims_made: u32,
+    scratch: &mut Vec<u8>,
+) -> u128 {
     scratch.clear();
-    scratch.put_u32(sale.number);
-    encode_sale(&sale.terms, &sale.counters, sale.arena.len(), scratch);
-    xxh3_128_with_seed(scratch, SALE_SEED).wrapping_add(sale.arena.digest())
+    scratch.put_u32(sale_number);
+    encode_sale(terms, counters, claims_made, scratch);
+    xxh3_128_with_seed(scratch, SALE_SEED)
 }
 
 /// A document, without its key.

@@ -47,6 +47,26 @@ pub(crate) struct Terms {
     pub claims_max: u32,
 }
 
+#[cfg(test)]
+impl Terms {
+    /// Some.
+    pub fn example() -> Terms {
+        Terms {
+            namespace: 0,
+            sale_id: "s".into(),
+            name: "".into(),
+            per_user_units_max: 9,
+            hold_ms: 1_000,
+            checkout_max_ms: 0,
+            opens_at_ms: 0,
+            closes_at_ms: 0,
+            price_minor: 0,
+            currency: *b"EUR",
+            claims_max: 0,
+        }
+    }
+}
+
 /// What changes about a sale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counters {

@@ -20,6 +20,7 @@ use std::{
 
 use openraft::{BasicNode, RaftNetworkFactory};
 use proto::{internal as wire, v1};
+use security::Tls;
 use tokio::sync::watch;
 
 use crate::{seams::Net, types::NodeId, types::TypeConfig};
@@ -162,6 +163,7 @@ pub struct Peers {
 struct PeersInner {
     identity: Identity,
     net: Arc<dyn Net>,
+    tls: Option<Arc<Tls>>,
     options: NetworkOptions,
     // One a node id, so it is bounded by the members there ever were while this process ran.
     // In order, so that connections close in one: a simulated run repeats to the byte.
@@ -169,12 +171,24 @@ struct PeersInner {
 }
 
 impl Peers {
-    /// No connection is made before the first call.
+    /// No connection is made before the first call; none is protected.
     pub fn new(identity: Identity, net: Arc<dyn Net>, options: NetworkOptions) -> Self {
+        Peers::protected(identity, net, options, None)
+    }
+
+    /// As [`Peers::new`], with connections protected by these certificates, if any: each then leads to the
+    /// node whose id the peer's certificate names, or nowhere.
+    pub fn protected(
+        identity: Identity,
+        net: Arc<dyn Net>,
+        options: NetworkOptions,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
         Peers {
             inner: Arc::new(PeersInner {
                 identity,
                 net,
+                tls,
                 options,
                 peers: Mutex::default(),
             }),
@@ -207,6 +221,7 @@ impl Peers {
             endpoint,
             inner.identity.clone(),
             inner.net.clone(),
+            inner.tls.clone(),
             inner.options,
         )
     }

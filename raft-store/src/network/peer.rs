@@ -21,6 +21,7 @@ use proto::{
     internal::{self as wire, raft_client::RaftClient},
     v1::{self, cluster_client::ClusterClient},
 };
+use security::{Expect, Tls};
 use tokio::time::Instant;
 use tonic::{
     Code, Request, Response, Status,
@@ -73,12 +74,14 @@ impl Peer {
         endpoint: &str,
         identity: Identity,
         net: Arc<dyn Net>,
+        tls: Option<Arc<Tls>>,
         options: NetworkOptions,
     ) -> Self {
         let dialer = Arc::new(Dialer {
             node_id,
             endpoint: endpoint.to_owned(),
             net,
+            tls,
             options,
             reach: Mutex::new(Reach::Unknown),
         });
@@ -225,6 +228,7 @@ struct Dialer {
     node_id: NodeId,
     endpoint: String,
     net: Arc<dyn Net>,
+    tls: Option<Arc<Tls>>,
     options: NetworkOptions,
     reach: Mutex<Reach>,
 }
@@ -233,12 +237,23 @@ impl Dialer {
     async fn dial(&self) -> io::Result<BoxConnection> {
         self.paced()?;
         let patience = Duration::from_millis(self.options.connect_ms_max);
-        let connected = match tokio::time::timeout(patience, self.net.connect(&self.endpoint)).await {
+        let connected = match tokio::time::timeout(patience, self.connect()).await {
             Ok(connected) => connected,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "connecting timed out")),
         };
         self.remember(connected.as_ref().err());
         connected
+    }
+
+    async fn connect(&self) -> io::Result<BoxConnection> {
+        let connection = self.net.connect(&self.endpoint).await?;
+        match &self.tls {
+            None => Ok(connection),
+            Some(tls) => {
+                let protected = tls.connect(connection, Expect::Node(self.node_id)).await?;
+                Ok(Box::pin(protected))
+            }
+        }
     }
 
     /// Refuses to dial again too soon.

@@ -1,12 +1,17 @@
-//! The exchange of clock reports: log time and wall clocks, about once a second, everybody with everybody.
+//! The exchange of clock reports: log time, wall clocks and the state's hash, about once a second, everybody with
+//! everybody.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
 use proto::internal::ClockReport;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 
+use super::{StopReason, comparison::Comparison};
 use crate::{
     HoldfastRaft,
     clock::NodeClock,
@@ -24,11 +29,13 @@ pub(super) struct Clocks {
     pub clock: NodeClock,
     pub reads: Reads,
     pub peers: Peers,
+    pub comparison: Arc<Comparison>,
 }
 
 impl Clocks {
-    /// Tells the other members the time and hears theirs, until dropped.
-    pub async fn run(self) {
+    /// Tells the other members the time and hears theirs, until dropped; ends the node when its state turns out
+    /// to differ.
+    pub async fn run(self, stop: watch::Sender<Option<StopReason>>) {
         let mut tick = tokio::time::interval(Duration::from_millis(CLOCK_EXCHANGE_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut off = false;
@@ -50,6 +57,11 @@ impl Clocks {
             )
             .await;
             self.report_offset(&mut off);
+            let members: BTreeSet<u64> = membership.nodes().map(|(&id, _)| id).collect();
+            let voters = membership.voter_ids().collect();
+            if let Some(reason) = self.comparison.judge(&members, &voters) {
+                super::end(&stop, reason);
+            }
         }
     }
 
@@ -63,8 +75,10 @@ impl Clocks {
             .await
         {
             self.hear(&theirs);
-            if theirs.leader && theirs.term >= self.term() {
-                self.reads.heard_leader(asked_at, theirs.committed_index);
+            // Its answer is not older than our question, and what it says is as old as it says.
+            let age = theirs.committed_age_ms.map(Duration::from_millis);
+            if let Some(known_at) = age.and_then(|age| asked_at.checked_sub(age)) {
+                self.reads.heard_leader(known_at, theirs.committed_index);
             }
         }
     }
@@ -74,6 +88,8 @@ impl Clocks {
     }
 
     fn hear(&self, report: &ClockReport) {
+        self.comparison
+            .hear(report.node_id, report.state_index, digest_of(report));
         let now = self.clock.now();
         let term = self.term();
         let mut clock = self.clock.lock();
@@ -92,6 +108,9 @@ impl Clocks {
         let stamp = self.clock.stamp(&self.raft);
         let now = self.clock.now();
         let newest = stamp.unwrap_or_else(|| self.clock.newest());
+        let (state_index, state_digest) = self.comparison.report();
+        // Before the committed index is looked at: that one may only be newer.
+        let committed_age = self.reads.leading_age();
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         ClockReport {
@@ -102,6 +121,11 @@ impl Clocks {
             wall_ms: now.wall_ms,
             wall_agreed_ms: newest.wall_time_ms,
             committed_index: metrics.local_committed.map_or(0, |log_id| log_id.index),
+            state_index,
+            state_digest_high: (state_digest >> 64) as u64,
+            state_digest_low: state_digest as u64,
+            // Rounded up: it is a bound.
+            committed_age_ms: committed_age.map(|age| age.as_millis() as u64 + 1),
         }
     }
 
@@ -121,6 +145,11 @@ impl Clocks {
         }
         *off = is_off;
     }
+}
+
+/// The state's hash that a report tells.
+fn digest_of(report: &ClockReport) -> u128 {
+    u128::from(report.state_digest_high) << 64 | u128::from(report.state_digest_low)
 }
 
 impl ClockExchange for Clocks {

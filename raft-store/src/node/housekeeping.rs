@@ -151,8 +151,7 @@ impl Keeper {
                 Ok(()) = applied.changed(), if !founded => {}
             }
         };
-        tracing::error!(%reason, "the node stops");
-        stop.send_if_modified(|known| known.is_none() && known.replace(reason).is_none());
+        super::end(&stop, reason);
     }
 
     fn learn_identity(&self) {
@@ -165,4 +164,4 @@ impl Keeper {
 }
 
 /// Most sales published as metrics: a time series each for four states.
-const SALES_PUBLISHED_MAX: usize = 100;
+pub(super) const SALES_PUBLISHED_MAX: usize = 100;

@@ -2,12 +2,15 @@
 //!
 //! Start: storage (which refuses what it cannot trust), raft, batcher, services. Stop: the door closes,
 //! what was proposed is answered, the lead is handed over, the server ends, raft ends, the image is written.
-//! A node that loses its disk, its raft or its membership stops by itself and says why: better absent than
-//! divergent.
+//! A node that loses its disk, its raft or its membership, or whose state is not what it should be, stops by
+//! itself and says why: better absent than divergent.
 
 mod clocks;
+mod comparison;
 mod housekeeping;
 mod lead;
+pub mod readiness;
+mod recount;
 mod view;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -15,11 +18,13 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use inventory_machine::Machine;
 use openraft::async_runtime::watch::WatchReceiver;
 use proto::v1::inventory_server::InventoryServer;
+use security::{Guard, Name};
 use tokio::{
     sync::{oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
 
+use self::{comparison::Comparison, readiness::Readiness, recount::Recounter};
 use crate::{
     HoldfastRaft,
     batcher::{self, Door},
@@ -33,7 +38,8 @@ use crate::{
     reads::Reads,
     seams::{Seams, Workers},
     service::{
-        self,
+        self, ConnectionLimits,
+        access::AccessLayer,
         cluster::ClusterService,
         inventory::InventoryService,
         raft::{LeaderHeard, RaftService},
@@ -53,6 +59,14 @@ pub enum StartError {
     /// A setting cannot be.
     #[error("setting {0}")]
     Config(#[from] ConfigError),
+    /// The certificate is not this node's.
+    #[error("the certificate is of {name}, and this is node {node_id}; give it its own certificate")]
+    Certificate {
+        /// Whose it is.
+        name: Name,
+        /// This node.
+        node_id: u64,
+    },
     /// The storage refuses.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -83,6 +97,27 @@ pub enum StopReason {
         "this node was removed from the cluster; to come back it needs an empty directory and a new node id"
     )]
     Removed,
+    /// Its state is not that of the others.
+    #[error(
+        "its state at log index {log_index} is not that of nodes {others:?}, and no majority has the same: keep its \
+         directory for whoever looks into it, and replace it (`holdfast member remove`, then `member add` a node with \
+         an empty directory and a new id)"
+    )]
+    Differs {
+        /// First index at which that was seen.
+        log_index: u64,
+        /// Those it differs from.
+        others: Vec<u64>,
+    },
+    /// Records in its memory are not what commands made of them.
+    #[error(
+        "its state in memory at log index {log_index} is not what the log made of it, as when memory fails: test \
+         the machine, then start the node again; it checks what is on its disk and rebuilds what is wrong"
+    )]
+    Damaged {
+        /// Index of the state that was counted.
+        log_index: u64,
+    },
     /// Its server ended.
     #[error("the server ended: {0}")]
     Server(String),
@@ -110,7 +145,23 @@ impl Node {
     /// # Errors
     /// The settings, the storage, the address or raft refuse; each says what to do.
     pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError> {
+        Node::start_guarded(config, seams, Guard::open()).await
+    }
+
+    /// As [`Node::start`], with certificates and tokens: peers and callers are then who they prove to be.
+    ///
+    /// # Errors
+    /// Also when the certificate is another node's.
+    pub async fn start_guarded(config: NodeConfig, seams: Seams, guard: Guard) -> Result<Node, StartError> {
         config.check()?;
+        if let Some(tls) = &guard.tls
+            && tls.name().node_id() != Some(config.node_id)
+        {
+            return Err(StartError::Certificate {
+                name: tls.name(),
+                node_id: config.node_id,
+            });
+        }
         // The address first: a second node on the same machine should not even open files.
         let listener = seams
             .net
@@ -138,7 +189,12 @@ impl Node {
             endpoint,
             cluster_id.or(opened.identity.cluster_id()),
         );
-        let peers = Peers::new(identity.clone(), seams.net.clone(), NetworkOptions::default());
+        let peers = Peers::protected(
+            identity.clone(),
+            seams.net.clone(),
+            NetworkOptions::default(),
+            guard.tls.clone(),
+        );
 
         let raft_settings =
             raft_config(&config.raft()).map_err(|error| StartError::Raft(error.to_string()))?;
@@ -164,11 +220,13 @@ impl Node {
             lead: leading,
         });
         let reads = Reads::new(raft.clone(), shared.clone());
+        let (stop, stopped) = watch::channel(None);
         let clocks = clocks::Clocks {
             raft: raft.clone(),
             clock: clock.clone(),
             reads: reads.clone(),
             peers: peers.clone(),
+            comparison: Arc::new(Comparison::new(config.node_id, shared.clone())),
         };
         let exchange = clocks::exchange(&clocks);
         let mut tasks = JoinSet::new();
@@ -179,7 +237,7 @@ impl Node {
             door.clone(),
             lead,
         ));
-        tasks.spawn(clocks.run());
+        tasks.spawn(clocks.run(stop.clone()));
         let heard = LeaderHeard::default();
         let membership = Membership::new(
             raft.clone(),
@@ -191,7 +249,12 @@ impl Node {
             }),
         );
         let removed = membership.watch_removal(heard.clone());
-        let (stop, stopped) = watch::channel(None);
+        let recounter = Arc::new(Recounter::new(shared.clone()));
+        tasks.spawn({
+            let (recounter, stop) = (recounter.clone(), stop.clone());
+            let every = Duration::from_millis(config.recount_ms);
+            async move { end(&stop, recounter.run(every).await) }
+        });
         let keeper = housekeeping::Keeper {
             raft: raft.clone(),
             shared: shared.clone(),
@@ -213,6 +276,7 @@ impl Node {
             door: door.clone(),
             cut_index: opened.image.as_ref().map(Image::cut_index),
             pace: Default::default(),
+            recounter,
         });
         let inventory = InventoryService::new(service::inventory::Parts {
             raft: raft.clone(),
@@ -226,7 +290,12 @@ impl Node {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .expect("our own descriptors are well formed");
+        if !guard.is_open() {
+            tasks.spawn(security::tls::keep_fresh(guard.tls.clone(), guard.tokens.clone()));
+        }
+        let connections = service::incoming_with(listener, guard.tls.clone(), ConnectionLimits::default());
         let router = service::server()
+            .layer(AccessLayer(guard))
             .add_service(health_service)
             .add_service(reflection)
             .add_service(service::at_home(
@@ -247,11 +316,8 @@ impl Node {
             let until = async {
                 let _ = server_stopped.await;
             };
-            if let Err(error) = router
-                .serve_with_incoming_shutdown(service::incoming(listener), until)
-                .await
-            {
-                stop.send_replace(Some(StopReason::Server(error.to_string())));
+            if let Err(error) = router.serve_with_incoming_shutdown(connections, until).await {
+                end(&stop, StopReason::Server(error.to_string()));
             }
         });
         tracing::info!(node_id = config.node_id, %address, "the node is up");
@@ -289,6 +355,14 @@ impl Node {
     /// Consensus.
     pub fn raft(&self) -> &HoldfastRaft {
         &self.raft
+    }
+
+    /// Asks whether it takes part, for probes.
+    pub fn readiness(&self) -> Readiness {
+        Readiness {
+            raft: self.raft.clone(),
+            door: self.door.clone(),
+        }
     }
 
     /// Returns when the node can no longer serve, with the reason.
@@ -363,6 +437,20 @@ impl Node {
                 tracing::warn!(heir, "nobody has taken the lead over yet; the others will elect");
             }
         }
+    }
+}
+
+/// Has the node stop for this reason, unless it has another one already.
+fn end(stop: &watch::Sender<Option<StopReason>>, reason: StopReason) {
+    let first = stop.send_if_modified(|known| {
+        let first = known.is_none();
+        if first {
+            *known = Some(reason.clone());
+        }
+        first
+    });
+    if first {
+        tracing::error!(%reason, "the node stops");
     }
 }
 

@@ -1,11 +1,15 @@
 //! What the node tells operators about itself.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
-use inventory_machine::command::NAMESPACE_DEFAULT;
+use inventory_machine::{Books, command::NAMESPACE_DEFAULT};
 use tokio::{sync::watch, time::Instant};
 
+use super::recount::Recounter;
 use crate::{
     batcher::Door,
     clock::NodeClock,
@@ -23,6 +27,7 @@ pub(super) struct View {
     pub door: Door,
     pub cut_index: Option<watch::Receiver<Option<u64>>>,
     pub pace: Mutex<Pace>,
+    pub recounter: Arc<Recounter>,
 }
 
 /// Commands per entry over the last window.
@@ -96,16 +101,7 @@ impl NodeView for View {
         }
     }
 
-    fn sales_wrong(&self) -> Vec<String> {
-        self.shared.read(|machine| {
-            let wrong = machine.recount().into_iter();
-            wrong
-                .map(|number| {
-                    machine
-                        .sale_by_number(number)
-                        .map_or_else(|| number.to_string(), |sale| sale.sale_id)
-                })
-                .collect()
-        })
+    fn books(&self) -> BoxFuture<'_, Books> {
+        self.recounter.count().boxed()
     }
 }

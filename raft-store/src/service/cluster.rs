@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use inventory_machine::{Books, SaleBooks};
 use openraft::{
     Raft, RaftMetrics, ServerState, async_runtime::watch::WatchReceiver, storage::RaftStateMachine,
 };
@@ -13,7 +14,7 @@ use proto::v1::{self, cluster_server::ClusterServer};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 
-use super::{patience, refusal};
+use super::{access::Audited, patience, refusal};
 use crate::{
     membership::{self, Membership, MembershipError},
     network::cluster_id_text,
@@ -67,8 +68,8 @@ pub trait NodeView: Send + Sync + 'static {
     fn wait_applied(&self, log_index: u64) -> BoxFuture<'_, ()>;
     /// The state hash at an index that has been applied; zero: now.
     fn digest_at(&self, log_index: u64) -> DigestAt;
-    /// Ids of sales whose recount differs from their counters. Counts all records: not cheap.
-    fn sales_wrong(&self) -> Vec<String>;
+    /// The books, counted again from all records: takes its time.
+    fn books(&self) -> BoxFuture<'_, Books>;
 }
 
 /// The service.
@@ -153,8 +154,9 @@ fn until(metadata: &MetadataMap) -> Instant {
 impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterService<SM> {
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitResponse>, Status> {
         let until = until(request.metadata());
-        let cluster_id = self.membership.init(request.into_inner().members, until).await?;
-        Ok(Response::new(v1::InitResponse {
+        let audited = Audited::new("/holdfast.v1.Cluster/Init", &request);
+        let founded = self.membership.init(request.into_inner().members, until).await;
+        audited.done(founded.map_err(Status::from).map(|cluster_id| v1::InitResponse {
             cluster_id: cluster_id_text(Some(cluster_id)),
         }))
     }
@@ -183,11 +185,24 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
             ));
         }
         match self.view.digest_at(log_index) {
-            DigestAt::Known { log_index, digest } => Ok(Response::new(v1::StateHashResponse {
-                log_index,
-                digest: digest.to_be_bytes().to_vec().into(),
-                sales_wrong: self.view.sales_wrong(),
-            })),
+            DigestAt::Known { log_index, digest } => {
+                let Ok(books) = tokio::time::timeout_at(until, self.view.books()).await else {
+                    return Err(refusal(
+                        Code::DeadlineExceeded,
+                        "RECOUNT_UNFINISHED",
+                        "the records were not counted in time; allow more".to_owned(),
+                        [],
+                    ));
+                };
+                Ok(Response::new(v1::StateHashResponse {
+                    log_index,
+                    digest: digest.to_be_bytes().to_vec().into(),
+                    sales_wrong: books.unbalanced().map(|sale| sale.sale_id.clone()).collect(),
+                    recount_index: books.applied_index,
+                    intact: books.is_intact(),
+                    sales: books.sales.into_iter().map(books_of).collect(),
+                }))
+            }
             DigestAt::TooOld { first_index } => Err(refusal(
                 Code::OutOfRange,
                 "INDEX_TOO_OLD",
@@ -202,12 +217,13 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
         request: Request<v1::AddLearnerRequest>,
     ) -> Result<Response<v1::MembershipResponse>, Status> {
         let until = until(request.metadata());
+        let audited = Audited::new("/holdfast.v1.Cluster/AddLearner", &request);
         let request = request.into_inner();
         let added = self
             .membership
             .add_learner(request.node_id, &request.endpoint, until)
-            .await?;
-        Ok(Response::new(added))
+            .await;
+        audited.done(added.map_err(Status::from))
     }
 
     async fn promote(
@@ -215,11 +231,12 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
         request: Request<v1::PromoteRequest>,
     ) -> Result<Response<v1::MembershipResponse>, Status> {
         let until = until(request.metadata());
-        Ok(Response::new(
-            self.membership
-                .promote(request.into_inner().node_ids, until)
-                .await?,
-        ))
+        let audited = Audited::new("/holdfast.v1.Cluster/Promote", &request);
+        let promoted = self
+            .membership
+            .promote(request.into_inner().node_ids, until)
+            .await;
+        audited.done(promoted.map_err(Status::from))
     }
 
     async fn remove(
@@ -227,12 +244,13 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
         request: Request<v1::RemoveRequest>,
     ) -> Result<Response<v1::MembershipResponse>, Status> {
         let until = until(request.metadata());
+        let audited = Audited::new("/holdfast.v1.Cluster/Remove", &request);
         let request = request.into_inner();
-        Ok(Response::new(
-            self.membership
-                .remove(request.node_id, request.force, until)
-                .await?,
-        ))
+        let removed = self
+            .membership
+            .remove(request.node_id, request.force, until)
+            .await;
+        audited.done(removed.map_err(Status::from))
     }
 
     async fn transfer_leader(
@@ -240,11 +258,29 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
         let until = until(request.metadata());
-        let term = self
+        let audited = Audited::new("/holdfast.v1.Cluster/TransferLeader", &request);
+        let transferred = self
             .membership
             .transfer_leader(request.into_inner().node_id, until)
-            .await?;
-        Ok(Response::new(v1::TransferLeaderResponse { term }))
+            .await;
+        audited.done(
+            transferred
+                .map_err(Status::from)
+                .map(|term| v1::TransferLeaderResponse { term }),
+        )
+    }
+}
+
+fn books_of(sale: SaleBooks) -> v1::SaleBooks {
+    v1::SaleBooks {
+        sale_id: sale.sale_id,
+        units_total: sale.units_total,
+        units_available: sale.units_available,
+        units_held: sale.units_held,
+        units_confirmed: sale.units_confirmed,
+        held_counted: sale.held_counted,
+        confirmed_counted: sale.confirmed_counted,
+        claims_made: sale.claims_made,
     }
 }
 

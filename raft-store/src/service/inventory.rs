@@ -1,6 +1,6 @@
 //! `holdfast.v1.Inventory`: platforms' commands and reads.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -20,7 +20,9 @@ use super::{
     invalid, not_leader,
     outcome::{self, LeaderHint, OutcomesWriter},
     prepare::{Malformed, Preparer, check_sale_id, parse_claim_id, sale_number},
-    refusal, watch,
+    refusal,
+    source::{Audit, Audits, Source},
+    watch,
 };
 use crate::{
     HoldfastRaft,
@@ -61,7 +63,7 @@ impl InventoryService {
     }
 
     /// Runs one frame to its answer. Never fails as a whole: every command has its own outcome.
-    fn run(&self, request: v1::SubmitRequest, peer: SocketAddr) -> BoxFuture<'static, v1::SubmitResponse> {
+    fn run(&self, request: v1::SubmitRequest, source: &Source) -> BoxFuture<'static, v1::SubmitResponse> {
         let v1::SubmitRequest { frame_id, commands } = request;
         let count = commands.len();
         if count == 0 || count > FRAME_COMMANDS_MAX {
@@ -88,33 +90,44 @@ impl InventoryService {
         };
         let mut frame = Frame::default();
         frame.commands.reserve_exact(count);
-        // Where malformed commands stood, and what is wrong with them; nearly always empty.
-        let mut malformed: Vec<(usize, Malformed)> = Vec::new();
+        // Where commands stood that do not enter, and what they are told; nearly always empty.
+        let mut refused: Vec<(usize, v1::Outcome)> = Vec::new();
+        let mut audits = Vec::new();
         for (place, command) in commands.into_iter().enumerate() {
-            if let Err(error) = preparer.add(command, &mut frame) {
-                malformed.push((place, error));
+            if let Some(audit) = Audit::of(place, &command) {
+                audits.push(audit);
+            }
+            if let Err(outcome) = source.may(&command).and_then(|()| {
+                let added = preparer.add(command, &mut frame);
+                added.map_err(|Malformed(why)| outcome::malformed(why))
+            }) {
+                refused.push((place, outcome));
             }
         }
+        let audits = (!audits.is_empty()).then(|| Audits {
+            source: source.clone(),
+            audits,
+        });
         let answer = if frame.commands.is_empty() {
             None
         } else {
-            Some(self.0.door.submit(frame, peer))
+            Some(self.0.door.submit(frame, source.peer))
         };
         let answer = match answer {
             None => None,
             Some(Ok(answer)) => Some(answer),
-            Some(Err(why)) if malformed.is_empty() => {
+            Some(Err(why)) if refused.is_empty() && audits.is_none() => {
                 return ready(self.all_unsubmitted(frame_id, count, why)).boxed();
             }
-            // The well-formed commands were not submitted; the malformed ones keep their own answer.
+            // What may enter was not submitted; what may not keeps its own answer.
             Some(Err(why)) => {
-                let answers = vec![Answer::Unsubmitted(why); count - malformed.len()];
+                let answers = vec![Answer::Unsubmitted(why); count - refused.len()];
                 let answer = FrameAnswer {
                     answers,
                     position: self.position_now(),
                     runs: Vec::new(),
                 };
-                return ready(self.merge(frame_id, answer, malformed, founding)).boxed();
+                return ready(self.merge(frame_id, answer, refused, audits, founding)).boxed();
             }
         };
         let service = self.clone();
@@ -131,7 +144,7 @@ impl InventoryService {
                     Err(_) => {
                         let not_after_ms =
                             preparer.now.log_time_ms + inventory_machine::command::NOT_AFTER_MS_MAX;
-                        let answers = vec![Answer::Unknown { not_after_ms }; count - malformed.len()];
+                        let answers = vec![Answer::Unknown { not_after_ms }; count - refused.len()];
                         FrameAnswer {
                             answers,
                             position: service.position_now(),
@@ -140,7 +153,7 @@ impl InventoryService {
                     }
                 },
             };
-            service.merge(frame_id, answer, malformed, founding)
+            service.merge(frame_id, answer, refused, audits, founding)
         }
         .boxed()
     }
@@ -149,7 +162,8 @@ impl InventoryService {
         &self,
         frame_id: u64,
         answer: FrameAnswer,
-        malformed: Vec<(usize, Malformed)>,
+        refused: Vec<(usize, v1::Outcome)>,
+        audits: Option<Audits>,
         founding: Found,
     ) -> v1::SubmitResponse {
         let hint = if answer
@@ -161,19 +175,32 @@ impl InventoryService {
         } else {
             LeaderHint::default()
         };
-        // Runs count the commands that entered: with malformed ones between, they would name wrong places.
-        let runs = if malformed.is_empty() {
+        // Runs count the commands that entered: with others between, they would name wrong places.
+        let runs = if refused.is_empty() {
             answer.runs
         } else {
             Vec::new()
         };
-        let count = answer.answers.len() + malformed.len();
+        let count = answer.answers.len() + refused.len();
         let mut outcomes = OutcomesWriter::new(count, &hint);
-        let (mut answers, mut malformed) = (answer.answers.into_iter(), malformed.into_iter().peekable());
+        let (mut answers, mut refused) = (answer.answers.into_iter(), refused.into_iter().peekable());
         for place in 0..count {
-            match malformed.next_if(|(at, _)| *at == place) {
-                Some((_, Malformed(why))) => outcomes.push_message(&outcome::malformed(why)),
-                None => outcomes.push(answers.next().expect("an answer for every well-formed command")),
+            let refused = refused.next_if(|(at, _)| *at == place);
+            let answer = match refused {
+                Some(_) => None,
+                None => Some(answers.next().expect("an answer for every command that entered")),
+            };
+            if let Some(audits) = &audits {
+                audits.tell(
+                    place,
+                    refused.as_ref().map(|(_, outcome)| outcome),
+                    answer.as_ref(),
+                );
+            }
+            match (refused, answer) {
+                (Some((_, outcome)), _) => outcomes.push_message(&outcome),
+                (None, Some(answer)) => outcomes.push(answer),
+                (None, None) => unreachable!("either it was refused, or it has an answer"),
             }
         }
         respond(
@@ -270,7 +297,7 @@ impl Inventory for InventoryService {
     ) -> Result<Response<Self::SubmitStream>, Status> {
         let stream = Submitting {
             service: self.clone(),
-            peer: peer_of(&request),
+            source: Source::of(&request),
             requests: Some(request.into_inner()),
             running: FuturesUnordered::new(),
         };
@@ -285,14 +312,14 @@ impl Inventory for InventoryService {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
-        let peer = peer_of(&request);
+        let source = Source::of(&request);
         let request = request.into_inner();
         let count = request.commands.len();
         if count == 0 || count > FRAME_COMMANDS_MAX {
             let why = format!("the frame has {count} commands; 1 to {FRAME_COMMANDS_MAX} are possible");
             return Err(invalid(why));
         }
-        Ok(Response::new(self.run(request, peer).await))
+        Ok(Response::new(self.run(request, &source).await))
     }
 
     async fn get_sale(
@@ -458,7 +485,7 @@ impl Inventory for InventoryService {
     }
 
     async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Result<Response<v1::Outcome>, Status> {
-        let peer = peer_of(&request);
+        let peer = Source::of(&request).peer;
         let request = request.into_inner();
         let Some(founding) = self.founding() else {
             let outcome = outcome::outcome(Answer::Unsubmitted(Unsubmitted::Starting), &self.hint());
@@ -513,7 +540,7 @@ impl Inventory for InventoryService {
 /// One Submit stream: frames are read while few enough are running; answers leave as they come.
 struct Submitting {
     service: InventoryService,
-    peer: SocketAddr,
+    source: Source,
     /// `None` once the caller has said all.
     requests: Option<Streaming<v1::SubmitRequest>>,
     running: FuturesUnordered<BoxFuture<'static, v1::SubmitResponse>>,
@@ -529,7 +556,7 @@ impl Submitting {
                 Some(answer) = self.running.next() => return Some(Ok(answer)),
                 request = async { self.requests.as_mut().expect("guarded").message().await }, if reads => {
                     match request {
-                        Ok(Some(request)) => self.running.push(self.service.run(request, self.peer)),
+                        Ok(Some(request)) => self.running.push(self.service.run(request, &self.source)),
                         Ok(None) => self.requests = None,
                         // The caller is gone, or sent what is no frame: what runs, runs on without him.
                         Err(status) => {
@@ -543,12 +570,6 @@ impl Submitting {
             }
         }
     }
-}
-
-/// Whose connection a call came over: what waits counts for it.
-fn peer_of<T>(request: &Request<T>) -> SocketAddr {
-    let peer = request.extensions().get::<SocketAddr>();
-    *peer.expect("every connection of ours says where it comes from")
 }
 
 /// Rows to list, from what was asked for.

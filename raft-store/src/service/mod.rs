@@ -1,39 +1,34 @@
 //! gRPC in: what peers and operators call. Thin: each handler checks who is meant, converts, and asks
 //! the part that knows.
 //!
-//! Also here: what every server of ours needs before its first call, the connections ([`incoming`])
-//! and the limits ([`server`]), and the one shape of errors ([`refusal`]).
+//! Also here: what every server of ours needs before its first call, the connections ([`incoming`]), who may
+//! make which call ([`access`]) and the limits ([`server`]), and the one shape of errors ([`refusal`]).
 
-use std::{
-    collections::HashMap,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use futures::{Stream, stream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::{
     Code, Request, Status,
     metadata::MetadataMap,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Server, server::Connected},
+    transport::Server,
 };
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::{
-    network::{CONNECTION_WINDOW_BYTES, Identity, METADATA_CLUSTER, STREAM_WINDOW_BYTES, cluster_id_text},
-    seams::{BoxConnection, Listener},
+use crate::network::{
+    CONNECTION_WINDOW_BYTES, Identity, METADATA_CLUSTER, STREAM_WINDOW_BYTES, cluster_id_text,
 };
 
+pub mod access;
 pub mod cluster;
+pub mod connections;
 pub mod inventory;
 pub mod outcome;
 pub mod prepare;
 pub mod raft;
+mod source;
 pub mod watch;
+
+pub use connections::{Accepted, Arrived, ConnectionLimits, incoming, incoming_with};
 
 /// The domain of every error reason of ours.
 pub const ERROR_DOMAIN: &str = "holdfast";
@@ -42,8 +37,16 @@ pub const ERROR_DOMAIN: &str = "holdfast";
 /// thousands is an attack or a leak.
 const STREAMS_MAX: u32 = 1_024;
 
-/// Pause after a failed accept, in ms: the usual cause, too many open files, does not go away at once.
-const ACCEPT_PAUSE_MS: u64 = 50;
+/// Largest header list of a call, in bytes: ours have some 300, a token and a trace included.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+
+/// Largest HTTP/2 frame taken, in bytes: the protocol's smallest limit, so that the bytes of one stream do not
+/// hold up another's.
+const FRAME_BYTES_MAX: u32 = 16 * 1024;
+
+/// Streams that a caller may have reset and we not yet noticed: more, and he only makes work (the "rapid
+/// reset" attack); the connection is closed.
+const RESETS_PENDING_MAX: usize = 64;
 
 /// A client that is silent is asked for a sign of life this often, in ms: often enough that a vanished
 /// client's streams are freed within seconds, rare enough to cost nothing.
@@ -58,71 +61,11 @@ pub fn server() -> Server {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_PENDING_MAX))
         .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_INTERVAL_MS)))
         .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_TIMEOUT_MS)))
-}
-
-/// The connections of a listener, as tonic takes them. Never ends.
-pub fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<Accepted>> + Send {
-    stream::unfold(listener, |mut listener| async {
-        let accepted = listener.accept().await;
-        if let Err(error) = &accepted {
-            tracing::warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
-        }
-        let accepted = accepted.map(|(connection, peer)| Accepted { connection, peer });
-        Some((accepted, listener))
-    })
-}
-
-/// An accepted connection.
-pub struct Accepted {
-    connection: BoxConnection,
-    peer: SocketAddr,
-}
-
-impl Connected for Accepted {
-    /// Where it comes from.
-    type ConnectInfo = SocketAddr;
-    fn connect_info(&self) -> SocketAddr {
-        self.peer
-    }
-}
-
-impl AsyncRead for Accepted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.connection.as_mut().poll_read(context, into)
-    }
-}
-
-impl AsyncWrite for Accepted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.connection.as_mut().poll_write(context, bytes)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.connection.as_mut().poll_flush(context)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.connection.as_mut().poll_shutdown(context)
-    }
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.connection.as_mut().poll_write_vectored(context, slices)
-    }
-    fn is_write_vectored(&self) -> bool {
-        self.connection.is_write_vectored()
-    }
 }
 
 /// An error as every caller gets it: a code and a sentence for people, and `google.rpc.ErrorInfo` with

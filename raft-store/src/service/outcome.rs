@@ -172,6 +172,28 @@ pub fn malformed(message: String) -> v1::Outcome {
     }
 }
 
+/// A command refused at the door for who asks.
+pub fn forbidden(message: String) -> v1::Outcome {
+    let rejected = v1::Rejected {
+        reason: v1::Reason::Forbidden as i32,
+        message,
+        ..Default::default()
+    };
+    v1::Outcome {
+        kind: Some(Kind::Rejected(rejected)),
+    }
+}
+
+/// What became of a command, in a few words for a log.
+pub fn in_words(answer: &Answer) -> String {
+    match answer {
+        Answer::Reply(Reply::Rejected(rejection)) => format!("refused: {rejection:?}"),
+        Answer::Reply(_) => "ok".to_owned(),
+        Answer::Unsubmitted(why) => format!("never proposed: {why}"),
+        Answer::Unknown { .. } => "outcome unknown".to_owned(),
+    }
+}
+
 /// Never proposed.
 pub fn unsubmitted(why: Unsubmitted, hint: &LeaderHint) -> v1::Unsubmitted {
     use v1::unsubmitted::Cause;

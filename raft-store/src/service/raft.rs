@@ -1,7 +1,7 @@
 //! `holdfast.internal.v1.Raft`: what peers say to this node, into openraft.
 //!
 //! Invariants: a call that is not meant for this node, or comes from another cluster, is refused and
-//! reaches nothing; a malformed message is `INVALID_ARGUMENT` and ends its stream; a snapshot is handed
+//! reaches nothing; with TLS, nobody speaks for a node but who holds its certificate; a malformed message is `INVALID_ARGUMENT` and ends its stream; a snapshot is handed
 //! to openraft only whole, verified, and when it cannot contradict what is committed here.
 
 use std::{
@@ -21,7 +21,7 @@ use proto::internal::{self as wire, raft_server::RaftServer};
 use tokio::{sync::watch, time::Instant};
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use super::{of_cluster, refusal};
+use super::{Arrived, of_cluster, refusal};
 use crate::{
     convert::{self, Malformed},
     network::{
@@ -29,7 +29,7 @@ use crate::{
         snapshot::{SNAPSHOT_CHUNK_BYTES, SnapshotIntake, SnapshotSink},
     },
     storage::snapshot::SnapshotError,
-    types::TypeConfig,
+    types::{NodeId, TypeConfig},
 };
 
 /// The log clock's end of the exchange.
@@ -107,6 +107,7 @@ where
     /// Receives, verifies and installs one snapshot.
     async fn install(
         &self,
+        sender: Sender,
         mut parts: Streaming<wire::SnapshotChunk>,
     ) -> Result<wire::SnapshotResponse, Status> {
         use wire::snapshot_chunk::Part;
@@ -120,6 +121,7 @@ where
             }));
         };
         let header = convert::snapshot_header_in(header).map_err(malformed)?;
+        sender.speaks_for(header.vote.leader_id.node_id)?;
         // A leader of the past need not send it all only to hear that it is one.
         let metrics = self.raft.metrics().borrow_watched().clone();
         if metrics.vote > header.vote {
@@ -203,8 +205,9 @@ where
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         meant_for(&self.identity, request.metadata())?;
+        let sender = Sender::of(&request);
         let fault = Fault::default();
-        let requests = requests(request.into_inner(), fault.clone());
+        let requests = requests(request.into_inner(), sender, fault.clone());
         let heard = self.heard.clone();
         let answers = self.raft.stream_append(requests).map(move |answer| match answer {
             Ok(result) => {
@@ -226,7 +229,9 @@ where
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
         meant_for(&self.identity, request.metadata())?;
+        let sender = Sender::of(&request);
         let request = convert::vote_request_in(request.into_inner()).map_err(malformed)?;
+        sender.speaks_for(request.vote.leader_id.node_id)?;
         let answer = self
             .raft
             .vote(request)
@@ -240,7 +245,9 @@ where
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
         meant_for(&self.identity, request.metadata())?;
+        let sender = Sender::of(&request);
         let request = convert::vote_request_in(request.into_inner()).map_err(malformed)?;
+        sender.speaks_for(request.vote.leader_id.node_id)?;
         let answer = self
             .raft
             .pre_vote(request)
@@ -263,7 +270,10 @@ where
             ));
         }
         let _receiving = Receiving(self.receiving.clone());
-        self.install(request.into_inner()).await.map(Response::new)
+        let sender = Sender::of(&request);
+        self.install(sender, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn transfer_leader(
@@ -271,7 +281,9 @@ where
         request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
         meant_for(&self.identity, request.metadata())?;
+        let sender = Sender::of(&request);
         let request = convert::transfer_in(request.into_inner()).map_err(malformed)?;
+        sender.speaks_for(request.from_leader().leader_id.node_id)?;
         let answer = self
             .raft
             .handle_transfer_leader(request.clone())
@@ -285,6 +297,7 @@ where
         request: Request<wire::ClockReport>,
     ) -> Result<Response<wire::ClockReport>, Status> {
         meant_for(&self.identity, request.metadata())?;
+        Sender::of(&request).speaks_for(request.get_ref().node_id)?;
         Ok(Response::new(self.clock.exchange(request.into_inner())))
     }
 }
@@ -305,14 +318,18 @@ impl Fault {
 /// The appends of a stream, up to its end or its first fault.
 fn requests(
     stream: Streaming<wire::AppendRequest>,
+    sender: Sender,
     fault: Fault,
 ) -> Pin<Box<dyn Stream<Item = AppendEntriesRequest<TypeConfig>> + Send>> {
     Box::pin(stream::unfold(
         (stream, fault),
-        |(mut stream, fault)| async move {
+        move |(mut stream, fault)| async move {
             let status = match stream.message().await {
                 Ok(Some(request)) => match convert::append_in(request) {
-                    Ok(request) => return Some((request, (stream, fault))),
+                    Ok(request) => match sender.speaks_for(request.vote.leader_id.node_id) {
+                        Ok(()) => return Some((request, (stream, fault))),
+                        Err(status) => status,
+                    },
                     Err(error) => malformed(error),
                 },
                 Ok(None) => return None,
@@ -322,6 +339,31 @@ fn requests(
             None
         },
     ))
+}
+
+/// The node whose certificate the caller holds; `None` without TLS.
+#[derive(Clone, Copy)]
+struct Sender(Option<NodeId>);
+
+impl Sender {
+    fn of<T>(request: &Request<T>) -> Sender {
+        let arrived = request.extensions().get::<Arrived>();
+        let name = arrived.and_then(|arrived| arrived.name.as_ref());
+        Sender(name.and_then(|name| name.node_id()))
+    }
+
+    /// Refuses what one node says as another: not even a node that was broken into leads but as itself.
+    fn speaks_for(self, node_id: NodeId) -> Result<(), Status> {
+        match self.0 {
+            Some(own) if own != node_id => Err(refusal(
+                Code::PermissionDenied,
+                "WRONG_SENDER",
+                format!("the certificate shown is of node {own}, which cannot speak for node {node_id}"),
+                [("certificate", own.to_string()), ("claimed", node_id.to_string())],
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Refuses what was meant for another node or comes from another cluster: a message that strays, by an

@@ -138,6 +138,39 @@ struct Books {
 }
 
 impl Shop {
+    /// The provider as it was, or a new one, with the faults that are asked for now.
+    fn open(options: &ServerOptions) -> Result<Shop, SimulatorError> {
+        let (journal, provider) = match &options.journal {
+            None => (None, Provider::new(options.provider.clone())),
+            Some(path) => {
+                let (journal, provider) = Journal::open(path, &options.provider)?;
+                (Some(journal), provider)
+            }
+        };
+        let shop = Shop {
+            books: Mutex::new(Books { provider, journal }),
+            clock: Clock::new(),
+            news: Notify::new(),
+        };
+        // As a call, so that the journal knows when they changed.
+        let faults = serde_json::to_value(&options.provider.faults).expect("faults are plain data");
+        let pairs: Vec<_> = faults.as_object().expect("an object").iter().collect();
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_string()))
+            .collect();
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let answer = shop.call(&Request::post("/_/faults", &pairs));
+        assert!(
+            answer.status == 200 || options.journal.is_some(),
+            "faults are understood"
+        );
+        Ok(shop)
+    }
+
     fn books(&self) -> MutexGuard<'_, Books> {
         // A call that panicked has broken an invariant of the books: nobody may trust them any more.
         self.books
@@ -199,82 +232,86 @@ struct Server {
     stopping: watch::Receiver<bool>,
 }
 
-/// Serves the provider on a bound listener until `shutdown` completes.
+/// A provider that knows its past and has its address, and has not answered anybody yet.
+#[derive(Debug)]
+pub struct Opened {
+    listener: TcpListener,
+    address: SocketAddr,
+    options: ServerOptions,
+    shop: Arc<Shop>,
+}
+
+/// Opens the provider that will serve on a bound listener, with everything its journal knows.
 ///
 /// # Errors
-/// When its journal cannot be used, or when stopping took longer than [`ServerOptions::drain_ms_max`].
-pub async fn serve(
-    listener: TcpListener,
-    mut options: ServerOptions,
-    shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), SimulatorError> {
+/// When its journal cannot be used.
+pub fn open(listener: TcpListener, mut options: ServerOptions) -> Result<Opened, SimulatorError> {
     let address = listener.local_addr()?;
-    let webhooks = options
-        .webhooks
-        .clone()
-        .filter(|webhooks| !webhooks.urls.is_empty());
-    options.provider.webhooks = webhooks.is_some();
+    options.webhooks = options.webhooks.filter(|webhooks| !webhooks.urls.is_empty());
+    options.provider.webhooks = options.webhooks.is_some();
     if options.provider.base_url.is_empty() {
         options.provider.base_url = format!("http://{address}");
     }
-    let shop = Arc::new(open(&options)?);
-    let (stop, stopping) = watch::channel(false);
-    let sender =
-        webhooks.map(|webhooks| tokio::spawn(sender::send(Arc::clone(&shop), webhooks, stopping.clone())));
-    let limits = Connections {
-        connections_max: options.connections_max,
-        header_read_ms_max: options.read_ms_max,
-        drain_ms_max: options.drain_ms_max,
-    };
-    log_start(address, &options, &shop);
-    let server = Server {
-        shop,
+    let shop = Arc::new(Shop::open(&options)?);
+    Ok(Opened {
+        listener,
+        address,
         options,
-        stopping,
-    };
-    let router = Router::new().fallback(answer).with_state(Arc::new(server));
-    let served = serve_router(listener, router, &limits, shutdown, || {
-        stop.send_replace(true);
+        shop,
     })
-    .await;
-    if let Some(sender) = sender {
-        // It ends at once; its only failure is a panic, which has been logged.
-        let _ = sender.await;
-    }
-    Ok(served?)
 }
 
-/// The provider as it was, or a new one, with the faults that are asked for now.
-fn open(options: &ServerOptions) -> Result<Shop, SimulatorError> {
-    let (journal, provider) = match &options.journal {
-        None => (None, Provider::new(options.provider.clone())),
-        Some(path) => {
-            let (journal, provider) = Journal::open(path, &options.provider)?;
-            (Some(journal), provider)
+/// Opens the provider and serves until `shutdown` completes.
+///
+/// # Errors
+/// As [`open`] and [`Opened::serve`].
+pub async fn serve(
+    listener: TcpListener,
+    options: ServerOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), SimulatorError> {
+    open(listener, options)?.serve(shutdown).await
+}
+
+impl Opened {
+    /// Serves until `shutdown` completes.
+    ///
+    /// # Errors
+    /// When stopping took longer than [`ServerOptions::drain_ms_max`].
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), SimulatorError> {
+        let Opened {
+            listener,
+            address,
+            options,
+            shop,
+        } = self;
+        let (stop, stopping) = watch::channel(false);
+        let sender = options
+            .webhooks
+            .clone()
+            .map(|webhooks| tokio::spawn(sender::send(Arc::clone(&shop), webhooks, stopping.clone())));
+        let limits = Connections {
+            connections_max: options.connections_max,
+            header_read_ms_max: options.read_ms_max,
+            drain_ms_max: options.drain_ms_max,
+        };
+        log_start(address, &options, &shop);
+        let server = Server {
+            shop,
+            options,
+            stopping,
+        };
+        let router = Router::new().fallback(answer).with_state(Arc::new(server));
+        let served = serve_router(listener, router, &limits, shutdown, || {
+            stop.send_replace(true);
+        })
+        .await;
+        if let Some(sender) = sender {
+            // It ends at once; its only failure is a panic, which has been logged.
+            let _ = sender.await;
         }
-    };
-    let shop = Shop {
-        books: Mutex::new(Books { provider, journal }),
-        clock: Clock::new(),
-        news: Notify::new(),
-    };
-    // As a call, so that the journal knows when they changed.
-    let faults = serde_json::to_value(&options.provider.faults).expect("faults are plain data");
-    let pairs: Vec<_> = faults.as_object().expect("an object").iter().collect();
-    let pairs: Vec<_> = pairs
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.to_string()))
-        .collect();
-    let pairs: Vec<_> = pairs
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
-    let answer = shop.call(&Request::post("/_/faults", &pairs));
-    assert!(
-        answer.status == 200 || options.journal.is_some(),
-        "faults are understood"
-    );
-    Ok(shop)
+        Ok(served?)
+    }
 }
 
 fn log_start(address: SocketAddr, options: &ServerOptions, shop: &Shop) {

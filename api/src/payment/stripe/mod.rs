@@ -100,6 +100,9 @@ pub enum StripeStartError {
     /// A live key must not travel unencrypted.
     #[error("a live payment API key is used with {0:?}; use https")]
     LiveKeyUnencrypted(String),
+    /// A limit under which nothing could be called.
+    #[error("{0} is 0, but must be at least 1")]
+    Limit(&'static str),
     /// The HTTP client could not be made.
     #[error("payment calls cannot be encrypted: {0}; are root certificates installed (ca-certificates)?")]
     Client(String),
@@ -121,6 +124,15 @@ impl Stripe {
     /// # Errors
     /// Options that cannot work.
     pub fn new(options: &StripeOptions) -> Result<Self, StripeStartError> {
+        for (name, value) in [
+            ("connect_ms_max", options.connect_ms_max),
+            ("idle_ms_max", options.idle_ms_max),
+            ("answer_bytes_max", options.answer_bytes_max as u64),
+        ] {
+            if value == 0 {
+                return Err(StripeStartError::Limit(name));
+            }
+        }
         let base = base_url(&options.url)?;
         let key = options.key.expose_secret();
         let encrypted = base.scheme() == "https";

@@ -3,7 +3,7 @@
 //! Lists what differs and changes nothing: which of the two is right is for people to find out.
 
 mod matching;
-mod statement;
+pub mod statement;
 
 use std::{
     fs::File,

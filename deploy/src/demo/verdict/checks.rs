@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use client::{Claim, ClaimStatus, Receipt};
 
-use super::{Acknowledged, Check, Evidence, Replica, money, name};
+use super::{Acknowledged, Chaos, Check, Evidence, Replica, money, name};
 use crate::demo::journal::{Told, ToldReceipt};
 
 /// All of them, in the order they are shown.
@@ -25,7 +25,43 @@ pub fn all(evidence: &Evidence, told: &Acknowledged) -> Vec<Check> {
     ]
     .into_iter()
     .chain(money::all(evidence, told))
+    .chain(
+        evidence
+            .chaos
+            .iter()
+            .flat_map(|chaos| [killed(chaos), stuck(chaos)]),
+    )
     .collect()
+}
+
+/// Nothing is proven by chaos that spared somebody.
+fn killed(chaos: &Chaos) -> Check {
+    let kinds = [
+        ("nodes", chaos.nodes),
+        ("doors", chaos.doors),
+        ("provider", chaos.provider),
+    ];
+    let spared = kinds.iter().find(|(_, kills)| kills.all_at_once == 0);
+    let found = kinds.map(|(name, kills)| format!("{name} {} ({}× all)", kills.processes, kills.all_at_once));
+    Check {
+        name: name::KILLED,
+        passed: spared.is_none(),
+        found: found.join(", "),
+        example: spared.map(|(name, _)| format!("{name}: never all at once")),
+    }
+}
+
+fn stuck(chaos: &Chaos) -> Check {
+    Check {
+        name: name::STUCK,
+        passed: chaos.open_longest <= chaos.open_max,
+        found: format!(
+            "{:.1} s of {} s allowed",
+            chaos.open_longest.as_secs_f64(),
+            chaos.open_max.as_secs()
+        ),
+        example: None,
+    }
 }
 
 /// A check that counts offenders: none may be found.
@@ -237,9 +273,14 @@ fn sold(evidence: &Evidence, told: &Acknowledged) -> Check {
         evidence.units,
         told.confirmed.len()
     );
+    // Chaos leaves shoppers no time to buy everything; they must have bought something.
+    let passed = match evidence.chaos {
+        None => sold == BTreeSet::from([evidence.units]),
+        Some(_) => sold.len() == 1 && !sold.contains(&0),
+    };
     Check {
         name: name::SOLD,
-        passed: sold == BTreeSet::from([evidence.units]),
+        passed,
         found,
         example: None,
     }

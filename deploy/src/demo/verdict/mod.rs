@@ -7,7 +7,7 @@
 mod checks;
 mod money;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use client::{Claim, ClaimStatus, Receipt};
 
@@ -27,6 +27,32 @@ pub struct Evidence {
     pub replicas: Vec<Replica>,
     /// Where the money is.
     pub money: Money,
+    /// What was killed at random; then the sale need not sell out.
+    pub chaos: Option<Chaos>,
+}
+
+/// What was killed at random, and how long checkouts were open meanwhile.
+#[derive(Clone, Debug)]
+pub struct Chaos {
+    /// Nodes.
+    pub nodes: Kills,
+    /// Doors.
+    pub doors: Kills,
+    /// The provider.
+    pub provider: Kills,
+    /// Longest that a checkout was seen open.
+    pub open_longest: Duration,
+    /// Longest that it may be.
+    pub open_max: Duration,
+}
+
+/// How often one kind of process was killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kills {
+    /// Processes killed.
+    pub processes: u32,
+    /// Times that all of the kind were killed at once.
+    pub all_at_once: u32,
 }
 
 /// Where the money is, after everything is decided.
@@ -144,6 +170,8 @@ pub mod name {
     pub const HELD_MONEY: &str = "cards with money still on hold";
     pub const ORDERS: &str = "acknowledged orders lost";
     pub const LEDGER: &str = "ledger adds up to zero, and to the charges";
+    pub const KILLED: &str = "every kind of process was killed";
+    pub const STUCK: &str = "longest that a checkout was open";
 }
 
 /// Examines the evidence.

@@ -137,7 +137,47 @@ fn good() -> Evidence {
         journal,
         replicas: vec![replica(1), replica(2), replica(3)],
         money: good_money(),
+        chaos: None,
     }
+}
+
+/// As [`good`], but shoppers had no time for the fourth unit, and everybody was killed.
+fn chaotic() -> Evidence {
+    let kills = Kills {
+        processes: 5,
+        all_at_once: 1,
+    };
+    let mut evidence = good();
+    evidence.units += 1;
+    for replica in &mut evidence.replicas {
+        replica.units_available += 1;
+    }
+    evidence.chaos = Some(Chaos {
+        nodes: kills,
+        doors: kills,
+        provider: kills,
+        open_longest: Duration::from_secs(9),
+        open_max: Duration::from_secs(85),
+    });
+    evidence
+}
+
+#[test]
+fn chaos_has_to_strike_everybody_and_to_leave_nobody_waiting() {
+    assert_eq!(failed(&chaotic()), [""; 0]);
+    let spoilt = |name, spoil: fn(&mut Chaos)| {
+        let mut evidence = chaotic();
+        spoil(evidence.chaos.as_mut().unwrap());
+        assert_eq!(failed(&evidence), [name]);
+    };
+    spoilt(name::KILLED, |chaos| chaos.nodes.all_at_once = 0);
+    spoilt(name::KILLED, |chaos| chaos.doors.all_at_once = 0);
+    spoilt(name::KILLED, |chaos| chaos.provider.all_at_once = 0);
+    spoilt(name::STUCK, |chaos| chaos.open_longest = Duration::from_secs(86));
+    // Without chaos the same sale should have sold out.
+    let mut evidence = chaotic();
+    evidence.chaos = None;
+    assert_eq!(failed(&evidence), [name::SOLD]);
 }
 
 fn failed(evidence: &Evidence) -> Vec<&'static str> {

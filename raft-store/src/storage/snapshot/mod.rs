@@ -13,7 +13,7 @@
 
 mod data;
 mod error;
-mod format;
+pub(crate) mod format;
 mod receive;
 
 use std::{

@@ -207,6 +207,12 @@ impl SharedState {
         Some(digest)
     }
 
+    /// The last applied index and the digest of the state right after it; `None` when this is no state any
+    /// more.
+    pub fn digest_newest(&self) -> Option<(u64, u128)> {
+        self.try_held().ok()?.digests.back().copied()
+    }
+
     /// First and last index that [`SharedState::digest_at`] knows now.
     ///
     /// # Panics

@@ -1,4 +1,8 @@
-//! `sale`: make and steer sales.
+//! `sale`: make and steer sales, check them, report on them.
+
+mod latency;
+mod report;
+mod verify;
 
 use clap::{Args, Subcommand};
 use client::{Consistency, NewSale, Receipt, Sale};
@@ -38,6 +42,21 @@ pub enum SaleCommand {
     },
     /// Show all sales
     List,
+    /// Count a sale's units from its records, on every replica and from here, and compare
+    Verify {
+        /// The sale
+        #[arg(value_parser = values::sale_id)]
+        sale: String,
+    },
+    /// Show how a sale went: grants, expiries, the second wave, how long claims took
+    Report {
+        /// The sale
+        #[arg(value_parser = values::sale_id)]
+        sale: String,
+        /// Metrics page of a door, for how long claims took; may be repeated
+        #[arg(long, value_name = "URL")]
+        metrics: Vec<String>,
+    },
 }
 
 /// A sale to make.
@@ -201,6 +220,8 @@ pub async fn run(command: SaleCommand, context: Context) -> Result<(), Failure> 
                 .await?;
             output::print(context.format, &SaleView::from(&sale), sale_table)
         }
+        SaleCommand::Verify { sale } => verify::run(&context, &connection, &sale).await,
+        SaleCommand::Report { sale, metrics } => report::run(&context, &connection, &sale, &metrics).await,
         SaleCommand::List => {
             let sales = all_sales(&connection).await?;
             let views: Vec<SaleView> = sales.iter().map(SaleView::from).collect();
@@ -319,4 +340,19 @@ fn sales_table(sales: &[Sale]) -> comfy_table::Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+pub fn verify_example() -> verify::SaleVerifyView {
+    verify::SaleVerifyView {
+        sale_id: String::new(),
+        sound: true,
+        verify: super::verify::VerifyView::example(),
+        walk: Some(verify::WalkView::default()),
+    }
+}
+
+#[cfg(test)]
+pub fn report_example() -> report::ReportView {
+    report::ReportView::example()
 }

@@ -1,0 +1,243 @@
+//! `cluster health`: one line a check, and an exit code for scripts and container probes.
+//!
+//! It judges what the nodes say of themselves, as `cluster status` shows it. Whether every replica holds the same
+//! is another question, and costs more: `holdfast verify`.
+
+use client::NodeStatus;
+use serde::Serialize;
+use serde_json::json;
+
+use super::cluster::leader_view;
+use crate::{
+    context::{Connection, Context},
+    exit::Failure,
+    output,
+};
+
+/// A voter this many entries behind the leader is not of much use when the leader fails: it must catch up first.
+const BEHIND_ENTRIES_MAX: u64 = 20_000;
+
+/// Wall clocks further apart than this make `opens_at` and `closes_at` jump at a change of leader. Well-kept NTP
+/// stays within a tenth of it.
+const WALL_SPREAD_MS_MAX: u64 = 500;
+
+/// One thing looked at.
+#[derive(Debug, PartialEq, Serialize)]
+struct Check {
+    check: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+/// What the nodes say: by endpoint, its view or the error.
+type Views = [(String, Result<NodeStatus, client::Error>)];
+
+/// Looks, prints, and fails with what is worst.
+pub async fn run(context: &Context, connection: &Connection) -> Result<(), Failure> {
+    let views = connection.client.cluster().status_all().await;
+    let checks = look(&views);
+    let healthy = checks.iter().all(|check| check.ok);
+    output::print(
+        context.format,
+        &json!({"healthy": healthy, "checks": checks}),
+        |_| {
+            let mut table = output::table(&["CHECK", "OK", "DETAIL"]);
+            for check in &checks {
+                table.add_row([check.check, if check.ok { "yes" } else { "NO" }, &check.detail]);
+            }
+            table
+        },
+    )?;
+    if views.iter().all(|(_, answer)| answer.is_err()) {
+        return Err(Failure::Unreachable(format!(
+            "no node answers at {}; start one there or name others with --endpoints",
+            connection.endpoints.join(", ")
+        )));
+    }
+    if leader_view(&views).is_none() {
+        return Err(Failure::NoQuorum(
+            "nodes answer, but none leads: bring a majority of the voters back".into(),
+        ));
+    }
+    if !healthy {
+        return Err(Failure::Failed(
+            "it serves, but survives less than it should: see the checks that say NO".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Every check, in the order of how bad its failure is.
+fn look(views: &Views) -> Vec<Check> {
+    let leader = leader_view(views);
+    let mut checks = vec![Check {
+        check: "leader",
+        ok: leader.is_some(),
+        detail: leader.map_or("none".into(), |leader| {
+            format!("node {} in term {}", leader.node_id, leader.term)
+        }),
+    }];
+    let Some(leader) = leader else {
+        return checks;
+    };
+    let answers: Vec<&NodeStatus> = views
+        .iter()
+        .filter_map(|(_, answer)| answer.as_ref().ok())
+        .collect();
+    let voters: Vec<_> = leader.members.iter().filter(|member| member.voter).collect();
+    let answers_of = |node_id: u64| answers.iter().copied().find(|node| node.node_id == node_id);
+
+    checks.push(named(
+        "voters answer",
+        voters
+            .iter()
+            .filter(|voter| answers_of(voter.node_id).is_none())
+            .map(|voter| format!("node {} at {} does not answer", voter.node_id, voter.endpoint)),
+        format!("{} of {}", voters.len(), voters.len()),
+    ));
+    checks.push(Check {
+        check: "survives a failure",
+        ok: voters.len() >= 3,
+        detail: format!("{} voters; 3 survive one failure, 5 survive two", voters.len()),
+    });
+    checks.push(named(
+        "one leader",
+        answers
+            .iter()
+            .filter(|node| node.leader_id != leader.node_id || node.term != leader.term)
+            .map(|node| {
+                format!(
+                    "node {} follows node {} in term {}",
+                    node.node_id, node.leader_id, node.term
+                )
+            }),
+        "everybody agrees".into(),
+    ));
+    checks.push(named(
+        "replicas keep up",
+        answers.iter().filter_map(|node| {
+            let behind = leader.committed_index.saturating_sub(node.applied_index);
+            (behind > BEHIND_ENTRIES_MAX).then(|| format!("node {} is {behind} entries behind", node.node_id))
+        }),
+        format!("within {BEHIND_ENTRIES_MAX} entries"),
+    ));
+    let offsets = answers.iter().map(|node| node.wall_offset_ms);
+    let spread_ms = match (offsets.clone().min(), offsets.max()) {
+        (Some(least), Some(most)) => most.abs_diff(least),
+        _ => 0,
+    };
+    checks.push(Check {
+        check: "clocks agree",
+        ok: spread_ms <= WALL_SPREAD_MS_MAX,
+        detail: format!("within {spread_ms} ms (at most {WALL_SPREAD_MS_MAX})"),
+    });
+    checks.push(named(
+        "one version",
+        answers
+            .iter()
+            .filter(|node| node.version != leader.version)
+            .map(|node| format!("node {} runs {}", node.node_id, node.version)),
+        leader.version.clone(),
+    ));
+    checks
+}
+
+/// A check that names what is wrong, and says `fine` when nothing is.
+fn named(check: &'static str, wrong: impl Iterator<Item = String>, fine: String) -> Check {
+    let wrong: Vec<String> = wrong.collect();
+    Check {
+        check,
+        ok: wrong.is_empty(),
+        detail: if wrong.is_empty() { fine } else { wrong.join("; ") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use client::Member;
+
+    use super::*;
+
+    fn cluster() -> Vec<(String, Result<NodeStatus, client::Error>)> {
+        let members: Vec<Member> = (1..=3)
+            .map(|node_id| Member {
+                node_id,
+                endpoint: format!("host-{node_id}:7401"),
+                voter: true,
+                ..Member::default()
+            })
+            .collect();
+        (1..=3)
+            .map(|node_id| {
+                let status = NodeStatus {
+                    node_id,
+                    role: if node_id == 2 { "leader" } else { "follower" }.into(),
+                    leader_id: 2,
+                    term: 4,
+                    committed_index: 50_000,
+                    applied_index: 50_000,
+                    version: "1.0.0".into(),
+                    members: members.clone(),
+                    ..NodeStatus::default()
+                };
+                (format!("host-{node_id}:7401"), Ok(status))
+            })
+            .collect()
+    }
+
+    /// The checks that fail after one change.
+    fn failing(change: impl FnOnce(&mut NodeStatus)) -> Vec<&'static str> {
+        let mut views = cluster();
+        change(views[2].1.as_mut().unwrap());
+        look(&views)
+            .into_iter()
+            .filter(|check| !check.ok)
+            .map(|check| check.check)
+            .collect()
+    }
+
+    #[test]
+    fn each_check_fails_for_its_reason_and_for_no_other() {
+        assert!(failing(|_| ()).is_empty());
+        assert_eq!(failing(|node| node.applied_index = 29_999), ["replicas keep up"]);
+        assert_eq!(failing(|node| node.wall_offset_ms = -501), ["clocks agree"]);
+        assert_eq!(failing(|node| node.version = "1.1.0".into()), ["one version"]);
+        assert_eq!(failing(|node| node.leader_id = 0), ["one leader"]);
+        assert_eq!(failing(|node| node.term = 3), ["one leader"]);
+    }
+
+    #[test]
+    fn a_voter_that_is_down_is_named() {
+        let mut views = cluster();
+        views[0].1 = Err(client::Error::Unavailable {
+            message: String::new(),
+            retry_after_ms: 0,
+        });
+        let checks = look(&views);
+        let wrong: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
+        assert_eq!(wrong.len(), 1);
+        assert_eq!(wrong[0].detail, "node 1 at host-1:7401 does not answer");
+    }
+
+    #[test]
+    fn two_voters_survive_nothing() {
+        let mut views = cluster();
+        for (_, answer) in &mut views {
+            answer.as_mut().unwrap().members.truncate(2);
+        }
+        assert!(
+            look(&views)
+                .iter()
+                .any(|check| check.check == "survives a failure" && !check.ok)
+        );
+    }
+
+    #[test]
+    fn without_a_leader_nothing_else_is_said() {
+        let mut views = cluster();
+        views[1].1.as_mut().unwrap().role = "candidate".into();
+        let checks = look(&views);
+        assert_eq!(checks.len(), 1);
+        assert!(!checks[0].ok);
+    }
+}
