@@ -122,6 +122,16 @@ fn refused(rejected: Rejected) -> Problem {
             retry_after_s = Some(1 + jitter_s());
             Kind::Unavailable
         }
+        Reason::WrongCluster => {
+            // Definite: nobody of our cluster was reached. An operator must look at the endpoints.
+            tracing::error!(
+                message = rejected.message,
+                "the store's nodes are of another cluster"
+            );
+            members.same_key_safe = Some(true);
+            retry_after_s = Some(1 + jitter_s());
+            Kind::Unavailable
+        }
         Reason::OutOfRange | Reason::Invalid => Kind::Invalid,
         Reason::UnitsInUse => {
             members.units_available = value;

@@ -3,9 +3,14 @@
 
 use std::process::Command;
 
-use jepsen_tests::simulation::{
-    plan::{Fault, Plan},
-    scenario::{CHECKOUT_SEEDS_FROM, Scenario},
+use jepsen_tests::{
+    history::{Kind, Outcome},
+    simulation::{
+        Trace,
+        plan::{Fault, Plan},
+        run::run,
+        scenario::{CHECKOUT_SEEDS_FROM, Scenario},
+    },
 };
 
 /// Runs `simulate`, each seed in a process of its own: within one, the order in which a dying node's connections
@@ -85,6 +90,27 @@ fn checkouts_keep_their_promises_under_faults() {
 #[test]
 fn promises_hold_under_faults() {
     simulate(&["--seeds", "4", "--first", "100"]);
+}
+
+#[test]
+fn documents_are_written_and_keys_resolved_in_every_run() {
+    let run = run(&Plan::of(100), Trace::silent()).run;
+    let answers = |kind: Kind| {
+        let asked = run
+            .operations
+            .iter()
+            .filter(move |operation| operation.call.kind() == kind);
+        asked.filter_map(|operation| Some(operation.answer()?.outcome))
+    };
+    for kind in [Kind::Put, Kind::Delete, Kind::Lease] {
+        assert!(answers(kind).any(|outcome| outcome.is_effect()), "{kind:?}");
+    }
+    assert!(answers(Kind::Put).any(|outcome| matches!(outcome, Outcome::WrongVersion { .. })));
+    let there = |outcome: &Outcome| matches!(outcome, Outcome::Document { body: Some(_), .. });
+    assert!(answers(Kind::Get).any(|outcome| there(&outcome)));
+    let found = |outcome: &Outcome| matches!(outcome, Outcome::Found { .. });
+    assert!(answers(Kind::Resolve).any(|outcome| found(&outcome)));
+    assert!(answers(Kind::Resolve).any(|outcome| !found(&outcome)));
 }
 
 #[test]

@@ -199,15 +199,13 @@ pub const PLANTED_BUGS: &[PlantedBug] = &[
         "unknown-retried-with-new-key",
         "the client repeats a call of unknown outcome under a new key",
     ),
-    may_survive(
+    must_die(
         "refusal-told-too-early",
         "the client tells a refusal while an earlier attempt may still apply",
-        "needs a command that arrives after its caller was told no: the simulated network delays what nodes say to each other, and loses what callers say across a cut, but does not deliver it late",
     ),
-    may_survive(
+    must_die(
         "fence-ignored",
         "a key that was resolved as abandoned may still have an effect",
-        "needs a command that arrives after its key was resolved: see refusal-told-too-early",
     ),
     may_survive(
         "not-after-ignored",
@@ -248,7 +246,10 @@ pub const PLANTED_BUGS: &[PlantedBug] = &[
     ),
     // Durability.
     must_die("vote-not-synced", "the vote is written, but not synced"),
-    must_die("log-sync-skipped", "the log is written, but not synced"),
+    must_die(
+        "log-sync-skipped",
+        "what is written to the log is reported as durable, and not synced",
+    ),
     must_die(
         "snapshot-without-holds",
         "the queue of deadlines is not rebuilt from a snapshot",
@@ -266,10 +267,9 @@ pub const PLANTED_BUGS: &[PlantedBug] = &[
         "truncating the log is done in memory only",
     ),
     // Feed.
-    may_survive(
+    must_die(
         "feed-goes-on-after-install",
         "an installed snapshot does not end the watches that it leaps over",
-        "needs a watcher on the very node that a snapshot leaps forward; in the seeds that were run, its connection had always ended first",
     ),
     // Checkouts.
     in_checkout(
