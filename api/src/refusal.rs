@@ -19,7 +19,7 @@ const OPENING_UNKNOWN_S: u64 = 5;
 
 /// Some seconds to add to a wait.
 pub(crate) fn jitter_s() -> u64 {
-    rand::random_range(0..=RETRY_JITTER_S)
+    client::chance::below(RETRY_JITTER_S + 1)
 }
 
 impl From<Error> for Problem {

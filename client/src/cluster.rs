@@ -215,12 +215,16 @@ impl Cluster {
         self.shared.nodes.on_leader(deadline, Repeat::Unsafe, call).await
     }
 
-    async fn ask<T, F, C>(&self, endpoint: &str, limit: Duration, call: C) -> Result<T, Error>
+    pub(crate) fn channel(&self, endpoint: &str) -> Result<Channel, Error> {
+        self.shared.nodes.channel(endpoint)
+    }
+
+    pub(crate) async fn ask<T, F, C>(&self, endpoint: &str, limit: Duration, call: C) -> Result<T, Error>
     where
         C: FnOnce(Channel, Duration) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let channel = self.shared.nodes.channel(endpoint)?;
+        let channel = self.channel(endpoint)?;
         let response = timeout_at(Instant::now() + limit, call(channel, limit)).await;
         response
             .unwrap_or_else(|_| Err(late(endpoint, limit)))
@@ -229,6 +233,6 @@ impl Cluster {
     }
 }
 
-fn late(endpoint: &str, limit: Duration) -> Status {
+pub(crate) fn late(endpoint: &str, limit: Duration) -> Status {
     Status::deadline_exceeded(format!("{endpoint} did not answer within {limit:?}"))
 }

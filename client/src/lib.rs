@@ -48,6 +48,7 @@
 //! [`Builder::token`] shows a token on every call. A role that does not allow a call is
 //! [`Error::Rejected`] with [`Reason::Forbidden`], and its message names the role that does.
 
+pub mod backup;
 pub mod chance;
 pub mod cluster;
 pub mod documents;

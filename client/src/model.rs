@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 pub use crate::request::{SaleRequest, SettleRequest, TakeRequest};
 pub use proto::v1::{
-    ClaimStatus, Grant, Member, Operation, Position, Receipt, SaleBooks, SaleStatus,
-    StateHashResponse as StateHash, StatusResponse as NodeStatus, event::Kind as EventKind,
+    ClaimStatus, Grant, Member, Operation, Position, Receipt, SaleBooks, SaleStatus, Snapshot,
+    SnapshotsResponse as NodeSnapshots, StateHashResponse as StateHash, StatusResponse as NodeStatus,
+    event::Kind as EventKind,
 };
 
 /// How fresh a read must be.

@@ -104,6 +104,12 @@ pub enum Command {
     /// Change who is in the cluster
     #[command(subcommand)]
     Member(commands::member::MemberCommand),
+    /// What each node keeps of its state beside its log
+    #[command(subcommand)]
+    Snapshot(commands::snapshot::SnapshotCommand),
+    /// Save the whole state in one file, and make a new cluster from it
+    #[command(subcommand)]
+    Backup(commands::backup::BackupCommand),
     /// Make and steer sales
     #[command(subcommand)]
     Sale(commands::sale::SaleCommand),
@@ -207,7 +213,14 @@ mod tests {
             "member add 4 127.0.0.1:7404",
             "member promote 4 --yes",
             "member remove 1 --force --yes",
+            "member replace 3 4 127.0.0.1:7404 --wait 5m --yes",
             "member transfer-leader 2 --dry-run",
+            "snapshot take --node 2",
+            "snapshot list -o json",
+            "snapshot verify",
+            "backup save backups/ --from 127.0.0.1:7402",
+            "backup verify hot.backup",
+            "backup restore hot.backup new --member 4=127.0.0.1:7404 --member 5=127.0.0.1:7405",
             "sale create hot --units 10000 --hold 3m --open --price 4900 --currency EUR",
             "sale create hot --units 10 --opens-at 2030-01-01T00:00:00Z --closes-at 2030-01-02T00:00:00Z",
             "sale open hot",
@@ -268,6 +281,9 @@ mod tests {
             "claim confirm",
             "member add 0 127.0.0.1:7404",
             "member add four 127.0.0.1:7404",
+            "member replace 1 127.0.0.1:7404",
+            "backup restore hot.backup new",
+            "backup save",
             "member add 4 nowhere",
             "cluster init --member 1",
             "claim resolve hot --operation steal --key k --principal p",

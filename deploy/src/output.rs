@@ -29,11 +29,11 @@ pub fn print<T: Serialize>(
     table: impl FnOnce(&T) -> Table,
 ) -> Result<(), Failure> {
     match format {
-        Format::Table => line(&plain(&table(value))),
+        Format::Table => line(&text(&table(value))),
         Format::Json => {
-            let text =
+            let json =
                 serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(error.to_string()))?;
-            line(&text)
+            line(&json)
         }
     }
 }
@@ -49,8 +49,8 @@ pub fn leave_standing(bar: &ProgressBar) {
     }
 }
 
-/// A table without the blanks that only pad its right edge and its left.
-fn plain(table: &Table) -> String {
+/// A table's text, without the blanks that only pad its right edge and its left.
+pub fn text(table: &Table) -> String {
     let text = table.to_string();
     let lines = text
         .lines()

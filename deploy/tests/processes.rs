@@ -1,5 +1,7 @@
 //! The shipped binary as a cluster of processes: killed, restarted, grown and shrunk.
 
+mod common;
+
 use std::{
     path::Path,
     sync::{
@@ -9,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use client::{Claim, ClaimStatus, Client, Consistency, Error, NewSale, Operation, Resolution};
+use client::{Claim, ClaimStatus, Client, Consistency, Error, Operation, Resolution};
+use common::{client, found, start};
 use jepsen_tests::processes::NodeProcess;
 
 /// Callers of the load, each with one claim on its way.
@@ -17,49 +20,6 @@ const CALLERS: usize = 8;
 
 /// Grants acknowledged before the power goes.
 const GRANTS_BEFORE: usize = 300;
-
-fn start(dir: &Path, count: u64) -> Vec<NodeProcess> {
-    let binary = Path::new(env!("CARGO_BIN_EXE_holdfast"));
-    (1..=count)
-        .map(|id| NodeProcess::start(binary, dir, id).expect("a node starts"))
-        .collect()
-}
-
-/// A founded cluster with an open sale.
-async fn found(nodes: &[NodeProcess], units_total: u32) -> Client {
-    let client = client(nodes);
-    let members: Vec<_> = nodes
-        .iter()
-        .map(|node| (node.id, node.endpoint.clone()))
-        .collect();
-    client
-        .cluster()
-        .init(members)
-        .await
-        .expect("a new cluster is founded");
-    let sale = NewSale {
-        sale_id: "hot".into(),
-        units_total,
-        open: true,
-        ..NewSale::default()
-    };
-    client
-        .create_sale(sale)
-        .key("create")
-        .send()
-        .await
-        .expect("a sale is created");
-    client
-}
-
-fn client(nodes: &[NodeProcess]) -> Client {
-    let endpoints = nodes.iter().map(|node| node.endpoint.clone());
-    Client::builder()
-        .endpoints(endpoints)
-        .timeout(Duration::from_secs(30))
-        .build()
-        .expect("endpoints are well formed")
-}
 
 /// What callers were told.
 #[derive(Default)]

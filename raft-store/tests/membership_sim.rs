@@ -237,8 +237,13 @@ fn a_learner_is_added_promoted_and_removed_and_every_step_repeats() {
         eventually(|| *removal.borrow()).await;
         let removal = leader.removal.clone();
         let own = leader.identity.node_id();
-        let removed = calls.remove(remove(own, false)).await.unwrap().into_inner();
-        assert_eq!(removed.members.len(), 2);
+        let error = calls.remove(remove(own, false)).await.unwrap_err();
+        let (reason, successor) = reason(&error, "leader_id");
+        assert_eq!(reason, "NOT_LEADER", "it hands over and says to whom: {error}");
+        let successor: NodeId = successor.parse().unwrap();
+        assert_ne!(successor, own);
+        let removed = client(successor).remove(remove(own, false)).await.unwrap();
+        assert_eq!(removed.into_inner().members.len(), 2);
         eventually(|| *removal.borrow()).await;
         let rest: Vec<&Node> = nodes[..3]
             .iter()
@@ -312,6 +317,44 @@ fn removal_never_costs_the_quorum_unasked() {
         eventually(|| *removal.borrow()).await;
     };
     cluster_of_three(5, 3, story).run().unwrap();
+}
+
+#[test]
+fn a_voter_that_answers_but_is_far_behind_makes_no_quorum() {
+    let story = async |nodes: Vec<Node>, _: Nodes| {
+        let partition = SimPartition { node_count: 3 };
+        let leader = leader_of(&nodes).await;
+        let own = leader.identity.node_id();
+        let mut followers = nodes.iter().map(|node| node.identity.node_id());
+        let (late, near) = (
+            followers.find(|id| *id != own).unwrap(),
+            followers.find(|id| *id != own).unwrap(),
+        );
+        let mut calls = client(own);
+        // Cut off just now: heard lately, and soon more than a thousand entries behind.
+        partition.set(late, true);
+        futures::future::try_join_all((0..1_100).map(|_| leader.write(batch(1, 1))))
+            .await
+            .unwrap();
+        let request = within(1, remove(near, false));
+        let error = calls.remove(request).await.unwrap_err();
+        assert_eq!(reason(&error, "").0, "QUORUM_AT_RISK");
+        assert!(
+            error.message().contains("1 of 2 voters have caught up"),
+            "{error}"
+        );
+        partition.set(late, false);
+        eventually(|| {
+            let metrics = leader.raft.metrics().borrow_watched().clone();
+            let matched = metrics.replication?.get(&late).copied().flatten()?;
+            (Some(matched.index) == metrics.last_log_index).then_some(())
+        })
+        .await;
+        let removed = calls.remove(remove(near, false)).await.unwrap().into_inner();
+        assert_eq!(removed.members.len(), 2);
+        leader.write(batch(2, 8)).await.unwrap();
+    };
+    cluster_of_three(9, 3, story).run().unwrap();
 }
 
 #[test]

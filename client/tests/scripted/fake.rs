@@ -9,7 +9,7 @@ use std::{
 };
 
 use client::{Builder, Client, Connector, Io};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream::BoxStream};
 use proto::v1::{
     cluster_server::{Cluster, ClusterServer},
     inventory_server::{Inventory, InventoryServer},
@@ -484,6 +484,26 @@ impl Cluster for Service {
         _: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderResponse>, Status> {
         Ok(Response::new(TransferLeaderResponse { term: 9 }))
+    }
+
+    async fn take_snapshot(
+        &self,
+        _: Request<TakeSnapshotRequest>,
+    ) -> Result<Response<SnapshotsResponse>, Status> {
+        Ok(Response::new(SnapshotsResponse::default()))
+    }
+
+    async fn list_snapshots(
+        &self,
+        _: Request<ListSnapshotsRequest>,
+    ) -> Result<Response<SnapshotsResponse>, Status> {
+        Ok(Response::new(SnapshotsResponse::default()))
+    }
+
+    type BackupStream = BoxStream<'static, Result<BackupPart, Status>>;
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        Err(Status::unimplemented("a fake has nothing to back up"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands, one file each. Each says what it takes and does it; how it ends is [`crate::exit`]'s.
 
 pub mod api;
+pub mod backup;
 pub mod certs;
 pub mod checkout;
 pub mod claim;
@@ -16,6 +17,7 @@ pub mod psp;
 pub mod ready;
 pub mod reconcile;
 pub mod sale;
+pub mod snapshot;
 pub mod token;
 pub mod values;
 pub mod verify;
@@ -40,6 +42,8 @@ pub fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Demo(args) => block_on(Threads::Many(worker_threads_default()), demo::run(args, context)),
         Command::Cluster(command) => block_on(Threads::One, cluster::run(command, context)),
         Command::Member(command) => block_on(Threads::One, member::run(command, context)),
+        Command::Snapshot(command) => block_on(Threads::One, snapshot::run(command, context)),
+        Command::Backup(command) => block_on(Threads::One, backup::run(command, context)),
         Command::Sale(command) => block_on(Threads::One, sale::run(command, context)),
         Command::Claim(command) => block_on(Threads::One, claim::run(command, context)),
         Command::Checkout(command) => block_on(Threads::One, checkout::run(command, context)),

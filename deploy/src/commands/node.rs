@@ -1,4 +1,4 @@
-//! `node`: one node of a cluster. The only file here that knows the raft store.
+//! `node`: one node of a cluster. Beside `backup`, the only command that knows the raft store.
 
 use std::{path::PathBuf, sync::Arc};
 

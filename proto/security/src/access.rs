@@ -96,6 +96,10 @@ pub const GRPC: &[Row] = &[
     audited("/holdfast.v1.Cluster/Promote", OPERATORS),
     audited("/holdfast.v1.Cluster/Remove", OPERATORS),
     audited("/holdfast.v1.Cluster/TransferLeader", OPERATORS),
+    audited("/holdfast.v1.Cluster/TakeSnapshot", OPERATORS),
+    row("/holdfast.v1.Cluster/ListSnapshots", &[Operator, Auditor]),
+    // The whole state, and the secret in it.
+    audited("/holdfast.v1.Cluster/Backup", OPERATORS),
     row("/holdfast.internal.v1.Raft/Append", PEERS),
     row("/holdfast.internal.v1.Raft/Vote", PEERS),
     row("/holdfast.internal.v1.Raft/PreVote", PEERS),

@@ -60,7 +60,7 @@ pub use document::{DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, DocumentQuery, LEASE_MS_M
 pub use effect::{EFFECTS_MAX, FENCES_MAX, SALE_EFFECTS_MAX};
 pub use frozen::Frozen;
 pub use load::{LoadError, Loader};
-pub use machine::{Applied, Machine};
+pub use machine::{Applied, LOG_INDEX_END, Machine};
 pub use recount::{Books, Recount, SaleBooks};
 pub use rows::{ROW_VERSION, RowKey};
 pub use sale::{CLAIMS_MAX_DEFAULT_MIN, CLAIMS_MAX_MAX, CLAIMS_PER_UNIT_DEFAULT};

@@ -36,6 +36,9 @@ pub(crate) struct Clock {
     pub wall_time_ms: WallMs,
 }
 
+/// Log indices are below this: so much room a claim id has for them.
+pub const LOG_INDEX_END: u64 = 1 << 48;
+
 /// Keeps the digest of the clock apart from those of rows.
 const CLOCK_SEED: u64 = u64::from_be_bytes(*b"hf.clock");
 
@@ -96,7 +99,7 @@ impl Machine {
             "entry {log_index} does not follow entry {applied_index}"
         );
         assert!(
-            log_index < 1 << 48,
+            log_index < LOG_INDEX_END,
             "log index {log_index} does not fit a claim id"
         );
         self.clock.applied_index = log_index;
@@ -133,11 +136,40 @@ impl Machine {
     pub fn digest(&self) -> u128 {
         let mut bytes = Vec::with_capacity(64);
         clock_digest(&self.clock, &self.founding, self.sales.len() as u32, &mut bytes)
-            .wrapping_add(self.sales_digest)
+            .wrapping_add(self.contents_digest())
+    }
+
+    /// [`Machine::digest`] without clock and identity: equal in a backup and in what was restored from it.
+    pub fn contents_digest(&self) -> u128 {
+        self.sales_digest
             .wrapping_add(self.documents.digest())
             .wrapping_add(self.memory.common.digest())
             .wrapping_add(self.memory.sales.digest())
             .wrapping_add(self.fences.digest())
+    }
+
+    /// Makes this state the beginning of another cluster, as a restored backup is: only identity and applied
+    /// index change. Log time stands where it stood, so every hold keeps the time it had left.
+    ///
+    /// # Panics
+    /// When the identity is not another one with the same secret (keys and users are known by it) and a
+    /// later incarnation, or the index is not a later one.
+    pub fn found_anew(&mut self, founding: Found, applied_index: u64) {
+        let before = self.founding.expect("only what was founded can be restored");
+        assert!(
+            founding.cluster_id != before.cluster_id
+                && founding.secret == before.secret
+                && founding.incarnation > before.incarnation,
+            "a restored cluster is another one that knows the same keys"
+        );
+        assert!(
+            applied_index > self.clock.applied_index && applied_index < LOG_INDEX_END,
+            "log index {applied_index} cannot follow {}",
+            self.clock.applied_index
+        );
+        self.founding = Some(founding);
+        self.clock.applied_index = applied_index;
+        self.changes.applied = true;
     }
 
     /// Rows of the durable form, row `m` included.

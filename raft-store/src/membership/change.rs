@@ -1,6 +1,9 @@
 //! Adding, promoting and removing members.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use fault_points::crash_point;
 use openraft::{BasicNode, ChangeMembers, RaftMetrics, storage::RaftStateMachine};
@@ -174,11 +177,13 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         Ok(self.answer(log_index, until).await)
     }
 
-    /// Removes a member. A leader that removes itself hands leadership over once the change is committed.
+    /// Removes a member. A leader does not remove itself: it hands leadership over first and names its
+    /// successor, who does it. So the callers' wait is that of a hand-over, not of an election.
     ///
     /// # Errors
-    /// It is the last voter; or, without `force`, too few of the remaining voters are heard to make a
-    /// quorum; nothing was changed.
+    /// [`MembershipError::NotLeader`] from a leader that has handed over. It is the last voter; or, without
+    /// `force`, too few of the remaining voters are heard and caught up to make a quorum: nothing was
+    /// changed.
     pub async fn remove(
         &self,
         node_id: NodeId,
@@ -194,25 +199,17 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         }
         let mut remaining: BTreeSet<NodeId> = membership.voter_ids().collect();
         let change = if remaining.remove(&node_id) {
-            let alive = remaining
-                .iter()
-                .filter(|voter| self.is_alive(&metrics, **voter))
-                .count();
             if remaining.is_empty() {
                 return refused(
                     "LAST_VOTER",
                     format!("node {node_id} is the last voter; a cluster needs one"),
                 );
             }
-            if alive * 2 <= remaining.len() && !force {
-                return refused(
-                    "QUORUM_AT_RISK",
-                    format!(
-                        "without node {node_id}, {alive} of {} voters answer, which is no quorum; bring others \
-                         back first, or force it",
-                        remaining.len()
-                    ),
-                );
+            if !force {
+                self.check_quorum_without(node_id, &remaining, until).await?;
+            }
+            if node_id == self.node_id() {
+                self.hand_over(&remaining, force, until).await?;
             }
             ChangeMembers::RemoveVoters(BTreeSet::from([node_id]))
         } else {
@@ -221,6 +218,83 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         let log_index = self.change(changing, &metrics, change, false, until).await?;
         crash_point!("member-removed");
         Ok(self.answer(log_index, until).await)
+    }
+
+    /// A quorum of those that stay must be there to go on at once: heard, and near the end of the log. Whom a
+    /// new leader has not heard yet is given the time to be; who only lags is waited for.
+    async fn check_quorum_without(
+        &self,
+        node_id: NodeId,
+        remaining: &BTreeSet<NodeId>,
+        until: Instant,
+    ) -> Result<(), MembershipError> {
+        let (own, voters, quorum) = (self.node_id(), remaining.len(), remaining.len() / 2 + 1);
+        let count = |counts: &dyn Fn(NodeId) -> bool| remaining.iter().filter(|id| counts(**id)).count();
+        let alive = |metrics: &RaftMetrics<TypeConfig>| count(&|id| self.is_alive(metrics, id));
+        let ready = |metrics: &RaftMetrics<TypeConfig>| count(&|id| id == own || self.is_ready(metrics, id));
+        let silent = |metrics: &RaftMetrics<TypeConfig>| {
+            count(&|id| heard_ms_ago(metrics, id).is_some() && !self.is_alive(metrics, id))
+        };
+        let heard_until = until.min(Instant::now() + Duration::from_millis(self.options.alive_ms_max));
+        self.wait_for(heard_until, |metrics| {
+            let told = ready(metrics) >= quorum || voters - silent(metrics) < quorum;
+            (told || !metrics.state.is_leader()).then_some(())
+        })
+        .await;
+        self.wait_for(until, |metrics| {
+            let told = ready(metrics) >= quorum || alive(metrics) < quorum;
+            (told || !metrics.state.is_leader()).then_some(())
+        })
+        .await;
+        let metrics = self.leading()?;
+        let (alive, ready) = (alive(&metrics), ready(&metrics));
+        if ready >= quorum {
+            return Ok(());
+        }
+        let found = match alive < quorum {
+            true => format!("{alive} of {voters} voters answer, which is no quorum; bring others back first"),
+            false => format!(
+                "{ready} of {voters} voters have caught up, which is no quorum; wait until others have"
+            ),
+        };
+        refused(
+            "QUORUM_AT_RISK",
+            format!("without node {node_id}, {found}, or force it"),
+        )
+    }
+
+    /// Hands leadership to one of these, which then is the error's leader. Fine when none of them can take
+    /// it and that is `force`d: this node goes on.
+    async fn hand_over(
+        &self,
+        remaining: &BTreeSet<NodeId>,
+        force: bool,
+        until: Instant,
+    ) -> Result<(), MembershipError> {
+        let waiting = match force {
+            true => Instant::now(),
+            false => until,
+        };
+        let successor = self.wait_for(waiting, |metrics| {
+            self.successor(metrics)
+                .filter(|successor| remaining.contains(successor))
+        });
+        match successor.await {
+            Some(successor) => {
+                let handed = self.transfer_leader(successor, until).await;
+                // Whoever took over: this node does not lead any more, and says who does.
+                self.leading()?;
+                Err(handed.err().unwrap_or(MembershipError::Busy))
+            }
+            None if force => Ok(()),
+            None => refused(
+                "NO_SUCCESSOR",
+                format!(
+                    "node {} leads, and no other voter is alive and caught up to take over; wait, or force it",
+                    self.node_id()
+                ),
+            ),
+        }
     }
 }
 

@@ -429,7 +429,7 @@ fn lag(metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> Option<u64> {
 }
 
 /// Refuses what cannot be an endpoint.
-fn check_endpoint(node_id: NodeId, endpoint: &str) -> Result<(), MembershipError> {
+pub(crate) fn check_endpoint(node_id: NodeId, endpoint: &str) -> Result<(), MembershipError> {
     let invalid = |why: &str| {
         Err(MembershipError::Invalid(format!(
             "endpoint {endpoint:?} of node {node_id} {why}; write host:port"

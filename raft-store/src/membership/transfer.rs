@@ -68,12 +68,13 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         }
     }
 
-    fn is_ready(&self, metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> bool {
+    /// Heard lately, and so near the end of the log that it delays nobody.
+    pub(super) fn is_ready(&self, metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> bool {
         self.is_alive(metrics, node_id) && lag(metrics, node_id).is_some_and(|lag| lag <= LAG_ENTRIES_MAX)
     }
 
     /// The other voter that is furthest ahead, among those that could lead.
-    fn successor(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<NodeId> {
+    pub(super) fn successor(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<NodeId> {
         let voters = metrics
             .membership_config
             .voter_ids()

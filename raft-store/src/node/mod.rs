@@ -40,6 +40,7 @@ use crate::{
     service::{
         self, ConnectionLimits,
         access::AccessLayer,
+        archive::Archive,
         cluster::ClusterService,
         inventory::InventoryService,
         raft::{LeaderHeard, RaftService},
@@ -278,6 +279,7 @@ impl Node {
             pace: Default::default(),
             recounter,
         });
+        let archive = Archive::new(config.node_id, shared.clone(), opened.snapshots.clone());
         let inventory = InventoryService::new(service::inventory::Parts {
             raft: raft.clone(),
             door: door.clone(),
@@ -303,7 +305,11 @@ impl Node {
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
             )
-            .add_service(ClusterService::new(raft.clone(), membership, view).into_server())
+            .add_service(
+                ClusterService::new(raft.clone(), membership, view)
+                    .with_archive(archive)
+                    .into_server(),
+            )
             .add_service(
                 RaftService::new(raft.clone(), identity, opened.snapshots, exchange, heard).into_server(),
             );

@@ -14,7 +14,11 @@ use proto::v1::{self, cluster_server::ClusterServer};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 
-use super::{access::Audited, patience, refusal};
+use super::{
+    access::Audited,
+    archive::{Archive, BackupStream},
+    patience, refusal,
+};
 use crate::{
     membership::{self, Membership, MembershipError},
     network::cluster_id_text,
@@ -77,6 +81,7 @@ pub struct ClusterService<SM: RaftStateMachine<TypeConfig>> {
     raft: Raft<TypeConfig, SM>,
     membership: Membership<SM>,
     view: Arc<dyn NodeView>,
+    archive: Option<Archive>,
 }
 
 impl<SM: RaftStateMachine<TypeConfig>> ClusterService<SM> {
@@ -86,7 +91,26 @@ impl<SM: RaftStateMachine<TypeConfig>> ClusterService<SM> {
             raft,
             membership,
             view,
+            archive: None,
         }
+    }
+
+    /// Gives away this node's snapshots and backups, too.
+    pub fn with_archive(mut self, archive: Archive) -> Self {
+        self.archive = Some(archive);
+        self
+    }
+
+    fn archive(&self) -> Result<&Archive, Status> {
+        let none = || {
+            refusal(
+                Code::Unimplemented,
+                "NO_ARCHIVE",
+                "this node keeps no snapshots",
+                [],
+            )
+        };
+        self.archive.as_ref().ok_or_else(none)
     }
 
     /// As tonic serves it.
@@ -269,6 +293,35 @@ impl<SM: RaftStateMachine<TypeConfig>> v1::cluster_server::Cluster for ClusterSe
                 .map(|term| v1::TransferLeaderResponse { term }),
         )
     }
+
+    async fn take_snapshot(
+        &self,
+        request: Request<v1::TakeSnapshotRequest>,
+    ) -> Result<Response<v1::SnapshotsResponse>, Status> {
+        let until = Instant::now() + patience(request.metadata(), Archive::snapshot_wait());
+        let audited = Audited::new("/holdfast.v1.Cluster/TakeSnapshot", &request);
+        audited.done(self.archive()?.take_snapshot(&self.raft, until).await)
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<v1::ListSnapshotsRequest>,
+    ) -> Result<Response<v1::SnapshotsResponse>, Status> {
+        let listed = self.archive()?.list(request.into_inner().verify).await?;
+        Ok(Response::new(listed))
+    }
+
+    type BackupStream = BackupStream;
+
+    async fn backup(
+        &self,
+        request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let until = until(request.metadata());
+        let audited = Audited::new("/holdfast.v1.Cluster/Backup", &request);
+        let log_index_min = request.into_inner().log_index_min;
+        audited.done(self.archive()?.backup(log_index_min, until).await)
+    }
 }
 
 fn books_of(sale: SaleBooks) -> v1::SaleBooks {
@@ -313,7 +366,10 @@ impl From<MembershipError> for Status {
                 [("node_id", node_id.to_string()), ("endpoint", endpoint)],
             ),
             MembershipError::Refused { reason, .. } => refusal(Code::FailedPrecondition, reason, message, []),
-            MembershipError::Busy => refusal(Code::Aborted, "CHANGE_IN_PROGRESS", message, []),
+            MembershipError::Busy => {
+                // Not `Aborted`: nothing was changed by this call, and that is known.
+                refusal(Code::FailedPrecondition, "CHANGE_IN_PROGRESS", message, [])
+            }
             MembershipError::NoQuorum => refusal(Code::Unavailable, "NO_QUORUM", message, []),
             MembershipError::Unknown(_) => refusal(Code::DeadlineExceeded, "OUTCOME_UNKNOWN", message, []),
             MembershipError::Stopped(_) => refusal(Code::Unavailable, "STOPPED", message, []),

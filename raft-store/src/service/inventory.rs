@@ -97,7 +97,7 @@ impl InventoryService {
             if let Some(audit) = Audit::of(place, &command) {
                 audits.push(audit);
             }
-            if let Err(outcome) = source.may(&command).and_then(|()| {
+            if let Err(outcome) = source.may(&command).map_err(outcome::forbidden).and_then(|()| {
                 let added = preparer.add(command, &mut frame);
                 added.map_err(|Malformed(why)| outcome::malformed(why))
             }) {

@@ -12,6 +12,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::network::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 
 pub mod access;
+pub mod archive;
 pub mod cluster;
 pub mod connections;
 pub mod inventory;

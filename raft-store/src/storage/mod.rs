@@ -1,5 +1,6 @@
 //! The only code that touches files.
 
+pub mod backup;
 pub mod disk;
 pub mod disk_real;
 pub mod disk_sim;

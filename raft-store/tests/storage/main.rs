@@ -1,6 +1,7 @@
 //! Whole storage: log, state, snapshots, image and the opening procedure together, with real batches
 //! of the machine, through crashes, damage and restarts.
 
+mod backup;
 mod crash;
 mod image;
 mod node;

@@ -1,4 +1,7 @@
-//! `member`: change who is in the cluster. Steps that touch the quorum show their plan first and ask.
+//! `member`: change who is in the cluster. Every change shows its plan first; one that touches the quorum asks.
+//!
+//! A change is planned from what the cluster is now and taken step by step; each step may be repeated. So a
+//! command that was interrupted is simply run again.
 
 mod plan;
 
@@ -8,7 +11,9 @@ use clap::Subcommand;
 use client::{Member, NodeStatus};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
+use self::plan::{BEHIND_ENTRIES_MAX, Plan, Seen, Step};
 use super::{cluster::leader_view, values};
 use crate::{
     ask,
@@ -21,8 +26,8 @@ use crate::{
 /// How often a learner's progress is read: often enough to look alive, rarely enough to cost nothing.
 const POLL: Duration = Duration::from_millis(250);
 
-/// A learner this many entries behind a busy leader counts as caught up; the rest arrives while it is promoted.
-const BEHIND_ENTRIES_MAX: u64 = 200;
+/// How long a leader is looked for: a failover and a half on a loaded machine.
+const LEADERLESS_MAX: Duration = Duration::from_secs(3);
 
 /// What can be done.
 #[derive(Debug, Subcommand)]
@@ -56,6 +61,21 @@ pub enum MemberCommand {
         #[arg(long)]
         force: bool,
     },
+    /// Put a new node in the place of another, dead or alive: learner, catch-up, promote, remove; repeatable
+    Replace {
+        /// The member that goes
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        old_id: u64,
+        /// The id that the new node was started with
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        new_id: u64,
+        /// Where the new node is reached
+        #[arg(value_parser = values::endpoint, value_name = "HOST:PORT")]
+        endpoint: String,
+        /// How long to wait for it to catch up
+        #[arg(long, default_value = "10m", value_name = "DURATION")]
+        wait: humantime::Duration,
+    },
     /// Hand leadership to a voter
     TransferLeader {
         /// The next leader
@@ -67,110 +87,156 @@ pub enum MemberCommand {
 /// Runs it.
 pub async fn run(command: MemberCommand, context: Context) -> Result<(), Failure> {
     let connection = context.connect()?;
-    let (leader, answering) = see(&connection).await?;
-    match command {
-        MemberCommand::List => print(&context, &leader.members, &leader),
+    let seen = see(&connection).await?;
+    let mut forced = false;
+    let mut patience = Duration::ZERO;
+    let plan = match command {
+        MemberCommand::List => return print(&context, &seen.leader.members, &seen.leader),
         MemberCommand::Add {
             node_id,
             endpoint,
             wait,
         } => {
-            if ask::dry(&context, &format!("add node {node_id} at {endpoint} as learner")) {
-                return Ok(());
+            patience = *wait;
+            plan::add(&seen, node_id, &endpoint)?
+        }
+        MemberCommand::Promote { node_id } => plan::promote(&seen, node_id)?,
+        MemberCommand::Remove { node_id, force } => {
+            forced = force;
+            plan::remove(&seen, node_id)?
+        }
+        MemberCommand::Replace {
+            old_id,
+            new_id,
+            endpoint,
+            wait,
+        } => {
+            patience = *wait;
+            plan::replace(&seen, old_id, new_id, &endpoint)?
+        }
+        MemberCommand::TransferLeader { node_id } => plan::transfer(&seen, node_id)?,
+    };
+    if agreed(&context, &seen, &plan, forced)? {
+        let steps = Steps {
+            context: &context,
+            connection: &connection,
+            forced,
+            patience,
+        };
+        steps.take(&plan).await?;
+    }
+    let seen = see(&connection).await?;
+    print(&context, &seen.leader.members, &seen.leader)
+}
+
+/// Shows the plan, and asks where a step is hard to undo. Gives whether to go on.
+fn agreed(context: &Context, seen: &Seen, plan: &Plan, forced: bool) -> Result<bool, Failure> {
+    let lines = plan.lines(seen);
+    if let (Some(danger), false) = (&plan.danger, forced) {
+        lines.iter().for_each(|line| eprintln!("{line}"));
+        return Err(Failure::Refused(format!(
+            "{danger}; nothing changed: bring them back, or wait until they have caught up{}",
+            match plan.steps.as_slice() {
+                [Step::Remove { .. }] => ", or use --force",
+                _ => "",
             }
-            answers(&context, &connection, &endpoint).await?;
-            let answer = connection.client.cluster().add_learner(node_id, &endpoint).await;
-            let subject = Subject::membership(format!("add node {node_id} at {endpoint}"));
-            connection.told(subject, answer).await?;
-            let leader = caught_up(&connection, node_id, *wait).await?;
+        )));
+    }
+    let grave = |step: &Step| matches!(step, Step::Promote { .. } | Step::Remove { .. });
+    if plan.steps.iter().any(grave) {
+        return ask::proceed(context, &lines);
+    }
+    lines.iter().for_each(|line| eprintln!("{line}"));
+    if context.dry_run {
+        eprintln!("nothing done (--dry-run)");
+    }
+    Ok(!context.dry_run && !plan.is_done())
+}
+
+/// Takes the steps of a plan.
+struct Steps<'a> {
+    context: &'a Context,
+    connection: &'a Connection,
+    forced: bool,
+    patience: Duration,
+}
+
+impl Steps<'_> {
+    async fn take(&self, plan: &Plan) -> Result<(), Failure> {
+        for step in &plan.steps {
+            self.step(step).await?;
+            if plan.steps.len() > 1 {
+                eprintln!("done: {}", step.words());
+            }
+        }
+        if let Some(Step::CatchUp { node_id }) = plan.steps.last() {
             eprintln!(
                 "node {node_id} has caught up; make it a voter with `holdfast member promote {node_id}`"
             );
-            print(&context, &leader.members, &leader)
         }
-        MemberCommand::Promote { node_id } => {
-            let plan = plan::promote(&leader.members, &answering, node_id)?;
-            if plan.already || !ask::proceed(&context, &plan.lines)? {
-                return unchanged(&context, &leader, &plan);
+        Ok(())
+    }
+
+    async fn step(&self, step: &Step) -> Result<(), Failure> {
+        let cluster = self.connection.client.cluster();
+        let answer = match step {
+            Step::Add { node_id, endpoint } => {
+                answers(self.context, self.connection, endpoint).await?;
+                cluster.add_learner(*node_id, endpoint).await.map(drop)
             }
-            let answer = connection.client.cluster().promote(vec![node_id]).await;
-            let members = connection
-                .told(Subject::membership(format!("promote node {node_id}")), answer)
-                .await?;
-            print(&context, &members, &leader)
-        }
-        MemberCommand::Remove { node_id, force } => {
-            let plan = plan::remove(&leader.members, &answering, leader.node_id, node_id)?;
-            if let (Some(danger), false) = (&plan.danger, force) {
-                plan.lines.iter().for_each(|line| eprintln!("{line}"));
-                return Err(Failure::Refused(format!(
-                    "{danger}; nothing changed: bring them back, or use --force"
-                )));
-            }
-            if plan.already || !ask::proceed(&context, &plan.lines)? {
-                return unchanged(&context, &leader, &plan);
-            }
-            let answer = connection.client.cluster().remove(node_id, force).await;
-            let members = connection
-                .told(Subject::membership(format!("remove node {node_id}")), answer)
-                .await?;
-            print(&context, &members, &leader)
-        }
-        MemberCommand::TransferLeader { node_id } => {
-            plan::transfer(&leader.members, &answering, node_id)?;
-            if ask::dry(
-                &context,
-                &format!("hand leadership from node {} to node {node_id}", leader.node_id),
-            ) {
-                return Ok(());
-            }
-            let answer = connection.client.cluster().transfer_leader(node_id).await;
-            let subject = Subject::membership(format!("hand leadership to node {node_id}"));
-            let term = connection.told(subject, answer).await?;
-            output::print(
-                context.format,
-                &json!({"leader_id": node_id, "term": term}),
-                |_| output::fields([("leader", format!("node {node_id}")), ("term", term.to_string())]),
-            )
-        }
+            Step::CatchUp { node_id } => return caught_up(self.connection, *node_id, self.patience).await,
+            Step::Promote { node_id } => cluster.promote(vec![*node_id]).await.map(drop),
+            Step::Remove { node_id } => cluster.remove(*node_id, self.forced).await.map(drop),
+            Step::Lead { node_id } => cluster.transfer_leader(*node_id).await.map(drop),
+        };
+        let subject = Subject::membership(step.words());
+        self.connection.told(subject, answer).await
     }
 }
 
-fn unchanged(context: &Context, leader: &NodeStatus, plan: &plan::Plan) -> Result<(), Failure> {
-    if plan.already {
-        plan.lines.iter().for_each(|line| eprintln!("{line}"));
-    }
-    print(context, &leader.members, leader)
-}
-
-/// The leader's view, and the ids of all nodes that answer.
-async fn see(connection: &Connection) -> Result<(NodeStatus, Vec<u64>), Failure> {
-    let views = connection.client.cluster().status_all().await;
-    let answering: Vec<u64> = views
-        .iter()
-        .filter_map(|(_, answer)| answer.as_ref().ok())
-        .map(|status| status.node_id)
-        .collect();
-    match leader_view(&views) {
-        Some(leader) => Ok((leader.clone(), answering)),
-        None if answering.is_empty() => Err(Failure::Unreachable(format!(
-            "no node answers at {}; start one there or name others with --endpoints",
-            connection.endpoints.join(", ")
-        ))),
-        None => Err(Failure::NoQuorum(format!(
-            "{} nodes answer, but none leads; nothing changed: bring a majority of the voters back",
-            answering.len()
-        ))),
+/// The leader's view, and the ids of all nodes that answer. In a failover it looks again for a while: until
+/// somebody leads, and knows how far the others are.
+async fn see(connection: &Connection) -> Result<Seen, Failure> {
+    let deadline = Instant::now() + LEADERLESS_MAX;
+    loop {
+        let views = connection.client.cluster().status_all().await;
+        let answering: Vec<u64> = views
+            .iter()
+            .filter_map(|(_, answer)| answer.as_ref().ok())
+            .map(|status| status.node_id)
+            .collect();
+        if answering.is_empty() {
+            return Err(Failure::Unreachable(format!(
+                "no node answers at {}; start one there or name others with --endpoints",
+                connection.endpoints.join(", ")
+            )));
+        }
+        let late = Instant::now() >= deadline;
+        if let Some(leader) = leader_view(&views) {
+            let seen = Seen {
+                leader: leader.clone(),
+                answering,
+            };
+            if late || seen.knows_all() {
+                return Ok(seen);
+            }
+        } else if late {
+            return Err(Failure::NoQuorum(format!(
+                "{} nodes answer, but none leads; nothing changed: bring a majority of the voters back",
+                answering.len()
+            )));
+        }
+        sleep(POLL).await;
     }
 }
 
 /// Waits until the node answers: one that has just been started may still be preparing its log.
 async fn answers(context: &Context, connection: &Connection, endpoint: &str) -> Result<(), Failure> {
-    let deadline = tokio::time::Instant::now() + context.settings.timeout();
+    let deadline = Instant::now() + context.settings.timeout();
     loop {
         match connection.client.cluster().status(endpoint).await {
             Ok(_) => return Ok(()),
-            Err(_) if tokio::time::Instant::now() < deadline => tokio::time::sleep(POLL).await,
+            Err(_) if Instant::now() < deadline => sleep(POLL).await,
             Err(error) => {
                 return Err(Failure::Unreachable(format!(
                     "the node at {endpoint} does not answer ({error}); start it there, then repeat"
@@ -181,32 +247,38 @@ async fn answers(context: &Context, connection: &Connection, endpoint: &str) -> 
 }
 
 /// Waits until the leader says that the learner holds nearly all of the log.
-async fn caught_up(connection: &Connection, node_id: u64, wait: Duration) -> Result<NodeStatus, Failure> {
+async fn caught_up(connection: &Connection, node_id: u64, wait: Duration) -> Result<(), Failure> {
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("catching up {wide_bar} {pos}/{len} entries, {eta} left")
             .expect("the template is a constant")
             .progress_chars("━━─"),
     );
-    let deadline = tokio::time::Instant::now() + wait;
+    let deadline = Instant::now() + wait;
     loop {
-        if let Ok((leader, _)) = see(connection).await {
-            let matched = matched_index(&leader, node_id).unwrap_or(0);
-            bar.set_length(leader.last_log_index);
-            bar.set_position(matched.min(leader.last_log_index));
-            if matched > 0 && matched + BEHIND_ENTRIES_MAX >= leader.last_log_index {
+        // Nobody leads for a moment when the leader has died: the next one will know.
+        if let Ok(seen) = see(connection).await
+            && let Some(member) = seen.member(node_id)
+        {
+            let last = seen.leader.last_log_index;
+            bar.set_length(last);
+            bar.set_position(member.matched_index.unwrap_or(0).min(last));
+            if seen
+                .behind(member)
+                .is_some_and(|behind| behind <= BEHIND_ENTRIES_MAX)
+            {
                 bar.finish_and_clear();
-                return Ok(leader);
+                return Ok(());
             }
         }
         let stays = "it stays a learner and goes on catching up: run the same command again to wait for it";
         tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
+            () = sleep(POLL) => {}
             _ = tokio::signal::ctrl_c() => {
                 output::leave_standing(&bar);
                 return Err(Failure::Failed(format!("stopped waiting for node {node_id}; {stays}")));
             }
         }
-        if tokio::time::Instant::now() >= deadline {
+        if Instant::now() >= deadline {
             output::leave_standing(&bar);
             let wait = humantime::format_duration(wait);
             return Err(Failure::Failed(format!(
@@ -216,27 +288,20 @@ async fn caught_up(connection: &Connection, node_id: u64, wait: Duration) -> Res
     }
 }
 
-fn matched_index(leader: &NodeStatus, node_id: u64) -> Option<u64> {
-    leader
-        .members
-        .iter()
-        .find(|member| member.node_id == node_id)?
-        .matched_index
-}
-
 fn print(context: &Context, members: &[Member], leader: &NodeStatus) -> Result<(), Failure> {
     let views: Vec<MemberView> = members
         .iter()
         .map(|member| MemberView::new(member, leader))
         .collect();
     output::print(context.format, &json!({ "members": views }), |_| {
-        let mut table = output::table(&["NODE", "ENDPOINT", "ROLE", "BEHIND", "HEARD"]);
+        let mut table = output::table(&["NODE", "ENDPOINT", "ROLE", "MATCHED", "BEHIND", "HEARD"]);
         for member in &views {
             let role = match (member.leader, member.voter) {
                 (true, _) => "leader",
                 (false, true) => "voter",
                 (false, false) => "learner",
             };
+            let matched = member.matched_index.map_or("-".into(), output::grouped);
             let behind = member.behind_entries.map_or("-".into(), |entries| {
                 format!("{} entries", output::grouped(entries))
             });
@@ -247,6 +312,7 @@ fn print(context: &Context, members: &[Member], leader: &NodeStatus) -> Result<(
                 &member.node_id.to_string(),
                 &member.endpoint,
                 role,
+                &matched,
                 &behind,
                 &heard,
             ]);

@@ -1,239 +1,445 @@
 //! What a change of members would do to the quorum: pure, so that every case can be tested.
 //!
-//! The cluster checks again before it acts; this is for people to see it coming.
+//! A plan is made from what the cluster is now, never from what an earlier run meant to do: so a change that
+//! was interrupted goes on where it stopped when it is planned again, and one that is done plans nothing.
+//! The cluster checks each step again before it acts; this is for people to see it coming.
 
-use client::Member;
+use std::collections::BTreeMap;
 
-use crate::exit::Failure;
+use client::{Member, NodeStatus};
+use comfy_table::Table;
 
-/// A change, in words.
-#[derive(Debug, PartialEq)]
+use crate::{exit::Failure, output};
+
+/// A voter at most this many entries behind counts as caught up. The cluster's own bound: at its own speed
+/// that is a few milliseconds of work.
+pub const BEHIND_ENTRIES_MAX: u64 = 1_000;
+
+/// The cluster as it is seen now.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The leader's view.
+    pub leader: NodeStatus,
+    /// Nodes that answer.
+    pub answering: Vec<u64>,
+}
+
+impl Seen {
+    /// A member, if it is one.
+    pub fn member(&self, node_id: u64) -> Option<&Member> {
+        self.leader
+            .members
+            .iter()
+            .find(|member| member.node_id == node_id)
+    }
+
+    /// How many entries a member lacks; `None`: the leader does not know yet.
+    pub fn behind(&self, member: &Member) -> Option<u64> {
+        let matched = member.matched_index?;
+        Some(self.leader.last_log_index.saturating_sub(matched))
+    }
+
+    /// Whether the leader knows how far every member is that answers: a new one takes a moment to.
+    pub fn knows_all(&self) -> bool {
+        let mut answering = self.leader.members.iter().filter(|m| self.answers(m.node_id));
+        answering.all(|member| member.matched_index.is_some())
+    }
+
+    fn answers(&self, node_id: u64) -> bool {
+        self.answering.contains(&node_id)
+    }
+
+    fn leads(&self, node_id: u64) -> bool {
+        self.leader.node_id == node_id
+    }
+
+    fn voters(&self) -> Vec<u64> {
+        let voters = self.leader.members.iter().filter(|member| member.voter);
+        sorted(voters.map(|member| member.node_id))
+    }
+
+    /// A member that must be there, or a refusal.
+    fn expect(&self, node_id: u64, instead: &str) -> Result<&Member, Failure> {
+        self.member(node_id)
+            .ok_or_else(|| Failure::Refused(format!("node {node_id} is no member; {instead}")))
+    }
+
+    /// Why these voters could not commit anything at once, if they could not; `joined` will have caught up
+    /// by then.
+    fn danger(&self, voters: &[u64], joined: Option<u64>) -> Option<String> {
+        let needed = majority(voters.len());
+        let others = voters
+            .iter()
+            .copied()
+            .filter(|id| Some(*id) != joined && !self.leads(*id));
+        let (mut silent, mut behind) = (Vec::new(), Vec::new());
+        for id in others {
+            let lag = self.member(id).and_then(|member| self.behind(member));
+            if !self.answers(id) {
+                silent.push(id);
+            } else if lag.is_none_or(|lag| lag > BEHIND_ENTRIES_MAX) {
+                behind.push(id);
+            }
+        }
+        let ready = voters.len() - silent.len() - behind.len();
+        (ready < needed).then(|| {
+            format!(
+                "of the voters {} only {ready} would answer and be caught up, and {needed} are needed; silent: {}, \
+                 behind: {}",
+                list(voters),
+                list(&silent),
+                list(&behind)
+            )
+        })
+    }
+}
+
+/// One step. Each may be repeated: what is done already is done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Make a running, empty node a learner.
+    Add { node_id: u64, endpoint: String },
+    /// Wait until it has caught up.
+    CatchUp { node_id: u64 },
+    /// Make it a voter.
+    Promote { node_id: u64 },
+    /// Remove it.
+    Remove { node_id: u64 },
+    /// Make it the leader.
+    Lead { node_id: u64 },
+}
+
+impl Step {
+    /// In words.
+    pub fn words(&self) -> String {
+        match self {
+            Step::Add { node_id, endpoint } => format!("add node {node_id} at {endpoint} as learner"),
+            Step::CatchUp { node_id } => format!("wait until node {node_id} has caught up"),
+            Step::Promote { node_id } => format!("promote node {node_id}"),
+            Step::Remove { node_id } => format!("remove node {node_id}"),
+            Step::Lead { node_id } => format!("hand leadership to node {node_id}"),
+        }
+    }
+}
+
+/// A change: what is left to do, and what it leads to.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// To show before asking.
-    pub lines: Vec<String>,
-    /// Why the change endangers the quorum, if it does.
+    /// In order; empty when nothing is left to do.
+    pub steps: Vec<Step>,
+    /// Worth knowing.
+    pub notes: Vec<String>,
+    /// Why a step endangers the quorum, if one does.
     pub danger: Option<String>,
-    /// Nothing is left to do.
-    pub already: bool,
+}
+
+impl Plan {
+    fn already(note: String) -> Plan {
+        Plan {
+            notes: vec![note],
+            ..Plan::default()
+        }
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_done(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// To show before asking.
+    pub fn lines(&self, seen: &Seen) -> Vec<String> {
+        let mut lines = Vec::new();
+        match self.steps.as_slice() {
+            [] => return self.notes.clone(),
+            [step] => lines.push(step.words()),
+            steps => {
+                let numbered = (1..).zip(steps);
+                lines.extend(numbered.map(|(place, step)| format!("{place}. {}", step.words())));
+            }
+        }
+        if seen.leader.joint {
+            lines.push("first, a change of voters that was left half-way is completed".into());
+        }
+        lines.extend(self.notes.iter().cloned());
+        let after = self.after(seen);
+        lines.extend(output::text(&table(seen, &after)).lines().map(str::to_owned));
+        let voters = after.iter().filter(|(_, (_, role))| role.votes());
+        let voters: Vec<u64> = voters.map(|(id, _)| *id).collect();
+        lines.push(compare(&seen.voters(), &voters));
+        lines
+    }
+
+    /// The members once all steps are done; those that go, too.
+    fn after(&self, seen: &Seen) -> BTreeMap<u64, (String, Role)> {
+        let members = seen.leader.members.iter();
+        let mut after: BTreeMap<_, _> = members
+            .map(|member| {
+                let role = Role::of(member, seen);
+                (member.node_id, (member.endpoint.clone(), role))
+            })
+            .collect();
+        for step in &self.steps {
+            let roles: &[(u64, Role)] = match step {
+                Step::CatchUp { .. } => &[],
+                Step::Add { node_id, endpoint } => {
+                    after.insert(*node_id, (endpoint.clone(), Role::Learner));
+                    &[]
+                }
+                Step::Promote { node_id } => &[(*node_id, Role::Voter)],
+                Step::Remove { node_id } => &[(*node_id, Role::Gone)],
+                Step::Lead { node_id } => &[(seen.leader.node_id, Role::Voter), (*node_id, Role::Leader)],
+            };
+            for (node_id, role) in roles {
+                if let Some((_, now)) = after.get_mut(node_id) {
+                    *now = *role;
+                }
+            }
+        }
+        after
+    }
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Role {
+    Leader,
+    Voter,
+    Learner,
+    Gone,
+}
+
+impl Role {
+    fn of(member: &Member, seen: &Seen) -> Role {
+        match member.voter {
+            _ if seen.leads(member.node_id) => Role::Leader,
+            true => Role::Voter,
+            false => Role::Learner,
+        }
+    }
+
+    fn votes(self) -> bool {
+        matches!(self, Role::Leader | Role::Voter)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Role::Leader => "leader",
+            Role::Voter => "voter",
+            Role::Learner => "learner",
+            Role::Gone => "-",
+        }
+    }
+}
+
+/// Plans to add a learner.
+pub fn add(seen: &Seen, node_id: u64, endpoint: &str) -> Result<Plan, Failure> {
+    let steps = joining(seen, node_id, endpoint)?;
+    if steps.is_empty() {
+        return Ok(Plan::already(format!("node {node_id} is a voter already")));
+    }
+    Ok(Plan {
+        steps,
+        ..Plan::default()
+    })
 }
 
 /// Plans to make a learner a voter.
-pub fn promote(members: &[Member], answering: &[u64], node_id: u64) -> Result<Plan, Failure> {
-    let before = voters(members);
-    let Some(member) = members.iter().find(|member| member.node_id == node_id) else {
-        return Err(Failure::Refused(format!(
-            "node {node_id} is no member; add it first: `holdfast member add {node_id} HOST:PORT`"
-        )));
-    };
+pub fn promote(seen: &Seen, node_id: u64) -> Result<Plan, Failure> {
+    let member = seen.expect(
+        node_id,
+        &format!("add it first: `holdfast member add {node_id} HOST:PORT`"),
+    )?;
     if member.voter {
-        return Ok(Plan {
-            lines: vec![format!("node {node_id} is a voter already")],
-            danger: None,
-            already: true,
-        });
+        return Ok(Plan::already(format!("node {node_id} is a voter already")));
     }
-    if !answering.contains(&node_id) {
+    if !seen.answers(node_id) {
         return Err(Failure::Refused(format!(
-            "node {node_id} at {} does not answer; a voter that is down only weakens the quorum",
+            "node {node_id} at {} does not answer; a voter that is down only weakens the quorum: start it first",
             member.endpoint
         )));
     }
-    let mut after = before.clone();
-    after.push(node_id);
-    after.sort_unstable();
     Ok(Plan {
-        lines: vec![
-            format!("promote node {node_id} at {}", member.endpoint),
-            compare(&before, &after),
-        ],
-        danger: None,
-        already: false,
+        steps: vec![Step::Promote { node_id }],
+        danger: seen.danger(&sorted(seen.voters().into_iter().chain([node_id])), Some(node_id)),
+        ..Plan::default()
     })
 }
 
 /// Plans to remove a voter or learner.
-pub fn remove(members: &[Member], answering: &[u64], leader_id: u64, node_id: u64) -> Result<Plan, Failure> {
-    let Some(member) = members.iter().find(|member| member.node_id == node_id) else {
-        let lines = vec![format!("node {node_id} is no member: nothing to remove")];
-        return Ok(Plan {
-            lines,
-            danger: None,
-            already: true,
-        });
+pub fn remove(seen: &Seen, node_id: u64) -> Result<Plan, Failure> {
+    let Some(member) = seen.member(node_id) else {
+        return Ok(Plan::already(format!(
+            "node {node_id} is no member: nothing to remove"
+        )));
     };
-    if !member.voter {
-        let lines = vec![format!(
-            "remove learner {node_id} at {}; the quorum does not change",
-            member.endpoint
-        )];
-        return Ok(Plan {
-            lines,
-            danger: None,
-            already: false,
-        });
+    let mut plan = Plan {
+        steps: vec![Step::Remove { node_id }],
+        ..Plan::default()
+    };
+    if member.voter {
+        let remaining = without(&seen.voters(), node_id);
+        if remaining.is_empty() {
+            return Err(Failure::Refused(format!(
+                "node {node_id} is the only voter; a cluster without one holds nothing: add and promote another \
+                 first"
+            )));
+        }
+        plan.notes.extend(hand_over(seen, node_id));
+        plan.danger = seen.danger(&remaining, None);
     }
-    let before = voters(members);
-    let after: Vec<u64> = before.iter().copied().filter(|id| *id != node_id).collect();
-    if after.is_empty() {
+    Ok(plan)
+}
+
+/// Plans to put a new node in the place of another, dead or alive.
+pub fn replace(seen: &Seen, old_id: u64, new_id: u64, endpoint: &str) -> Result<Plan, Failure> {
+    if new_id <= old_id {
         return Err(Failure::Refused(format!(
-            "node {node_id} is the only voter; a cluster without one holds nothing"
+            "node {new_id} cannot replace node {old_id}: ids only grow and are never reused; start the new node with \
+             an id above all there were"
         )));
     }
-    let alive: Vec<u64> = after
-        .iter()
-        .copied()
-        .filter(|id| answering.contains(id))
-        .collect();
-    let mut lines = vec![
-        format!("remove voter {node_id} at {}", member.endpoint),
-        compare(&before, &after),
-    ];
-    if node_id == leader_id {
-        lines.push("it leads now: leadership moves to another voter".into());
+    let Some(old) = seen.member(old_id) else {
+        let new_votes = seen.member(new_id).is_some_and(|member| member.voter);
+        return match new_votes {
+            true => Ok(Plan::already(format!("node {new_id} has replaced node {old_id}"))),
+            false => Err(Failure::Refused(format!(
+                "node {old_id} is no member: there is nothing to replace; `holdfast member list` shows the \
+                 members, `holdfast member add {new_id} {endpoint}` adds one more"
+            ))),
+        };
+    };
+    let mut steps = joining(seen, new_id, endpoint)?;
+    let joins = !steps.is_empty();
+    let mut plan = Plan::default();
+    if old.voter {
+        let grown = sorted(seen.voters().into_iter().chain(joins.then_some(new_id)));
+        match joins {
+            true => steps.push(Step::Promote { node_id: new_id }),
+            false => plan.notes.push(format!(
+                "node {new_id} is a voter already: only the removal is left"
+            )),
+        }
+        let joined = joins.then_some(new_id);
+        plan.notes.extend(hand_over(seen, old_id));
+        plan.danger = seen
+            .danger(&grown, joined)
+            .or_else(|| seen.danger(&without(&grown, old_id), joined));
     }
-    let silent: Vec<u64> = after.iter().copied().filter(|id| !alive.contains(id)).collect();
-    let danger = (alive.len() < majority(after.len())).then(|| {
-        format!(
-            "of the voters that would remain, only {} answer and {} are needed; silent: {}",
-            alive.len(),
-            majority(after.len()),
-            list(&silent)
-        )
-    });
+    steps.push(Step::Remove { node_id: old_id });
+    plan.steps = steps;
+    Ok(plan)
+}
+
+/// Plans to hand leadership over.
+pub fn transfer(seen: &Seen, node_id: u64) -> Result<Plan, Failure> {
+    let member = seen.expect(node_id, "`holdfast member list` shows them")?;
+    if seen.leads(node_id) {
+        return Ok(Plan::already(format!("node {node_id} leads already")));
+    }
+    if !member.voter {
+        return Err(Failure::Refused(format!(
+            "node {node_id} is a learner; only voters lead: promote it first"
+        )));
+    }
+    if !seen.answers(node_id) {
+        return Err(Failure::Refused(format!(
+            "node {node_id} does not answer; handing it leadership would stop all writes until the next election: \
+             start it, or choose another"
+        )));
+    }
     Ok(Plan {
-        lines,
-        danger,
-        already: false,
+        steps: vec![Step::Lead { node_id }],
+        ..Plan::default()
     })
 }
 
-/// Whether leadership can go there.
-pub fn transfer(members: &[Member], answering: &[u64], node_id: u64) -> Result<(), Failure> {
-    match members.iter().find(|member| member.node_id == node_id) {
-        None => Err(Failure::Refused(format!(
-            "node {node_id} is no member; `holdfast member list` shows them"
+/// What it takes until a node is a member that has caught up: nothing when it is a voter.
+fn joining(seen: &Seen, node_id: u64, endpoint: &str) -> Result<Vec<Step>, Failure> {
+    let catch_up = Step::CatchUp { node_id };
+    match seen.member(node_id) {
+        Some(member) if member.endpoint != endpoint => Err(Failure::Refused(format!(
+            "node id {node_id} is that of the member at {}; ids are never reused: start the new node with another",
+            member.endpoint
         ))),
-        Some(member) if !member.voter => Err(Failure::Refused(format!(
-            "node {node_id} is a learner; only voters lead: promote it first"
-        ))),
-        Some(_) if !answering.contains(&node_id) => Err(Failure::Refused(format!(
-            "node {node_id} does not answer; handing it leadership would stop all writes until the next election"
-        ))),
-        Some(_) => Ok(()),
+        Some(member) if member.voter => Ok(Vec::new()),
+        Some(_) => Ok(vec![catch_up]),
+        None => Ok(vec![
+            Step::Add {
+                node_id,
+                endpoint: endpoint.to_owned(),
+            },
+            catch_up,
+        ]),
     }
 }
 
-fn voters(members: &[Member]) -> Vec<u64> {
-    let mut ids: Vec<u64> = members
-        .iter()
-        .filter(|member| member.voter)
-        .map(|member| member.node_id)
-        .collect();
+fn hand_over(seen: &Seen, node_id: u64) -> Option<String> {
+    seen.leads(node_id)
+        .then(|| format!("node {node_id} leads now: it hands leadership over first"))
+}
+
+fn sorted(ids: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut ids: Vec<u64> = ids.collect();
     ids.sort_unstable();
     ids
+}
+
+fn without(ids: &[u64], node_id: u64) -> Vec<u64> {
+    ids.iter().copied().filter(|id| *id != node_id).collect()
 }
 
 fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
 
+/// What the voters are and can lose, before and after.
 fn compare(before: &[u64], after: &[u64]) -> String {
+    let may_fail = |voters: &[u64]| voters.len().saturating_sub(majority(voters.len()));
     format!(
-        "voters {} -> {}; may fail at once: {} -> {}",
+        "voters {} -> {}; quorum {} -> {}; may fail at once: {} -> {}",
         list(before),
         list(after),
-        before.len().saturating_sub(majority(before.len())),
-        after.len().saturating_sub(majority(after.len())),
+        majority(before.len()),
+        majority(after.len()),
+        may_fail(before),
+        may_fail(after),
     )
 }
 
 fn list(ids: &[u64]) -> String {
-    format!(
-        "[{}]",
-        ids.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
-    )
+    let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+    format!("[{}]", ids.join(" "))
+}
+
+/// Who is what, before and after, and how each is.
+fn table(seen: &Seen, after: &BTreeMap<u64, (String, Role)>) -> Table {
+    let mut table = output::table(&[
+        "NODE", "ENDPOINT", "NOW", "THEN", "ANSWERS", "MATCHED", "BEHIND", "HEARD",
+    ]);
+    for (node_id, (endpoint, then)) in after {
+        let member = seen.member(*node_id);
+        let number = |value: Option<u64>| value.map_or("-".to_owned(), output::grouped);
+        let answers = match member {
+            Some(_) if seen.answers(*node_id) => "yes",
+            Some(_) => "NO",
+            None => "-",
+        };
+        let heard = member.and_then(|member| member.heard_ms_ago);
+        table.add_row([
+            node_id.to_string(),
+            endpoint.clone(),
+            member
+                .map_or("-", |member| Role::of(member, seen).word())
+                .to_owned(),
+            then.word().to_owned(),
+            answers.to_owned(),
+            number(member.and_then(|member| member.matched_index)),
+            number(member.and_then(|member| seen.behind(member))),
+            heard.map_or("-".to_owned(), |ms| format!("{} ms ago", output::grouped(ms))),
+        ]);
+    }
+    table
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn members(voters: &[u64], learners: &[u64]) -> Vec<Member> {
-        let member = |node_id: u64, voter| Member {
-            node_id,
-            endpoint: format!("n{node_id}:1"),
-            voter,
-            ..Member::default()
-        };
-        voters
-            .iter()
-            .map(|id| member(*id, true))
-            .chain(learners.iter().map(|id| member(*id, false)))
-            .collect()
-    }
-
-    #[test]
-    fn promote_shows_what_the_quorum_gains() {
-        let plan = promote(&members(&[3, 1, 2], &[4]), &[1, 2, 3, 4], 4).unwrap();
-        assert_eq!(
-            plan.lines[1],
-            "voters [1 2 3] -> [1 2 3 4]; may fail at once: 1 -> 1"
-        );
-        assert!(promote(&members(&[1, 2, 3], &[]), &[1, 2, 3], 2).unwrap().already);
-        for (answering, node) in [(vec![1, 2, 3], 4), (vec![1, 2, 3, 9], 9)] {
-            assert_eq!(
-                promote(&members(&[1, 2, 3], &[4]), &answering, node)
-                    .unwrap_err()
-                    .code(),
-                5,
-                "{node}"
-            );
-        }
-    }
-
-    #[test]
-    fn remove_refuses_to_lose_the_quorum() {
-        let safe = remove(&members(&[1, 2, 3, 4], &[]), &[1, 2, 3, 4], 1, 4).unwrap();
-        assert_eq!(safe.danger, None);
-        assert_eq!(
-            safe.lines[1],
-            "voters [1 2 3 4] -> [1 2 3]; may fail at once: 1 -> 1"
-        );
-        // Of [1 2 3] only 1 answers once 2 is gone: [1 3] needs both.
-        let unsafe_ = remove(&members(&[1, 2, 3], &[]), &[1, 2], 1, 2).unwrap();
-        let danger = unsafe_.danger.expect("no majority of [1 3] answers");
-        assert!(
-            danger.contains("only 1 answer and 2 are needed; silent: [3]"),
-            "{danger}"
-        );
-        // Removing the silent one is what an operator wants.
-        assert_eq!(
-            remove(&members(&[1, 2, 3], &[]), &[1, 2], 1, 3).unwrap().danger,
-            None
-        );
-        assert_eq!(remove(&members(&[1], &[]), &[1], 1, 1).unwrap_err().code(), 5);
-    }
-
-    #[test]
-    fn remove_knows_learners_strangers_and_the_leader() {
-        let all = members(&[1, 2, 3], &[4]);
-        assert_eq!(remove(&all, &[1], 1, 4).unwrap().danger, None);
-        assert!(remove(&all, &[1, 2, 3], 1, 9).unwrap().already);
-        assert!(
-            remove(&all, &[1, 2, 3], 2, 2)
-                .unwrap()
-                .lines
-                .iter()
-                .any(|line| line.contains("leads now"))
-        );
-    }
-
-    #[test]
-    fn leadership_goes_to_live_voters_only() {
-        let all = members(&[1, 2, 3], &[4]);
-        assert!(transfer(&all, &[1, 2, 3, 4], 2).is_ok());
-        for (answering, node) in [(vec![1, 2, 3, 4], 4), (vec![1, 3], 2), (vec![1], 9)] {
-            assert_eq!(transfer(&all, &answering, node).unwrap_err().code(), 5, "{node}");
-        }
-    }
-}
+mod tests;

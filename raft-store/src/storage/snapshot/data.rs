@@ -160,6 +160,11 @@ impl SnapshotData {
         if let Some(machine) = loaded {
             return Ok(*machine);
         }
+        self.load_again()
+    }
+
+    /// [`SnapshotData::load`], from the file even when the state is at hand.
+    pub(crate) fn load_again(&self) -> Result<Machine, SnapshotError> {
         let path = self.path();
         let (contents, machine) = format::load(&*self.inner.file).map_err(read_error(&path))?;
         if contents.checksum != self.checksum() || contents.standing != *self.standing() {

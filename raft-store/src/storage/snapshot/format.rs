@@ -223,7 +223,13 @@ fn read(
     })();
     // Whether the bytes are whole decides first: a flipped bit must not pass for a newer format.
     if reader.digest()? != checksum {
-        return Err(damaged("its checksum does not match its bytes"));
+        let part = match parsed {
+            Err(ReadError::Damaged(part)) => format!(": {part}"),
+            _ => String::new(),
+        };
+        return Err(ReadError::Damaged(format!(
+            "its checksum does not match its bytes{part}"
+        )));
     }
     let standing = parsed?;
     if rows != standing.row_count {

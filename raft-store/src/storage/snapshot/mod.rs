@@ -196,6 +196,55 @@ impl SnapshotStore {
         frozen: &Frozen,
         standing: &Standing,
     ) -> Result<SnapshotData, SnapshotError> {
+        let data = self.write_verified(frozen, standing)?;
+        self.adopt(&data)?;
+        Ok(data)
+    }
+
+    /// Writes this state to a verified file of its own, which goes when the last handle to it does. It is no
+    /// snapshot of this node: nothing is purged for it, and nothing else is dropped.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NoSpace`] where a snapshot would have no room; the disk failed.
+    pub(crate) async fn build_apart(
+        &self,
+        frozen: Frozen,
+        standing: Standing,
+    ) -> Result<SnapshotData, SnapshotError> {
+        let dir = &self.inner.dir;
+        if !self.has_room().map_err(disk_error("measuring", dir))? {
+            let bytes = self.lock().last().map_or(0, SnapshotData::len);
+            let bytes_free = self.inner.disk.free_bytes(dir).unwrap_or(0);
+            return Err(SnapshotError::NoSpace { bytes, bytes_free });
+        }
+        let store = self.clone();
+        let written = blocking(self.inner.workers, move || {
+            store.write_verified(&frozen, &standing)
+        });
+        written
+            .await
+            .map_err(disk_error("writing the state beside", dir))?
+    }
+
+    /// Loads every snapshot from its file again; gives each with what is wrong with it.
+    ///
+    /// # Errors
+    /// The node is shutting down.
+    pub(crate) async fn verify(&self) -> Result<Vec<(SnapshotData, Option<SnapshotError>)>, SnapshotError> {
+        let kept = self.kept();
+        let verified = blocking(self.inner.workers, move || {
+            let each = kept.into_iter().map(|data| {
+                let wrong = data.load_again().err();
+                (data, wrong)
+            });
+            each.collect()
+        });
+        verified
+            .await
+            .map_err(disk_error("verifying snapshots in", &self.inner.dir))
+    }
+
+    fn write_verified(&self, frozen: &Frozen, standing: &Standing) -> Result<SnapshotData, SnapshotError> {
         let (file, path) = self.temporary("building")?;
         let data = (|| {
             let (bytes, checksum) =
@@ -219,17 +268,11 @@ impl SnapshotStore {
             }
             Ok(data)
         })();
-        match data {
-            Ok(data) => {
-                self.adopt(&data)?;
-                Ok(data)
-            }
-            Err(error) => {
-                // What went wrong is what is reported; an unfinished file is removed at the next start.
-                let _ = self.inner.disk.remove(&path);
-                Err(error)
-            }
+        if data.is_err() {
+            // What went wrong is what is reported; an unfinished file is removed at the next start.
+            let _ = self.inner.disk.remove(&path);
         }
+        data
     }
 
     /// Gives a verified file its name, durably, and drops what is now too old. Blocks.

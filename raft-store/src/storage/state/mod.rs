@@ -234,10 +234,16 @@ impl SharedState {
 
     /// The state as it is now, and what it stands for.
     pub(crate) fn freeze(&self) -> (Frozen, Standing) {
+        let (frozen, standing, ()) = self.freeze_with(|_| ());
+        (frozen, standing)
+    }
+
+    /// [`SharedState::freeze`], with what a reader finds at the very same index.
+    pub(crate) fn freeze_with<R>(&self, reader: impl FnOnce(&Machine) -> R) -> (Frozen, Standing, R) {
         let held = self.held();
         let frozen = held.machine.freeze();
         let standing = held.standing(&frozen);
-        (frozen, standing)
+        (frozen, standing, reader(&held.machine))
     }
 
     /// The state as it is now and what has changed since the last cut. `None` when the state cannot

@@ -1,0 +1,97 @@
+//! What tests of the shipped binary share: a cluster of processes, the command line, and load.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod load;
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use client::{Client, NewSale};
+use jepsen_tests::processes::NodeProcess;
+
+/// The binary under test.
+pub fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_holdfast"))
+}
+
+/// Nodes 1 to `count`, each on an empty directory below `dir`.
+pub fn start(dir: &Path, count: u64) -> Vec<NodeProcess> {
+    (1..=count)
+        .map(|id| NodeProcess::start(binary(), dir, id).expect("a node starts"))
+        .collect()
+}
+
+/// A founded cluster with an open sale.
+pub async fn found(nodes: &[NodeProcess], units_total: u32) -> Client {
+    let client = client(nodes);
+    let members: Vec<_> = nodes
+        .iter()
+        .map(|node| (node.id, node.endpoint.clone()))
+        .collect();
+    client
+        .cluster()
+        .init(members)
+        .await
+        .expect("a new cluster is founded");
+    let sale = NewSale {
+        sale_id: "hot".into(),
+        units_total,
+        open: true,
+        ..NewSale::default()
+    };
+    client
+        .create_sale(sale)
+        .key("create")
+        .send()
+        .await
+        .expect("a sale is created");
+    client
+}
+
+/// Every endpoint, as the command line takes them.
+pub fn endpoints(nodes: &[NodeProcess]) -> String {
+    let endpoints: Vec<_> = nodes.iter().map(|node| node.endpoint.clone()).collect();
+    endpoints.join(",")
+}
+
+/// A client of these nodes.
+pub fn client(nodes: &[NodeProcess]) -> Client {
+    let endpoints = nodes.iter().map(|node| node.endpoint.clone());
+    Client::builder()
+        .endpoints(endpoints)
+        .timeout(Duration::from_secs(30))
+        .build()
+        .expect("endpoints are well formed")
+}
+
+/// Runs the command line against these nodes.
+pub async fn holdfast(endpoints: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.args(["--endpoints", endpoints]).args(arguments);
+    // The test's own tasks go on meanwhile.
+    let output = tokio::task::spawn_blocking(move || command.output()).await;
+    output.expect("waiting does not panic").expect("the binary runs")
+}
+
+/// Runs the command line, which must succeed, and gives its standard output.
+pub async fn done(endpoints: &str, arguments: &[&str]) -> String {
+    let output = holdfast(endpoints, arguments).await;
+    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs the command line, which must refuse for safety, and gives what it says.
+pub async fn refused(endpoints: &str, arguments: &[&str]) -> String {
+    let output = holdfast(endpoints, arguments).await;
+    assert_eq!(output.status.code(), Some(5), "{arguments:?}: {}", said(&output));
+    said(&output)
+}
+
+/// What a command wrote to standard error.
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
