@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use client::{ClaimStatus, Client, Consistency, Grant};
 use common::{
-    binary, client, done, found, holdfast,
+    binary, client, done, endpoints, found, holdfast,
     load::{Load, records},
     refused, said, start,
 };
@@ -17,11 +17,6 @@ const UNITS: u32 = 10_000_000;
 
 /// Claims that must be granted between two steps.
 const CLAIMS_BETWEEN: usize = 300;
-
-fn endpoints(nodes: &[NodeProcess]) -> String {
-    let endpoints: Vec<_> = nodes.iter().map(|node| node.endpoint.clone()).collect();
-    endpoints.join(",")
-}
 
 /// Saves a backup and gives its manifest.
 async fn save(at: &str, path: &Path) -> Value {
@@ -165,6 +160,8 @@ async fn a_backup_under_load_is_restored_elsewhere_and_the_sale_goes_on() {
     }
     let shop = client(&new);
     let at = endpoints(&new);
+    let (sale, _) = shop.get_sale("hot", Consistency::Linearizable).await.unwrap();
+    assert_eq!(sale.units_total, UNITS, "somebody leads, and the sale is there");
 
     // The same contents, before anybody adds to them, and the same state everywhere.
     let again = save(&at, &dir.path().join("again.backup")).await;

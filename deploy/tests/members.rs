@@ -5,7 +5,7 @@ mod common;
 use std::{collections::BTreeSet, path::Path, process::Stdio};
 
 use client::{Client, Consistency};
-use common::{binary, done, found, holdfast, load::Load, refused, said, start};
+use common::{binary, done, endpoints, found, holdfast, load::Load, refused, said, start};
 use jepsen_tests::processes::NodeProcess;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -15,12 +15,6 @@ const UNITS: u32 = 10_000_000;
 
 /// Claims that must be granted between two steps.
 const CLAIMS_BETWEEN: usize = 500;
-
-/// Every endpoint, as the command line takes them.
-fn endpoints(nodes: &[NodeProcess]) -> String {
-    let endpoints: Vec<_> = nodes.iter().map(|node| node.endpoint.clone()).collect();
-    endpoints.join(",")
-}
 
 fn grow(nodes: &mut Vec<NodeProcess>, dir: &Path, id: u64) -> String {
     nodes.push(NodeProcess::start(binary(), dir, id).expect("a node starts"));

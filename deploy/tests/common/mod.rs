@@ -52,6 +52,12 @@ pub async fn found(nodes: &[NodeProcess], units_total: u32) -> Client {
     client
 }
 
+/// Every endpoint, as the command line takes them.
+pub fn endpoints(nodes: &[NodeProcess]) -> String {
+    let endpoints: Vec<_> = nodes.iter().map(|node| node.endpoint.clone()).collect();
+    endpoints.join(",")
+}
+
 /// A client of these nodes.
 pub fn client(nodes: &[NodeProcess]) -> Client {
     let endpoints = nodes.iter().map(|node| node.endpoint.clone());

@@ -46,6 +46,9 @@ pub struct Archive {
     backups: Arc<Semaphore>,
 }
 
+/// How often a snapshot that has not come yet is asked for again: a million claims are written in less.
+const SNAPSHOT_ASK_AGAIN: Duration = Duration::from_secs(5);
+
 /// A backup as it is sent.
 pub type BackupStream = BoxStream<'static, Result<v1::BackupPart, Status>>;
 
@@ -73,22 +76,31 @@ impl Archive {
     ) -> Result<v1::SnapshotsResponse, Status> {
         self.check_founded()?;
         let wanted = self.shared.applied_log_id();
-        raft.trigger()
-            .snapshot()
-            .await
-            .map_err(|fatal| refusal(Code::Unavailable, "STOPPED", fatal.to_string(), []))?;
+        let stopped = |why: String| refusal(Code::Unavailable, "STOPPED", why, []);
         let mut metrics = raft.metrics();
         let taken = async {
-            while metrics.borrow_watched().snapshot < wanted {
-                if metrics.changed().await.is_err() {
-                    return false;
+            loop {
+                raft.trigger()
+                    .snapshot()
+                    .await
+                    .map_err(|fatal| stopped(fatal.to_string()))?;
+                let come = async {
+                    while metrics.borrow_watched().snapshot < wanted {
+                        if metrics.changed().await.is_err() {
+                            return Err(stopped("the node stops".to_owned()));
+                        }
+                    }
+                    Ok(())
+                };
+                // One that was being written already was perhaps begun before: then it is asked for again.
+                if let Ok(come) = tokio::time::timeout(SNAPSHOT_ASK_AGAIN, come).await {
+                    return come;
                 }
             }
-            true
         };
         match tokio::time::timeout_at(until, taken).await {
-            Ok(true) => self.list(false).await,
-            Ok(false) => Err(refusal(Code::Unavailable, "STOPPED", "the node stops", [])),
+            Ok(Ok(())) => self.list(false).await,
+            Ok(Err(status)) => Err(status),
             Err(_) => Err(refusal(
                 Code::FailedPrecondition,
                 "SNAPSHOT_NOT_TAKEN",
