@@ -174,13 +174,8 @@ pub struct Backup {
 impl Backup {
     /// Ids of sales whose recount differs from their counters: none, unless there is a bug.
     pub fn sales_wrong(&self) -> Vec<String> {
-        let sales = self.machine.recount().into_iter();
-        sales
-            .map(|number| {
-                let sale = self.machine.sale_by_number(number);
-                sale.map_or_else(|| number.to_string(), |sale| sale.sale_id)
-            })
-            .collect()
+        let books = self.machine.recount();
+        books.unbalanced().map(|sale| sale.sale_id.clone()).collect()
     }
 }
 
