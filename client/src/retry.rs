@@ -85,8 +85,9 @@ pub(crate) fn pause(tries: u32, chance: f64) -> Duration {
     full.mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))
 }
 
-/// What to do next with a call.
+/// What to do next with a call. It lives on the stack for one turn of a loop, so its size costs nothing.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Step {
     /// Tell the caller.
     Finish(Result<(Kind, Position), Error>),

@@ -94,7 +94,7 @@ fn promises_hold_under_faults() {
 
 #[test]
 fn documents_are_written_and_keys_resolved_in_every_run() {
-    let run = run(&Plan::of(100), Trace::silent()).run;
+    let run = run(&Scenario::of(100), Trace::silent()).run;
     let answers = |kind: Kind| {
         let asked = run
             .operations

@@ -253,7 +253,7 @@ fn fuzz_standing_rows() {
     ];
     Target::new("standing_rows", PACKAGE)
         .known(known)
-        .run_mended(reseal, |bytes| {
+        .run_mended(|bytes| reseal(bytes), |bytes| {
             let alone = Standing::decode(bytes);
             if let Ok(standing) = &alone {
                 let mut again = Vec::new();
@@ -269,7 +269,7 @@ fn fuzz_standing_rows() {
         });
 }
 
-fn reseal(bytes: &mut Vec<u8>) {
+fn reseal(bytes: &mut [u8]) {
     if let Some(body) = bytes.len().checked_sub(8) {
         let sum = xxh3_64(&bytes[..body]);
         bytes[body..].copy_from_slice(&sum.to_be_bytes());

@@ -46,6 +46,9 @@ enum State {
     Done,
 }
 
+/// A change of a document: its operation's id, the document, the call, and its answer where there was one.
+pub type DocumentChange<N = String> = (u64, N, Call<N>, Option<Outcome<N>>);
+
 impl Recorder {
     /// A recorder of an empty history. `now_ns`: monotonic, in ns; zero may be anywhere.
     pub fn new(header: Header, now_ns: impl Fn() -> u64 + Send + Sync + 'static) -> Recorder {
@@ -167,10 +170,10 @@ impl Recorder {
 
     /// Changes of documents that were answered as made, or of which nobody knows; one for each key, with its answer
     /// where there was one: for the final phase to find where they stand.
-    pub fn document_changes(&self) -> Vec<(u64, String, Call<String>, Option<Outcome<String>>)> {
+    pub fn document_changes(&self) -> Vec<DocumentChange> {
         let log = self.log();
         let text = |name| log.history.names.text(name).to_owned();
-        let mut changes: BTreeMap<Name, (u64, Name, Call, Option<Outcome>)> = BTreeMap::new();
+        let mut changes: BTreeMap<Name, DocumentChange<Name>> = BTreeMap::new();
         let mut asked: HashMap<u64, (Name, Call)> = HashMap::new();
         for event in &log.history.events {
             let (id, heard) = match &event.what {
@@ -191,7 +194,7 @@ impl Recorder {
                 }
             }
         }
-        let told = |(id, document, call, heard): (u64, Name, Call, Option<Outcome>)| {
+        let told = |(id, document, call, heard): DocumentChange<Name>| {
             let heard = heard.map(|outcome| outcome.map(text));
             (id, text(document), call.map(text), heard)
         };

@@ -9,7 +9,7 @@ pub const CHECKOUT_SEEDS_FROM: u64 = 1_000_000_000;
 #[derive(Clone, Debug)]
 pub enum Scenario {
     /// Claims, at the store itself.
-    Claims(Plan),
+    Claims(Box<Plan>),
     /// Checkouts, at doors.
     Checkout(Box<CheckoutPlan>),
 }
@@ -18,7 +18,7 @@ impl Scenario {
     /// What this seed is about.
     pub fn of(seed: u64) -> Scenario {
         if seed < CHECKOUT_SEEDS_FROM {
-            Scenario::Claims(Plan::of(seed))
+            Scenario::Claims(Box::new(Plan::of(seed)))
         } else {
             Scenario::Checkout(Box::new(CheckoutPlan::of(seed)))
         }

@@ -28,7 +28,9 @@ pub fn action(
     };
     let mut arguments = format!("{arguments:?}");
     if arguments.len() > ARGUMENTS_BYTES_MAX {
-        let end = arguments.floor_char_boundary(ARGUMENTS_BYTES_MAX);
+        // Never in the middle of a character; zero is the start of one.
+        let mut ends = (0..=ARGUMENTS_BYTES_MAX).rev();
+        let end = ends.find(|&end| arguments.is_char_boundary(end)).unwrap_or(0);
         arguments.truncate(end);
         arguments.push('…');
     }

@@ -97,12 +97,14 @@ impl InventoryService {
             if let Some(audit) = Audit::of(place, &command) {
                 audits.push(audit);
             }
-            if let Err(outcome) = source.may(&command).map_err(outcome::forbidden).and_then(|()| {
-                let added = preparer.add(command, &mut frame);
-                added.map_err(|Malformed(why)| outcome::malformed(why))
-            }) {
-                refused.push((place, outcome));
-            }
+            let told = match source.may(&command) {
+                Err(why) => Some(outcome::forbidden(why)),
+                Ok(()) => {
+                    let added = preparer.add(command, &mut frame);
+                    added.err().map(|Malformed(why)| outcome::malformed(why))
+                }
+            };
+            refused.extend(told.map(|outcome| (place, outcome)));
         }
         let audits = (!audits.is_empty()).then(|| Audits {
             source: source.clone(),

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Books, Look, Payment};
 
+/// What a payment does to an account.
+type Share = fn(&Payment) -> i128;
+
 /// What every account must come to, by what the provider says.
-const ACCOUNTS: [(&str, fn(&Payment) -> i128); 6] = [
+const ACCOUNTS: [(&str, Share); 6] = [
     ("provider_hold", |_| 0),
     ("shopper_hold", |_| 0),
     ("provider_clearing", |payment| {
