@@ -251,9 +251,9 @@ fn fuzz_standing_rows() {
         rows::encode_complete(41, &standing),
         rows::encode_writing(7),
     ];
-    Target::new("standing_rows", PACKAGE)
-        .known(known)
-        .run_mended(|bytes| reseal(bytes), |bytes| {
+    Target::new("standing_rows", PACKAGE).known(known).run_mended(
+        |bytes| reseal(bytes),
+        |bytes| {
             let alone = Standing::decode(bytes);
             if let Ok(standing) = &alone {
                 let mut again = Vec::new();
@@ -266,7 +266,8 @@ fn fuzz_standing_rows() {
                 said(rows::decode_complete(bytes)),
                 said(rows::decode_writing(bytes))
             )
-        });
+        },
+    );
 }
 
 fn reseal(bytes: &mut [u8]) {
