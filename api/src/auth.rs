@@ -19,7 +19,7 @@ use std::{
 
 use axum::{
     extract::{FromRequestParts, MatchedPath},
-    http::{HeaderValue, header::AUTHORIZATION, request::Parts},
+    http::{HeaderValue, StatusCode, header::AUTHORIZATION, request::Parts},
 };
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 use security::{
@@ -141,12 +141,25 @@ impl Caller {
 
     /// Leaves a line in the audit log if this was an operator's action.
     pub(crate) fn acted<T>(&self, arguments: &dyn fmt::Debug, answer: &Result<T, Problem>) {
-        let audited = self.1.row.is_some_and(|row| row.audited) || self.0.role == Role::Operator;
-        if audited {
-            match answer {
-                Ok(_) => self.tell(arguments, "ok"),
-                Err(problem) => self.tell(arguments, problem.slug()),
-            }
+        self.tell_action(
+            arguments,
+            answer.as_ref().map_or_else(|problem| problem.slug(), |_| "ok"),
+        );
+    }
+
+    /// As [`Caller::acted`], where only the answer's status is known.
+    pub(crate) fn answered(&self, arguments: &dyn fmt::Debug, status: StatusCode) {
+        let outcome = if status.is_success() {
+            "ok"
+        } else {
+            status.as_str()
+        };
+        self.tell_action(arguments, outcome);
+    }
+
+    fn tell_action(&self, arguments: &dyn fmt::Debug, outcome: &str) {
+        if self.1.row.is_some_and(|row| row.audited) || self.0.role == Role::Operator {
+            self.tell(arguments, outcome);
         }
     }
 

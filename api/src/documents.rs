@@ -128,7 +128,7 @@ impl Documents for Client {
 
 /// A key that nobody has used: for writes whose version says all that a key would.
 pub(crate) fn fresh_key() -> String {
-    format!("{:032x}", rand::random::<u128>())
+    format!("{:032x}", client::chance::random::<u128>())
 }
 
 /// Whether a write found another version than it named.

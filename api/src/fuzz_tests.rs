@@ -107,12 +107,14 @@ fn fuzz_webhook_signatures() {
         .words(words)
         .run(|bytes| {
             let header = String::from_utf8_lossy(bytes);
+            // Digits of a signature count in either case.
+            let lower = header.to_ascii_lowercase();
             match check.verify(Some(&header), body, 1_000) {
                 Ok(()) => {
                     assert!(
                         times
                             .iter()
-                            .any(|time| header.contains(signed(time).split_once("v1=").unwrap().1)),
+                            .any(|time| lower.contains(signed(time).split_once("v1=").unwrap().1)),
                         "passed without a signature: {header}"
                     );
                     "ok".to_owned()

@@ -150,6 +150,7 @@ impl MachineStore {
                 version,
                 fencing_token,
                 leased_until_ms,
+                position: self.position(),
             }),
             Reply::Rejected(rejection) => {
                 self.refused.fetch_add(1, Ordering::SeqCst);

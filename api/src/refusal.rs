@@ -19,7 +19,7 @@ const OPENING_UNKNOWN_S: u64 = 5;
 
 /// Some seconds to add to a wait.
 pub(crate) fn jitter_s() -> u64 {
-    rand::random_range(0..=RETRY_JITTER_S)
+    client::chance::below(RETRY_JITTER_S + 1)
 }
 
 impl From<Error> for Problem {
@@ -118,6 +118,16 @@ fn refused(rejected: Rejected) -> Problem {
         }
         Reason::DocumentQuota => {
             // Definite too: no room for another document until an operator makes some.
+            members.same_key_safe = Some(true);
+            retry_after_s = Some(1 + jitter_s());
+            Kind::Unavailable
+        }
+        Reason::WrongCluster => {
+            // Definite: nobody of our cluster was reached. An operator must look at the endpoints.
+            tracing::error!(
+                message = rejected.message,
+                "the store's nodes are of another cluster"
+            );
             members.same_key_safe = Some(true);
             retry_after_s = Some(1 + jitter_s());
             Kind::Unavailable

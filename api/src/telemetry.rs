@@ -232,11 +232,11 @@ impl Trace {
             }
             None => {
                 // All zeroes would mean "no trace"; the last bit set avoids it.
-                hex(&mut text[3..35], rand::random::<u128>() | 1);
+                hex(&mut text[3..35], client::chance::random::<u128>() | 1);
                 text[53..].copy_from_slice(b"00");
             }
         }
-        hex(&mut text[36..52], u128::from(rand::random::<u64>() | 1));
+        hex(&mut text[36..52], u128::from(client::chance::random::<u64>() | 1));
         Trace(text)
     }
 

@@ -100,7 +100,7 @@ impl Shared {
                         command.body,
                         Some(Body::PutDocument(_) | Body::DeleteDocument(_) | Body::LeaseDocument(_))
                     );
-                    if !(document && matches!(resolution, Ok(resolution::Kind::Effect(_)))) {
+                    if !(document && matches!(resolution, Ok((resolution::Kind::Effect(_), _)))) {
                         return attempts.resolved(resolution, takes);
                     }
                     // It happened; asked again, its key tells how that left the document.
@@ -121,7 +121,11 @@ impl Shared {
     }
 
     /// What became of this command's key?
-    async fn resolve_command(&self, command: &Command, deadline: Instant) -> Result<resolution::Kind, Error> {
+    async fn resolve_command(
+        &self,
+        command: &Command,
+        deadline: Instant,
+    ) -> Result<(resolution::Kind, Position), Error> {
         let (operation, sale_id, user) = match &command.body {
             Some(Body::Claim(take)) => (Operation::Claim, take.sale_id.clone(), take.user.as_str()),
             Some(Body::Decrement(take)) => (Operation::Decrement, take.sale_id.clone(), take.user.as_str()),
@@ -194,12 +198,12 @@ impl Shared {
         Ok(found.sale_id)
     }
 
-    /// Resolves a key, again and again until there is an answer or no time.
+    /// Resolves a key, again and again until there is an answer or no time; and says what that reflects.
     pub(crate) async fn resolve(
         &self,
         request: ResolveRequest,
         deadline: Instant,
-    ) -> Result<resolution::Kind, Error> {
+    ) -> Result<(resolution::Kind, Position), Error> {
         let mut tries = 0;
         loop {
             let outcome = self
@@ -211,7 +215,10 @@ impl Shared {
                 .await?;
             let error = match outcome.kind {
                 Some(Kind::Resolved(resolution)) => {
-                    return resolution.kind.ok_or_else(|| Error::malformed("the resolution"));
+                    let kind = resolution
+                        .kind
+                        .ok_or_else(|| Error::malformed("the resolution"))?;
+                    return Ok((kind, resolution.position.unwrap_or_default()));
                 }
                 Some(Kind::Rejected(rejected)) => {
                     let rejected = error::rejected(rejected, Position::default());

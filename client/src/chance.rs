@@ -19,9 +19,18 @@ pub fn seed(seed: u64) {
     RANDOM.with(|random| *random.borrow_mut() = SmallRng::seed_from_u64(seed));
 }
 
-pub(crate) fn random<T>() -> T
+/// Something drawn; also for those who build on the client, and are simulated with it.
+pub fn random<T>() -> T
 where
     StandardUniform: Distribution<T>,
 {
     RANDOM.with(|chance| chance.borrow_mut().random())
+}
+
+/// A number below `end`.
+///
+/// # Panics
+/// `end` is zero.
+pub fn below(end: u64) -> u64 {
+    RANDOM.with(|chance| chance.borrow_mut().random_range(0..end))
 }

@@ -1,13 +1,14 @@
-//! Connections: what an endpoint is, how a channel to one is kept alive and protected, and what every call over
-//! it shows.
+//! Connections: what an endpoint is, how a channel to one is kept alive and protected, whose cluster is at its other
+//! end, and what every call over it shows.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
+use proto::METADATA_CLUSTER;
 use security::{Expect, Tls};
 use tonic::{
     body::Body,
@@ -16,6 +17,33 @@ use tonic::{
 };
 
 use crate::{Connector, Error};
+
+/// The cluster that a client belongs to: the first that a node told it of. Addresses are used again, and what
+/// listens there then may be of another cluster: its nodes refuse calls that say so, and its answers are refused here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Home(Arc<OnceLock<http::HeaderValue>>);
+
+impl Home {
+    /// A node has said which cluster it belongs to; one that belongs to none yet says nothing.
+    ///
+    /// # Errors
+    /// Another than before.
+    pub(crate) fn check(&self, address: &str, cluster_id: &str) -> Result<(), Error> {
+        if cluster_id.is_empty() {
+            return Ok(());
+        }
+        let theirs = http::HeaderValue::from_str(cluster_id).map_err(|_| Error::malformed("a cluster id"))?;
+        let ours = self.0.get_or_init(|| theirs.clone());
+        if *ours == theirs {
+            return Ok(());
+        }
+        let ours = ours.to_str().unwrap_or_default();
+        Err(Error::wrong_cluster(
+            address,
+            &format!("it belongs to cluster {cluster_id}, and this client to cluster {ours}"),
+        ))
+    }
+}
 
 /// How long a connection may take to be made: generous within a region, short within a call's timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,11 +58,12 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Calls to one endpoint, each with the token, if there is one.
+/// Calls to one endpoint, each with the token, if there is one, and the cluster that it is meant for, once it is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Channel {
     inner: transport::Channel,
     authorization: Option<http::HeaderValue>,
+    home: Home,
 }
 
 impl Service<http::Request<Body>> for Channel {
@@ -51,6 +80,9 @@ impl Service<http::Request<Body>> for Channel {
             request
                 .headers_mut()
                 .insert(http::header::AUTHORIZATION, authorization.clone());
+        }
+        if let Some(cluster) = self.home.0.get() {
+            request.headers_mut().insert(METADATA_CLUSTER, cluster.clone());
         }
         self.inner.call(request)
     }
@@ -74,6 +106,7 @@ pub(crate) fn open(
     address: &str,
     connector: &Connector,
     authorization: Option<http::HeaderValue>,
+    home: &Home,
 ) -> Result<Channel, Error> {
     let connector = connector.clone();
     let target = address.to_string();
@@ -88,7 +121,11 @@ pub(crate) fn open(
             let connecting = connector(target.clone());
             async move { connecting.await.map(TokioIo::new) }
         }));
-    Ok(Channel { inner, authorization })
+    Ok(Channel {
+        inner,
+        authorization,
+        home: home.clone(),
+    })
 }
 
 /// An endpoint: `host:port` and nothing else.
@@ -134,6 +171,22 @@ pub(crate) fn protected(connector: Connector, tls: Arc<Tls>) -> Connector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_cluster_heard_of_is_home_and_every_other_is_refused() {
+        let home = Home::default();
+        assert!(home.check("a:1", "").is_ok(), "a node without a cluster");
+        assert!(home.check("a:1", "00aa").is_ok());
+        assert!(home.check("b:1", "00aa").is_ok() && home.check("c:1", "").is_ok());
+        let error = home.clone().check("b:1", "00bb").expect_err("another cluster");
+        let Error::Rejected(why) = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(why.reason, crate::Reason::WrongCluster);
+        for said in ["b:1", "00aa", "00bb", "Correct the endpoints"] {
+            assert!(why.message.contains(said), "{error}");
+        }
+    }
 
     #[test]
     fn endpoints_are_host_and_port_and_nothing_else() {

@@ -160,12 +160,13 @@ pub(crate) fn document_list(list: v1::ListDocumentsResponse) -> DocumentList {
 }
 
 /// The answer to a change of a document.
-pub(crate) fn document_changed(kind: Kind) -> Result<DocumentChanged, Error> {
+pub(crate) fn document_changed(kind: Kind, position: Position) -> Result<DocumentChanged, Error> {
     match kind {
         Kind::Document(done) => Ok(DocumentChanged {
             version: done.version,
             fencing_token: done.fencing_token,
             leased_until_ms: done.leased_until_ms,
+            position,
         }),
         _ => Err(Error::malformed("the document")),
     }

@@ -36,7 +36,7 @@ use crate::{
     call::inventory,
     convert,
     leader::timed,
-    model::{Consistency, Document, DocumentChanged, DocumentList, Resolution},
+    model::{Consistency, Document, DocumentChanged, DocumentList, Position, Resolution},
     request::Draft,
 };
 
@@ -85,8 +85,8 @@ impl DocumentRequest {
     /// `value`, `Leased` the lease's end in `until_ms`. Otherwise as [`crate::TakeRequest::send`].
     pub async fn send(self) -> Result<DocumentChanged, Error> {
         let (shared, command) = self.draft.command(|shared| shared.principal.clone());
-        let (kind, _) = shared.carry_out(command).await?;
-        convert::document_changed(kind)
+        let (kind, position) = shared.carry_out(command).await?;
+        convert::document_changed(kind, position)
     }
 }
 
@@ -222,7 +222,7 @@ impl Client {
         Ok(convert::document_list(response))
     }
 
-    /// What became of a key used on a document. Afterwards the key can have no effect any more, as with
+    /// What became of a key used on a document, and what the answer reflects. Afterwards the key can have no effect any more, as with
     /// [`Client::resolve`].
     ///
     /// # Errors
@@ -232,7 +232,7 @@ impl Client {
         document: impl Into<Bytes>,
         key: &str,
         principal: &str,
-    ) -> Result<Resolution, Error> {
+    ) -> Result<(Resolution, Position), Error> {
         let request = ResolveRequest {
             document: document.into(),
             operation: Operation::Document.into(),
@@ -240,7 +240,7 @@ impl Client {
             principal: principal.to_string(),
             ..ResolveRequest::default()
         };
-        let kind = self.shared.resolve(request, self.shared.deadline()).await?;
-        Ok(convert::resolution(kind))
+        let (kind, position) = self.shared.resolve(request, self.shared.deadline()).await?;
+        Ok((convert::resolution(kind), position))
     }
 }

@@ -94,6 +94,15 @@ impl Error {
         }
     }
 
+    /// The node at this address belongs to another cluster.
+    pub(crate) fn wrong_cluster(address: &str, said: &str) -> Error {
+        let message = format!(
+            "{address} is of another cluster: {said}; was its address used before? Correct the endpoints, or make a \
+             new client for that cluster"
+        );
+        Error::Rejected(Box::new(Rejected::plain(Reason::WrongCluster, message)))
+    }
+
     /// The peer broke the protocol: what it did is anybody's guess.
     pub(crate) fn malformed(what: &str) -> Error {
         Error::Unknown {

@@ -97,7 +97,10 @@ fn fuzz_answers() {
                     "{:?}",
                     convert::settled(kind.clone(), Position::default()).is_ok()
                 ));
-                answers.push(format!("{:?}", convert::document_changed(kind.clone()).is_ok()));
+                answers.push(format!(
+                    "{:?}",
+                    convert::document_changed(kind.clone(), Position::default()).is_ok()
+                ));
                 answers.push(format!("{:?}", convert::done(kind).is_ok()));
             }
         }

@@ -29,8 +29,8 @@ use tonic::{Request, Response, Status, codegen::http::HeaderValue};
 
 use crate::{
     Connector, Error, chance,
-    channel::{self, Channel, endpoint},
-    error::{RETRY_AFTER_MS, Verdict, verdict},
+    channel::{self, Channel, Home, endpoint},
+    error::{RETRY_AFTER_MS, Reason, Verdict, verdict},
     log_time::LogTime,
     queue::{QUEUE_COMMANDS_MAX, QUEUE_FULL},
     retry::pause,
@@ -57,6 +57,7 @@ pub(crate) const HINTS_MAX: u32 = 2;
 /// The nodes, and who leads them.
 pub(crate) struct Nodes {
     connector: Connector,
+    home: Home,
     authorization: Option<HeaderValue>,
     seeds: Vec<String>,
     state: Mutex<State>,
@@ -112,6 +113,7 @@ impl Nodes {
         }
         Ok(Nodes {
             connector,
+            home: Home::default(),
             authorization,
             seeds,
             state: Mutex::default(),
@@ -133,7 +135,7 @@ impl Nodes {
         if let Some(channel) = self.state().channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = channel::open(address, &self.connector, self.authorization.clone())?;
+        let channel = channel::open(address, &self.connector, self.authorization.clone(), &self.home)?;
         let mut state = self.state();
         if state.channels.len() >= ENDPOINTS_MAX {
             // Stale ones: whatever is still needed is made again.
@@ -217,7 +219,9 @@ impl Nodes {
                         break;
                     }
                 }
-                Err(error) => last_error = Some(error),
+                // A refusal says more than a silence.
+                Err(error) if !matches!(last_error, Some(Error::Rejected(_))) => last_error = Some(error),
+                Err(_) => {}
             }
         }
         if let Some(newest) = newest {
@@ -316,7 +320,11 @@ impl Nodes {
         let mut client = ClusterClient::new(self.channel(address)?);
         let deadline = Instant::now() + STATUS_TIMEOUT;
         match timeout_at(deadline, client.status(timed(StatusRequest {}, STATUS_TIMEOUT))).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Ok(response)) => {
+                let status = response.into_inner();
+                self.home.check(address, &status.cluster_id)?;
+                Ok(status)
+            }
             Ok(Err(status)) => Err(read_error(&status, address)),
             Err(_) => Err(Error::unavailable(format!(
                 "{address} did not answer within {STATUS_TIMEOUT:?}"
@@ -417,6 +425,10 @@ impl Nodes {
                     _ => Attempt::Elsewhere(error, None),
                 }
             }
+            // No answer of ours: others may be at home.
+            Verdict::Final(rejected) if rejected.reason == Reason::WrongCluster => {
+                Attempt::Elsewhere(Error::wrong_cluster(address, &rejected.message), None)
+            }
             Verdict::Final(rejected) => Attempt::Done(Err(Error::Rejected(rejected))),
             Verdict::Ambiguous(message) => {
                 let message = format!("{address}: {message}");
@@ -471,6 +483,9 @@ pub(crate) fn timed<T>(message: T, left: Duration) -> Request<T> {
 /// The error of a read: nothing can have changed, so nothing is unknown.
 pub(crate) fn read_error(status: &Status, address: &str) -> Error {
     match verdict(status) {
+        Verdict::Final(rejected) if rejected.reason == Reason::WrongCluster => {
+            Error::wrong_cluster(address, &rejected.message)
+        }
         Verdict::Final(rejected) => Error::Rejected(rejected),
         Verdict::NotTaken {
             message,

@@ -360,3 +360,43 @@ impl Client {
         cluster::Cluster::new(self.shared.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(set: impl FnOnce(Builder) -> Builder) -> Result<Client, Error> {
+        set(Client::builder().endpoints(["127.0.0.1:7401"])).build()
+    }
+
+    fn refusal(set: impl FnOnce(Builder) -> Builder) -> String {
+        match built(set) {
+            Err(Error::Rejected(why)) if why.reason == Reason::Invalid => why.message,
+            other => panic!("not refused: {:?}", other.err()),
+        }
+    }
+
+    #[test]
+    fn a_command_lives_as_long_as_may_be_and_no_longer() {
+        let step = Duration::from_millis(1);
+        for life in [LIFE_MIN, LIFE_MAX] {
+            assert!(built(|builder| builder.command_life(life)).is_ok(), "{life:?}");
+        }
+        for life in [Duration::ZERO, LIFE_MIN - step, LIFE_MAX + step] {
+            let said = refusal(|builder| builder.command_life(life));
+            assert!(
+                said.contains("a command's life") && said.contains("give 1s to 55s"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_call_takes_some_time_and_at_most_a_minute() {
+        assert!(built(|builder| builder.timeout(TIMEOUT_MAX)).is_ok());
+        for timeout in [Duration::ZERO, TIMEOUT_MAX + Duration::from_millis(1)] {
+            let said = refusal(|builder| builder.timeout(timeout));
+            assert!(said.contains("at most 60s"), "{said}");
+        }
+    }
+}

@@ -50,7 +50,7 @@ pub struct Claim {
 pub struct Claimed {
     /// Granted now, repeated (same key), or already (user at the limit).
     pub grant: Grant,
-    /// The claim.
+    /// The claim as it is by then: repeated, with whatever became of it and the deadline it has now.
     pub claim: Claim,
     /// What the answer reflects; `position.log_time_ms` and `wall_time_ms` turn deadlines into times.
     pub position: Position,
@@ -193,6 +193,8 @@ pub struct DocumentChanged {
     pub fencing_token: u64,
     /// End of the lease in log time; zero when nobody has it.
     pub leased_until_ms: u64,
+    /// What the answer reflects: of a repetition, a later state than the change's own.
+    pub position: Position,
 }
 
 /// What became of a key.

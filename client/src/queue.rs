@@ -14,7 +14,7 @@ use bytes::Bytes;
 use proto::v1::{Outcome, Position, Run, SubmitResponse};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::frame::Frame;
+use crate::{Rejected, frame::Frame};
 
 /// Most commands in a frame: an entry near 512 commands is where replication is cheapest per command.
 pub(crate) const FRAME_COMMANDS_MAX: usize = 512;
@@ -46,6 +46,8 @@ pub(crate) enum Failure {
     Full,
     /// It waited for a leader until its deadline and never left; says what kept it.
     NotSent(String),
+    /// It waited until its deadline and never left: all that answers is of another cluster.
+    Refused(Box<Rejected>),
     /// It never left: the node does not let this client submit. Says what it needs.
     Forbidden(String),
     /// It left, and no answer came: it may yet happen. Says what happened.
@@ -232,7 +234,7 @@ pub(crate) struct Queue {
     open: bool,
     writer: Option<Waker>,
     /// What last kept commands from a leader, for the errors of those that never left.
-    trouble: Option<String>,
+    trouble: Option<Failure>,
 }
 
 impl Queue {
@@ -452,14 +454,20 @@ impl Queue {
 
     /// Remembers what keeps commands from a leader.
     pub(crate) fn set_trouble(&mut self, trouble: String) {
-        self.trouble = Some(trouble);
+        self.trouble = Some(Failure::NotSent(trouble));
+    }
+
+    /// Remembers that all that answers refuses them.
+    pub(crate) fn set_refused(&mut self, why: Box<Rejected>) {
+        self.trouble = Some(Failure::Refused(why));
     }
 
     fn not_sent(&self) -> Failure {
-        let trouble = self
-            .trouble
-            .as_deref()
-            .unwrap_or("the frames before it took too long");
+        let trouble = match &self.trouble {
+            Some(Failure::NotSent(trouble)) => trouble,
+            Some(refused) => return refused.clone(),
+            None => "the frames before it took too long",
+        };
         Failure::NotSent(format!("not sent within the timeout: {trouble}"))
     }
 }

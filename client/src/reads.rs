@@ -165,7 +165,7 @@ impl Client {
         Ok((claims, response.position.unwrap_or_default()))
     }
 
-    /// What became of a key. `principal` is the user for claims.
+    /// What became of a key, and what the answer reflects. `principal` is the user for claims.
     ///
     /// Afterwards the key can have no effect any more until the fence ends, by when every attempt that
     /// was made with it before is dead.
@@ -179,7 +179,7 @@ impl Client {
         operation: Operation,
         key: &str,
         principal: &str,
-    ) -> Result<Resolution, Error> {
+    ) -> Result<(Resolution, Position), Error> {
         let request = ResolveRequest {
             sale_id: sale_id.to_string(),
             operation: operation.into(),
@@ -187,8 +187,8 @@ impl Client {
             principal: principal.to_string(),
             ..ResolveRequest::default()
         };
-        let kind = self.shared.resolve(request, self.shared.deadline()).await?;
-        Ok(convert::resolution(kind))
+        let (kind, position) = self.shared.resolve(request, self.shared.deadline()).await?;
+        Ok((convert::resolution(kind), position))
     }
 }
 

@@ -137,6 +137,10 @@ impl Attempts {
             }
             Err(Failure::Full) => Step::Finish(Err(self.failed(QUEUE_FULL.into(), RETRY_AFTER_MS))),
             Err(Failure::NotSent(message)) => Step::Finish(Err(self.failed(message, RETRY_AFTER_MS))),
+            Err(Failure::Refused(why)) if self.unknown => {
+                Step::Finish(Err(self.failed(why.message, RETRY_AFTER_MS)))
+            }
+            Err(Failure::Refused(why)) => Step::Finish(Err(Error::Rejected(why))),
             // What went before may yet happen, whatever this node says now.
             Err(Failure::Forbidden(message)) if !self.unknown => {
                 let rejected = Rejected::plain(Reason::Forbidden, message);
@@ -221,27 +225,34 @@ impl Attempts {
         }
     }
 
-    /// Takes in what `resolve` said after [`Step::Resolve`]. `takes`: the command is a claim or decrement.
+    /// Takes in what `resolve` said after [`Step::Resolve`], and what that reflects: later than the answer that was
+    /// withheld. `takes`: the command is a claim or decrement.
     pub(crate) fn resolved(
         &mut self,
-        resolution: Result<resolution::Kind, Error>,
+        resolution: Result<(resolution::Kind, Position), Error>,
         takes: bool,
     ) -> Result<(Kind, Position), Error> {
-        let Some((kind, position)) = self.withheld.take() else {
+        let Some((kind, withheld_at)) = self.withheld.take() else {
             return Err(self.failed("resolved without an answer to settle".into(), RETRY_AFTER_MS));
         };
+        let (resolution, position) = match resolution {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                let message = format!("could not resolve the key: {error}");
+                return Err(self.failed(message, RETRY_AFTER_MS));
+            }
+        };
         match resolution {
-            Ok(resolution::Kind::Claim(claim)) if takes => {
+            resolution::Kind::Claim(claim) if takes => {
                 let granted = Granted {
                     grant: Grant::Repeated.into(),
                     claim: Some(claim),
                 };
                 Ok((Kind::Claim(granted), position))
             }
-            Ok(resolution::Kind::Claim(claim)) => Ok((Kind::Settled(claim), position)),
-            Ok(resolution::Kind::Effect(receipt)) => Ok((Kind::Done(receipt), position)),
-            Ok(resolution::Kind::AbandonedUntilMs(_)) => finish(kind, position),
-            Err(error) => Err(self.failed(format!("could not resolve the key: {error}"), RETRY_AFTER_MS)),
+            resolution::Kind::Claim(claim) => Ok((Kind::Settled(claim), position)),
+            resolution::Kind::Effect(receipt) => Ok((Kind::Done(receipt), position)),
+            resolution::Kind::AbandonedUntilMs(_) => finish(kind, withheld_at),
         }
     }
 }

@@ -135,11 +135,12 @@ fn nothing_happened_after_an_unknown_is_resolved_first() {
         };
         let told = call
             .attempts
-            .resolved(Ok(resolution::Kind::Claim(claim)), true)
+            .resolved(Ok((resolution::Kind::Claim(claim), at(30))), true)
             .unwrap();
-        let (Kind::Claim(granted), _) = told else {
+        let (Kind::Claim(granted), position) = told else {
             panic!("{told:?}")
         };
+        assert_eq!(position, at(30), "as the resolve saw it");
         assert_eq!(
             (granted.grant(), granted.claim.unwrap().claim_id.as_str()),
             (Grant::Repeated, "c_straggler")
@@ -154,7 +155,7 @@ fn an_abandoned_key_lets_the_refusal_be_told() {
     assert!(matches!(call.hears(refused(Reason::SoldOut), 99), Step::Resolve));
     let told = call
         .attempts
-        .resolved(Ok(resolution::Kind::AbandonedUntilMs(70_000)), true);
+        .resolved(Ok((resolution::Kind::AbandonedUntilMs(70_000), at(120))), true);
     assert!(matches!(told, Err(Error::Rejected(rejected)) if rejected.reason == Reason::SoldOut));
 }
 
@@ -165,7 +166,7 @@ fn an_abandoned_key_lets_another_claim_be_told() {
     assert!(matches!(call.hears(granted(Grant::Already), 99), Step::Resolve));
     let told = call
         .attempts
-        .resolved(Ok(resolution::Kind::AbandonedUntilMs(70_000)), true)
+        .resolved(Ok((resolution::Kind::AbandonedUntilMs(70_000), at(120))), true)
         .unwrap();
     assert_eq!(told, (granted(Grant::Already), at(99)));
 }
@@ -214,7 +215,7 @@ fn a_settled_or_done_key_is_told_in_its_own_words() {
     ));
     let told = call
         .attempts
-        .resolved(Ok(resolution::Kind::Claim(Claim::default())), false)
+        .resolved(Ok((resolution::Kind::Claim(Claim::default()), at(30))), false)
         .unwrap();
     assert!(matches!(told, (Kind::Settled(_), _)));
 
@@ -226,7 +227,7 @@ fn a_settled_or_done_key_is_told_in_its_own_words() {
     ));
     let told = call
         .attempts
-        .resolved(Ok(resolution::Kind::Effect(Receipt::default())), false)
+        .resolved(Ok((resolution::Kind::Effect(Receipt::default()), at(30))), false)
         .unwrap();
     assert!(matches!(told, (Kind::Done(_), _)));
 }

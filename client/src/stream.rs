@@ -28,7 +28,7 @@ use tokio::{
 use tonic::{Request, Streaming, client::Grpc, codegen::http::uri::PathAndQuery};
 
 use crate::{
-    chance,
+    Error, chance,
     channel::Channel,
     error::{Verdict, verdict},
     frame::{Frame, FrameCodec, SUBMIT},
@@ -254,7 +254,10 @@ async fn follow(lane: &Arc<Lane>, nodes: &Nodes) {
             Ok(leader) => leader,
             Err(error) => {
                 tracing::debug!(%error, "no leader found");
-                lane.queue().set_trouble(error.to_string());
+                match error {
+                    Error::Rejected(why) => lane.queue().set_refused(why),
+                    error => lane.queue().set_trouble(error.to_string()),
+                }
                 tries += 1;
                 rest(tries).await;
                 continue;

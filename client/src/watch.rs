@@ -121,6 +121,8 @@ impl Watch {
                 Error::Rejected(why) if why.reason == Reason::OutOfRange => {
                     self.gone_at.insert(self.asked.clone(), why.clone());
                 }
+                // Others may be at home.
+                Error::Rejected(why) if why.reason == Reason::WrongCluster => {}
                 Error::Rejected(_) => {
                     self.ended = true;
                     return Some(Err(error));
@@ -221,7 +223,9 @@ impl Watch {
                     rejected.value, self.cursor.log_index
                 );
             }
-            return Err(Error::Rejected(rejected));
+            if rejected.reason != Reason::WrongCluster {
+                return Err(Error::Rejected(rejected));
+            }
         }
         Err(read_error(status, address))
     }

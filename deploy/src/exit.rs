@@ -257,6 +257,10 @@ pub fn refusal(rejected: &Rejected) -> String {
             "no room for another sale, key or fence",
             "try again when some have aged out, within a day",
         ),
+        Reason::WrongCluster => (
+            "these nodes are of another cluster",
+            "check --endpoints: an address may have been used again",
+        ),
         Reason::Forbidden => (
             "your role does not allow this",
             "use a certificate or a token of the role that it names",

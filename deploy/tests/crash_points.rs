@@ -9,7 +9,10 @@ use std::{
 };
 
 use client::{Client, Consistency, NewSale};
-use fault_points::{BUG_VARIABLE, CRASH_VARIABLE, registry::CRASH_POINTS};
+use fault_points::{
+    BUG_VARIABLE, CRASH_VARIABLE,
+    registry::{CRASH_POINTS, Passer},
+};
 use jepsen_tests::processes::NodeProcess;
 
 /// Claims after which a point that was not reached never will be: some minutes of load.
@@ -49,7 +52,10 @@ async fn a_node_killed_in_the_middle_of_its_image_comes_back_with_everything() {
         .expect("a sale");
 
     let mut claims = 0;
-    for point in CRASH_POINTS.iter().filter(|point| !point.simulated) {
+    for point in CRASH_POINTS
+        .iter()
+        .filter(|point| point.passed_by == Passer::NodeProcess)
+    {
         let victim = &mut nodes[2];
         victim.kill().unwrap();
         let crash = format!("{}:1", point.name);

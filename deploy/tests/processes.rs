@@ -86,11 +86,11 @@ async fn nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once() {
     let client = client(&nodes);
     for user in &told.unknown {
         let (key, name) = (format!("key-{user}"), format!("user-{user}"));
-        match client
+        let (resolution, _) = client
             .resolve("hot", Operation::Claim, &key, &name)
             .await
-            .expect("unknowns become facts")
-        {
+            .expect("unknowns become facts");
+        match resolution {
             Resolution::Claim(claim) => told.granted.push(claim),
             Resolution::Abandoned { .. } => {}
             Resolution::Effect(_) => panic!("a claim's key has the effect of a claim"),

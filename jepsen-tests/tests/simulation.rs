@@ -3,7 +3,15 @@
 
 use std::process::Command;
 
-use jepsen_tests::simulation::plan::{Fault, Plan};
+use jepsen_tests::{
+    history::{Kind, Outcome},
+    simulation::{
+        Trace,
+        plan::{Fault, Plan},
+        run::run,
+        scenario::{CHECKOUT_SEEDS_FROM, Scenario},
+    },
+};
 
 /// Runs `simulate`, each seed in a process of its own: within one, the order in which a dying node's connections
 /// close depends on what the process did before.
@@ -48,9 +56,61 @@ fn two_runs_of_one_seed_are_equal_to_the_byte() {
     simulate(&["--twice", "--seeds", "1", "--first", &eventful().to_string()]);
 }
 
+/// A seed in which doors, nodes and the provider all fail.
+fn eventful_checkout() -> u64 {
+    let eventful = |seed: &u64| {
+        let Scenario::Checkout(plan) = Scenario::of(*seed) else {
+            unreachable!("seeds from there on are checkouts")
+        };
+        let has = |fault| plan.faults.iter().any(|planned| planned.fault == fault);
+        let nodes_fail = plan.cluster.faults.len() > 2;
+        nodes_fail && has(Fault::DoorKill) && has(Fault::DoorPause) && has(Fault::BankKill)
+    };
+    (CHECKOUT_SEEDS_FROM..)
+        .find(eventful)
+        .expect("every combination comes up")
+}
+
+#[test]
+fn two_runs_of_one_checkout_seed_are_equal_to_the_byte() {
+    simulate(&[
+        "--twice",
+        "--seeds",
+        "1",
+        "--first",
+        &eventful_checkout().to_string(),
+    ]);
+}
+
+#[test]
+fn checkouts_keep_their_promises_under_faults() {
+    simulate(&["--checkout", "--seeds", "2", "--first", "100"]);
+}
+
 #[test]
 fn promises_hold_under_faults() {
     simulate(&["--seeds", "4", "--first", "100"]);
+}
+
+#[test]
+fn documents_are_written_and_keys_resolved_in_every_run() {
+    let run = run(&Plan::of(100), Trace::silent()).run;
+    let answers = |kind: Kind| {
+        let asked = run
+            .operations
+            .iter()
+            .filter(move |operation| operation.call.kind() == kind);
+        asked.filter_map(|operation| Some(operation.answer()?.outcome))
+    };
+    for kind in [Kind::Put, Kind::Delete, Kind::Lease] {
+        assert!(answers(kind).any(|outcome| outcome.is_effect()), "{kind:?}");
+    }
+    assert!(answers(Kind::Put).any(|outcome| matches!(outcome, Outcome::WrongVersion { .. })));
+    let there = |outcome: &Outcome| matches!(outcome, Outcome::Document { body: Some(_), .. });
+    assert!(answers(Kind::Get).any(|outcome| there(&outcome)));
+    let found = |outcome: &Outcome| matches!(outcome, Outcome::Found { .. });
+    assert!(answers(Kind::Resolve).any(|outcome| found(&outcome)));
+    assert!(answers(Kind::Resolve).any(|outcome| !found(&outcome)));
 }
 
 #[test]

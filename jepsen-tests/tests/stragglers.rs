@@ -149,7 +149,7 @@ async fn story(machines: &[Machine]) {
     assert!(matches!(outcome, Err(Error::Unknown { .. })), "{outcome:?}");
 
     // The shopper is told no: the key can have no effect any more.
-    let resolution = second
+    let (resolution, _) = second
         .resolve("hot", Operation::Claim, "k", "late")
         .await
         .unwrap();

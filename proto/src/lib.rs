@@ -20,5 +20,9 @@ pub mod internal {
     tonic::include_proto!("holdfast.internal.v1");
 }
 
+/// Metadata key of a call: the caller's cluster id in hex; empty, or not there, while it knows none. A node of
+/// another cluster refuses the call.
+pub const METADATA_CLUSTER: &str = "holdfast-cluster";
+
 /// Descriptors of every file above, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

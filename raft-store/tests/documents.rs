@@ -63,7 +63,12 @@ async fn story(machines: &[Machine]) {
         .send()
         .await
         .unwrap();
-    assert_eq!(again, made, "the same key, the same answer");
+    assert_eq!(
+        (again.version, again.fencing_token, again.leased_until_ms),
+        (made.version, 0, 0),
+        "the same key, the same answer"
+    );
+    assert!(again.position.applied_index > made.position.applied_index);
     let late = client.put_document("order", "other", 0).send().await;
     assert_eq!(rejected(late, Reason::VersionMismatch).value, made.version);
     let reused = client.put_document("order", "other", 0).key("make").send().await;
@@ -168,9 +173,9 @@ async fn story(machines: &[Machine]) {
     rejected(too_many, Reason::Invalid);
 
     // What became of a key: that it made something, or that it never will.
-    let known = client.resolve_document("order", "make", "client").await.unwrap();
+    let (known, _) = client.resolve_document("order", "make", "client").await.unwrap();
     assert!(matches!(known, Resolution::Effect(_)), "{known:?}");
-    let unknown = client.resolve_document("order", "never", "client").await.unwrap();
+    let (unknown, _) = client.resolve_document("order", "never", "client").await.unwrap();
     assert!(matches!(unknown, Resolution::Abandoned { .. }), "{unknown:?}");
     let fenced = client.put_document("order", "x", 0).key("never").send().await;
     rejected(fenced, Reason::KeyFenced);

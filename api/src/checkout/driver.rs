@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    crash_points,
     journal::Journal,
     metrics,
     owner::{Lost, Owner},
@@ -85,7 +86,9 @@ pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duratio
             break left(last, &lost);
         }
         let vain = owner.journal.vain;
+        crash_points::before(effect);
         let outcome = steps.carry_out(effect, &owner.journal).await;
+        crash_points::after(effect);
         tracing::debug!(
             claim_id = owner.journal.claim_id,
             ?effect,
@@ -121,7 +124,7 @@ fn left(journal: Journal, lost: &Lost) -> End {
 fn pause(vain: u32) -> Duration {
     let doubled = PAUSE_MS_MIN.saturating_mul(1 << vain.saturating_sub(1).min(16));
     let full_ms = doubled.min(PAUSE_MS_MAX);
-    Duration::from_millis(full_ms / 2 + rand::random_range(0..=full_ms / 2))
+    Duration::from_millis(full_ms / 2 + client::chance::below(full_ms / 2 + 1))
 }
 
 /// How long a shopper who was looked after so often is let alone.

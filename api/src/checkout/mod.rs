@@ -10,6 +10,7 @@
 //! changes nothing about it.
 
 mod books;
+mod crash_points;
 mod desk;
 mod driver;
 pub(crate) mod journal;

@@ -10,6 +10,7 @@
 use std::{sync::Arc, time::Duration};
 
 use client::{Document, Error, Reason};
+use fault_points::{crash_point, planted};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -71,8 +72,11 @@ impl Owner {
             token: 0,
             leased: Instant::now(),
         };
+        crash_point!("checkout-begins");
         owner.write(body, 0).await?;
+        crash_point!("checkout-begun");
         owner.lease().await?;
+        crash_point!("checkout-leased");
         Ok(owner)
     }
 
@@ -83,7 +87,9 @@ impl Owner {
         lease_ms: u64,
     ) -> Result<Option<Owner>, Error> {
         let document = open_key(claim_id);
-        let Some(found) = free(store.document(&document).await?) else {
+        let found = store.document(&document).await?;
+        let unfenced = planted!("resumed-without-fencing");
+        let Some(found) = (if unfenced { found } else { free(found) }) else {
             return Ok(None);
         };
         let Some(journal) = readable(&document, &found) else {
@@ -96,7 +102,7 @@ impl Owner {
             journal,
             saved: Vec::new(),
             version: found.version,
-            token: 0,
+            token: if unfenced { found.fencing_token } else { 0 },
             leased: Instant::now(),
         };
         match owner.lease().await {
@@ -104,6 +110,7 @@ impl Owner {
             Err(Lost::Taken) => return Ok(None),
             Err(Lost::Away(error)) => return Err(error),
         }
+        crash_point!("checkout-taken-over");
         // As it is now that nobody else can write it.
         let Some(found) = store.document(&document).await? else {
             return Ok(None);
@@ -128,12 +135,17 @@ impl Owner {
 
     /// Saves the journal.
     pub(crate) async fn save(&mut self) -> Result<(), Lost> {
-        self.write(encode(&self.journal), 0).await
+        crash_point!("checkout-save-begins");
+        self.write(encode(&self.journal), 0).await?;
+        crash_point!("checkout-saved");
+        Ok(())
     }
 
     /// Saves the journal of a checkout that is over, which then goes by itself.
     pub(crate) async fn end(mut self) -> Result<Journal, Lost> {
+        crash_point!("checkout-end-begins");
         self.write(encode(&self.journal), OVER_TTL_MS).await?;
+        crash_point!("checkout-ended");
         Ok(self.journal)
     }
 
@@ -156,6 +168,7 @@ impl Owner {
         if let Err(error) = given {
             tracing::debug!(%error, "a lease could not be given back; it ends by itself");
         }
+        crash_point!("checkout-given-back");
         self.journal
     }
 
@@ -188,7 +201,7 @@ impl Owner {
 
     async fn write(&mut self, body: Vec<u8>, ttl_ms: u64) -> Result<(), Lost> {
         let document = open_key(&self.journal.claim_id);
-        let key = fresh_key();
+        let mut key = fresh_key();
         loop {
             let write = DocumentWrite {
                 document: document.clone(),
@@ -207,6 +220,13 @@ impl Owner {
             match &error {
                 Error::Rejected(rejected) if is_of_another(rejected.reason) => {
                     let found = self.store.document(&document).await.map_err(Lost::Away)?;
+                    if planted!("resumed-without-fencing")
+                        && let Some(found) = &found
+                    {
+                        (self.version, self.token) = (found.version, found.fencing_token);
+                        key = fresh_key();
+                        continue;
+                    }
                     let ours = found.filter(|found| found.body == body && found.fencing_token == self.token);
                     let Some(found) = ours else {
                         return Err(Lost::Taken);

@@ -33,6 +33,7 @@
 //!   cancelled*) is never taken at its word: the payment is looked at first.
 
 use client::ClaimStatus;
+use fault_points::planted;
 
 use super::{
     journal::Journal,
@@ -114,6 +115,11 @@ fn not_now(journal: &mut Journal, retry_after_ms: u64) {
 fn unknown(journal: &mut Journal) {
     in_vain(journal);
     if journal.doubt != Doubt::Nothing {
+        return;
+    }
+    if planted!("payment-retried-with-new-key") && journal.stage == Stage::Authorize {
+        journal.undo_number += 1;
+        go(journal, Stage::Create);
         return;
     }
     journal.doubt = match journal.stage {
@@ -212,6 +218,7 @@ fn learned(journal: &mut Journal, outcome: Outcome) {
         }
 
         (S::Confirm, Outcome::Settled) => go(journal, S::Capture),
+        (S::Confirm, Outcome::Claim(_)) if planted!("hold-ends-during-payment") => go(journal, S::Capture),
         (S::Confirm, Outcome::Claim(status)) => undo(journal, gone(status)),
         (S::Confirm, Outcome::StaleToken) => undo(journal, Ending::BegunElsewhere),
 
@@ -386,7 +393,7 @@ fn gone(status: ClaimStatus) -> Ending {
 /// Undoes what there is to undo before the claim is confirmed.
 fn undo(journal: &mut Journal, ending: Ending) {
     journal.ending = Some(ending);
-    let created = journal.payment_id.is_some();
+    let created = journal.payment_id.is_some() && !planted!("compensation-skipped");
     go(journal, if created { Stage::Void } else { Stage::Close });
 }
 

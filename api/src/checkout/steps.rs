@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use client::{ClaimStatus, Error, Reason};
+use fault_points::planted;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -30,6 +31,9 @@ const PRINCIPAL: &str = "checkout";
 
 /// Wait after a refusal of the store that time alone will change, in ms.
 const STORE_WAIT_MS: u64 = 1_000;
+
+/// The provider's word for a payment of which nothing is left to give back.
+const ALREADY_REFUNDED: &str = "charge_already_refunded";
 
 /// The world as a checkout can reach it.
 #[derive(Clone)]
@@ -166,8 +170,13 @@ impl Steps {
         let deadline = Instant::now() + self.payment_call;
         let provider = &self.provider;
         let (claim_id, attempt, number) = (&journal.claim_id, journal.attempt, journal.undo_number);
-        let key = |call| ProviderKey::new(claim_id, attempt, call);
         let part = |call| ProviderKey::part(claim_id, attempt, call, number);
+        let key = |call| {
+            if planted!("payment-retried-with-new-key") {
+                return part(call);
+            }
+            ProviderKey::new(claim_id, attempt, call)
+        };
         let id = journal.payment_id.as_deref().unwrap_or_default();
         assert!(
             effect == Effect::Create || !id.is_empty(),
@@ -321,6 +330,10 @@ fn of_payment_error(effect: Effect, error: PaymentError) -> Outcome {
             }
             _ => Outcome::Refused(declined(decline)),
         },
+        // No word on this request, but on the payment: all of it went back, by whichever request.
+        PaymentError::Refused { code, .. } if effect == Effect::Refund && code == ALREADY_REFUNDED => {
+            Outcome::Payment(PaymentState::Captured { refunded: true })
+        }
         PaymentError::Refused { code, message, .. } => Outcome::Refused(Refusal {
             code,
             decline_code: None,
@@ -379,5 +392,31 @@ fn unreadable(error: super::journal::Unreadable) -> Error {
     Error::Unavailable {
         message: error.to_string(),
         retry_after_ms: STORE_WAIT_MS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refund_that_finds_everything_given_back_is_no_refusal() {
+        let refused = |code: &str| PaymentError::Refused {
+            code: code.to_owned(),
+            message: String::new(),
+            payment: None,
+        };
+        let done = Outcome::Payment(PaymentState::Captured { refunded: true });
+        assert_eq!(of_payment_error(Effect::Refund, refused(ALREADY_REFUNDED)), done);
+        for (effect, code) in [
+            (Effect::Refund, "balance_insufficient"),
+            (Effect::Capture, ALREADY_REFUNDED),
+        ] {
+            let outcome = of_payment_error(effect, refused(code));
+            assert!(
+                matches!(outcome, Outcome::Refused(_)),
+                "{effect:?} {code}: {outcome:?}"
+            );
+        }
     }
 }

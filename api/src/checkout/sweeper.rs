@@ -10,6 +10,7 @@ use std::{
 };
 
 use client::Error;
+use fault_points::planted;
 use tokio::{
     sync::{Semaphore, watch},
     time::sleep,
@@ -41,7 +42,7 @@ pub(crate) async fn run(checkouts: Weak<Checkouts>, mut stopping: watch::Receive
             tracing::debug!(%error, "events that wait cannot be listed now");
         }
         drop(now);
-        let wait = Duration::from_millis(every_ms / 2 + rand::random_range(0..=every_ms));
+        let wait = Duration::from_millis(every_ms / 2 + client::chance::below(every_ms + 1));
         tokio::select! {
             () = sleep(wait) => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
@@ -67,7 +68,7 @@ pub(crate) async fn sweep(checkouts: &Arc<Checkouts>) -> Result<usize, Error> {
             if !matches!(journal.stage, Stage::AwaitShopper | Stage::Done) {
                 oldest = oldest.max(Duration::from_millis(now_ms.saturating_sub(journal.began_ms)));
             }
-            if listed.leased_until_ms > now_ms {
+            if listed.leased_until_ms > now_ms && !planted!("resumed-without-fencing") {
                 continue;
             }
             let rests = journal.stage == Stage::AwaitShopper && journal.wake_ms > now_ms;

@@ -3,6 +3,7 @@
 //! Plain data; what follows from what is `saga`'s. Those that are kept in journals are never renamed.
 
 use client::ClaimStatus;
+use fault_points::planted;
 use serde::{Deserialize, Serialize};
 
 use super::journal::Refunded;
@@ -180,8 +181,8 @@ impl Effect {
     /// whose lease is over must not act, or a successor must know that it may have been done.
     pub(crate) fn is_guarded(self) -> bool {
         match self {
-            Effect::Authorize
-            | Effect::ConfirmClaim
+            Effect::Authorize => !planted!("charge-before-journal"),
+            Effect::ConfirmClaim
             | Effect::CancelClaim
             | Effect::Void
             | Effect::Refund

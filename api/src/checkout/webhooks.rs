@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use client::Error;
+use fault_points::{crash_point, planted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -173,6 +174,7 @@ impl Checkouts {
             }
             Err(error) => return Err(error.into()),
         }
+        crash_point!("webhook-stored");
         let checkouts = Arc::clone(self);
         tokio::spawn(async move {
             if let Err(error) = checkouts.pass_on(&event).await {
@@ -245,6 +247,7 @@ impl Checkouts {
         if acted == Acted::Later {
             return Ok(());
         }
+        crash_point!("webhook-acted-on");
         let seen = DocumentWrite {
             document: format!("{SEEN_PREFIX}{event_id}"),
             body: found.body.clone(),
@@ -255,6 +258,7 @@ impl Checkouts {
             Err(error) if !is_version_mismatch(&error) => return Err(error),
             _ => {}
         }
+        crash_point!("webhook-noted");
         match self.store.delete_document(open, found.version, fresh_key()).await {
             Err(error) if !is_version_mismatch(&error) => Err(error),
             _ => Ok(()),
@@ -429,10 +433,14 @@ impl Checkouts {
         amount: Money,
         to: &To<'_>,
     ) -> Result<(), Error> {
+        let mut reference = reference.to_owned();
+        if planted!("webhook-booked-twice") {
+            reference = format!("{reference}.{}", fresh_key());
+        }
         let entry = Entry {
             kind,
             payment_id: to.payment_id,
-            reference: Some(reference),
+            reference: Some(&reference),
             claim_id: to.claim_id,
             order_id: to.order_id,
             amount,

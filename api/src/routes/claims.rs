@@ -34,7 +34,7 @@ use crate::{
     responses(
         (status = 201, description = "Granted", body = ClaimJson<'static>,
             headers(("RateLimit" = String), ("RateLimit-Policy" = String))),
-        (status = 200, description = "The claim this key made before, or the one you have at your limit",
+        (status = 200, description = "The claim this key made before, or the one you have at your limit, as of now",
             body = ClaimJson<'static>),
         (status = 400, description = "invalid-request, idempotency-key-missing", body = ProblemJson, content_type = "application/problem+json"),
         (status = 401, description = "unauthenticated", body = ProblemJson, content_type = "application/problem+json"),

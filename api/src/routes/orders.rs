@@ -84,23 +84,20 @@ pub(super) async fn cancel(
     let hash = RequestHash::of(&[order_id.as_bytes()]);
     let store: Arc<dyn Documents> = door.store.clone();
     let work = async {
-        let cancelled = async {
-            let order = own(&door, &caller, &order_id).await?;
-            let claim_id = order.claim_id.clone();
-            match door.checkouts.cancel(order, key.clone()).await? {
-                Standing::Ordered(order) => Ok(show(&order)),
-                Standing::Ended { ending, .. } => Err(checkout::refusal(ending)),
-                standing => {
-                    let url = format!("/v1/orders/{order_id}");
-                    Ok(checkout::undecided(&claim_id, &standing, &url))
-                }
+        let order = own(&door, &caller, &order_id).await?;
+        let claim_id = order.claim_id.clone();
+        match door.checkouts.cancel(order, key.clone()).await? {
+            Standing::Ordered(order) => Ok(show(&order)),
+            Standing::Ended { ending, .. } => Err(checkout::refusal(ending)),
+            standing => {
+                let url = format!("/v1/orders/{order_id}");
+                Ok(checkout::undecided(&claim_id, &standing, &url))
             }
-        };
-        let cancelled = cancelled.await;
-        caller.acted(&order_id, &cancelled);
-        cancelled
+        }
     };
-    Ok(idempotency::once(store, scope, &hash, work).await)
+    let response = idempotency::once(store, scope, &hash, work).await;
+    caller.answered(&order_id, response.status());
+    Ok(response)
 }
 
 /// An order that the caller may see.

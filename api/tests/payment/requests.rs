@@ -109,7 +109,7 @@ async fn a_payments_whole_life_in_requests() {
             ("POST /v1/payment_intents", "c_7f.a2.create", created),
             ("POST /v1/payment_intents/pi_1/confirm", "c_7f.a2.confirm", back),
             ("POST /v1/payment_intents/pi_1/confirm", "c_7f.a2.confirm", ""),
-            ("GET /v1/payment_intents/pi_1", "", ""),
+            ("GET /v1/payment_intents/pi_1?expand[]=latest_charge", "", ""),
             ("POST /v1/payment_intents/pi_1/capture", "c_7f.a2.capture", ""),
             ("POST /v1/payment_intents/pi_1/cancel", "c_7f.a2.cancel", ""),
             ("POST /v1/refunds", "c_7f.a2.refund", "payment_intent=pi_1"),

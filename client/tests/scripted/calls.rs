@@ -354,7 +354,7 @@ async fn resolve_asks_until_there_is_an_answer() {
         .next()
         .await
         .answer(resolved(resolution::Kind::AbandonedUntilMs(61_000)));
-    let resolution = call.await.unwrap().unwrap();
+    let (resolution, _) = call.await.unwrap().unwrap();
     assert_eq!(
         resolution,
         Resolution::Abandoned {

@@ -553,6 +553,9 @@ pub fn unknown(not_after_ms: u64) -> outcome::Kind {
 
 pub fn resolved(kind: resolution::Kind) -> Result<Outcome, Status> {
     Ok(Outcome {
-        kind: Some(outcome::Kind::Resolved(Resolution { kind: Some(kind) })),
+        kind: Some(outcome::Kind::Resolved(Resolution {
+            kind: Some(kind),
+            position: None,
+        })),
     })
 }

@@ -223,13 +223,11 @@ async fn resolve(context: &Context, connection: &Connection, args: ResolveArgs) 
         .client
         .resolve(&args.sale, operation, &args.key, principal)
         .await;
-    let view = match connection.told(Subject::read(what), answer).await? {
-        // A resolution carries no time of day, so a held claim is shown without its end.
-        Resolution::Claim(claim) => {
-            let mut claim = ClaimView::new(&claim, &Position::default());
-            (claim.held_until, claim.seconds_remaining) = (None, None);
-            ResolutionView::Claim { claim }
-        }
+    let (resolution, position) = connection.told(Subject::read(what), answer).await?;
+    let view = match resolution {
+        Resolution::Claim(claim) => ResolutionView::Claim {
+            claim: ClaimView::new(&claim, &position),
+        },
         Resolution::Effect(receipt) => ResolutionView::Effect {
             receipt: ReceiptView::from(&receipt),
         },

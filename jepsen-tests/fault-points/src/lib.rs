@@ -46,7 +46,7 @@ macro_rules! planted {
 #[cfg(not(feature = "on"))]
 #[macro_export]
 macro_rules! crash_point {
-    ($name:literal) => {};
+    ($name:literal) => {{}};
 }
 
 /// A place to crash at.

@@ -12,6 +12,8 @@ pub struct PlantedBug {
     pub what: &'static str,
     /// Why a campaign may end without having noticed it; empty where it must notice.
     pub survives: &'static str,
+    /// Only checkouts come by.
+    pub checkout: bool,
 }
 
 /// A place to crash at.
@@ -21,8 +23,19 @@ pub struct CrashPoint {
     pub name: &'static str,
     /// What has just happened there, or is about to.
     pub what: &'static str,
-    /// Whether a simulated node comes by: those with the image of the state do not.
-    pub simulated: bool,
+    /// Who comes by.
+    pub passed_by: Passer,
+}
+
+/// Who comes by a crash point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passer {
+    /// A node, simulated or a process.
+    Node,
+    /// A node that is a process: the image of the state is not simulated.
+    NodeProcess,
+    /// A door, in the middle of a checkout.
+    Door,
 }
 
 /// The index of a bug. Evaluated where it is planted, at compile time.
@@ -75,18 +88,33 @@ const fn must_die(name: &'static str, what: &'static str) -> PlantedBug {
         name,
         what,
         survives: "",
+        checkout: false,
     }
 }
 
 const fn may_survive(name: &'static str, what: &'static str, survives: &'static str) -> PlantedBug {
-    PlantedBug { name, what, survives }
+    PlantedBug {
+        name,
+        what,
+        survives,
+        checkout: false,
+    }
+}
+
+const fn in_checkout(name: &'static str, what: &'static str) -> PlantedBug {
+    PlantedBug {
+        name,
+        what,
+        survives: "",
+        checkout: true,
+    }
 }
 
 const fn everywhere(name: &'static str, what: &'static str) -> CrashPoint {
     CrashPoint {
         name,
         what,
-        simulated: true,
+        passed_by: Passer::Node,
     }
 }
 
@@ -94,7 +122,15 @@ const fn processes_only(name: &'static str, what: &'static str) -> CrashPoint {
     CrashPoint {
         name,
         what,
-        simulated: false,
+        passed_by: Passer::NodeProcess,
+    }
+}
+
+const fn at_doors(name: &'static str, what: &'static str) -> CrashPoint {
+    CrashPoint {
+        name,
+        what,
+        passed_by: Passer::Door,
     }
 }
 
@@ -163,15 +199,13 @@ pub const PLANTED_BUGS: &[PlantedBug] = &[
         "unknown-retried-with-new-key",
         "the client repeats a call of unknown outcome under a new key",
     ),
-    may_survive(
+    must_die(
         "refusal-told-too-early",
         "the client tells a refusal while an earlier attempt may still apply",
-        "needs a command that arrives after its caller was told no: the simulated network delays what nodes say to each other, and loses what callers say across a cut, but does not deliver it late",
     ),
-    may_survive(
+    must_die(
         "fence-ignored",
         "a key that was resolved as abandoned may still have an effect",
-        "needs a command that arrives after its key was resolved: see refusal-told-too-early",
     ),
     may_survive(
         "not-after-ignored",
@@ -212,7 +246,10 @@ pub const PLANTED_BUGS: &[PlantedBug] = &[
     ),
     // Durability.
     must_die("vote-not-synced", "the vote is written, but not synced"),
-    must_die("log-sync-skipped", "the log is written, but not synced"),
+    must_die(
+        "log-sync-skipped",
+        "what is written to the log is reported as durable, and not synced",
+    ),
     must_die(
         "snapshot-without-holds",
         "the queue of deadlines is not rebuilt from a snapshot",
@@ -230,10 +267,34 @@ pub const PLANTED_BUGS: &[PlantedBug] = &[
         "truncating the log is done in memory only",
     ),
     // Feed.
-    may_survive(
+    must_die(
         "feed-goes-on-after-install",
         "an installed snapshot does not end the watches that it leaps over",
-        "needs a watcher on the very node that a snapshot leaps forward; in the seeds that were run, its connection had always ended first",
+    ),
+    // Checkouts.
+    in_checkout(
+        "charge-before-journal",
+        "a payment is confirmed before its id is in the journal",
+    ),
+    in_checkout(
+        "payment-retried-with-new-key",
+        "after a confirmation whose outcome is unknown the payment is made again, under new keys",
+    ),
+    in_checkout(
+        "compensation-skipped",
+        "a checkout whose claim is gone is closed without voiding its payment",
+    ),
+    in_checkout(
+        "resumed-without-fencing",
+        "a checkout is resumed whoever has its lease, and whoever writes last has the journal",
+    ),
+    in_checkout(
+        "webhook-booked-twice",
+        "what a webhook says is booked each time it is said",
+    ),
+    in_checkout(
+        "hold-ends-during-payment",
+        "a hold that has ended by the time of the confirmation is charged all the same",
     ),
 ];
 
@@ -350,6 +411,66 @@ pub const CRASH_POINTS: &[CrashPoint] = &[
     ),
     processes_only("image-cut-complete", "a cut is complete, not flushed"),
     processes_only("image-cut-flushed", "a cut is flushed"),
+    at_doors(
+        "checkout-begins",
+        "the journal of a checkout is about to be written",
+    ),
+    at_doors(
+        "checkout-begun",
+        "the journal of a checkout is written, nobody has leased it",
+    ),
+    at_doors("checkout-leased", "a new checkout is leased"),
+    at_doors("checkout-taken-over", "a checkout that nobody had is leased"),
+    at_doors("checkout-save-begins", "a journal is about to be saved"),
+    at_doors("checkout-saved", "a journal is saved"),
+    at_doors(
+        "checkout-end-begins",
+        "a checkout is over, its journal is about to say so",
+    ),
+    at_doors("checkout-ended", "the journal of a checkout says that it is over"),
+    at_doors("checkout-given-back", "a checkout that waits is given back"),
+    at_doors("claim-extend-begins", "a hold is about to be extended"),
+    at_doors("claim-extended", "a hold was extended, or not"),
+    at_doors("payment-create-begins", "a payment is about to be created"),
+    at_doors("payment-created", "a payment was created, or not"),
+    at_doors("payment-confirm-begins", "a payment is about to be confirmed"),
+    at_doors("payment-confirmed", "a payment was confirmed, or not"),
+    at_doors("payment-look-begins", "a payment is about to be looked at"),
+    at_doors("payment-looked-at", "a payment was looked at"),
+    at_doors("claim-confirm-begins", "a claim is about to be confirmed"),
+    at_doors("claim-confirmed", "a claim was confirmed, or not"),
+    at_doors("payment-capture-begins", "a payment is about to be captured"),
+    at_doors("payment-captured", "a payment was captured, or not"),
+    at_doors(
+        "claim-return-begins",
+        "a confirmed claim is about to be cancelled",
+    ),
+    at_doors("claim-returned", "a confirmed claim was cancelled, or not"),
+    at_doors("payment-void-begins", "a payment is about to be voided"),
+    at_doors("payment-voided", "a payment was voided, or not"),
+    at_doors("payment-refund-begins", "a payment is about to be refunded"),
+    at_doors("payment-refunded", "a payment was refunded, or not"),
+    at_doors("order-begins", "an order is about to be written"),
+    at_doors("order-written", "an order is written, or a part of its books"),
+    at_doors(
+        "attempt-close-begins",
+        "the end of an attempt is about to be written",
+    ),
+    at_doors(
+        "attempt-closed",
+        "the end of an attempt is written, or a part of it",
+    ),
+    at_doors("order-cancel-begins", "a cancelled order is about to be written"),
+    at_doors(
+        "order-cancelled",
+        "a cancelled order is written, or a part of its books",
+    ),
+    at_doors("webhook-stored", "an event is stored, nobody has acted on it"),
+    at_doors("webhook-acted-on", "an event was acted on, and still waits"),
+    at_doors(
+        "webhook-noted",
+        "an event was acted on and noted, and still waits",
+    ),
 ];
 
 #[cfg(test)]

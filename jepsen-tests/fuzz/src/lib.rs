@@ -38,6 +38,10 @@ const INPUT_BYTES_MAX: usize = 64 << 10;
 /// Most mutations of one input.
 const MUTATIONS_MAX: u32 = 8;
 
+/// Most inputs that one run adds to the corpus, and the longest of them in bytes: a corpus is read by people, too.
+const KEPT_MAX: usize = 32;
+const KEPT_BYTES_MAX: usize = 512;
+
 /// Numbers at which decoders go wrong.
 const EDGES: [u64; 16] = [
     0,
@@ -180,7 +184,12 @@ impl Target {
     fn keep(&self, fresh: &[Vec<u8>]) {
         let mut text = fs::read_to_string(&self.corpus).unwrap_or_default();
         // Short ones say the same with fewer bytes.
-        for input in fresh.iter().filter(|input| input.len() <= 512) {
+        let mut short: Vec<&Vec<u8>> = fresh
+            .iter()
+            .filter(|input| input.len() <= KEPT_BYTES_MAX)
+            .collect();
+        short.sort_by_key(|input| input.len());
+        for input in short.into_iter().take(KEPT_MAX) {
             text.push_str(&hex(input));
             text.push('\n');
         }

@@ -9,14 +9,14 @@ use std::{
 };
 
 use clap::Parser;
-use fault_points::registry::PLANTED_BUGS;
+use fault_points::registry::{PLANTED_BUGS, PlantedBug};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jepsen_tests::{
     kills::{
         Arena, Hunt, Matrix, TABLE_NAME,
         hunt::{self, Campaigns},
     },
-    simulation::worker,
+    simulation::{scenario::CHECKOUT_SEEDS_FROM, worker},
 };
 
 /// Bugs planted on purpose, and what notices them.
@@ -81,9 +81,11 @@ fn hunted(arguments: &Arguments, before: &Matrix, arena: Arena) -> Vec<&'static 
     }
     let noticed = |bug| before.hunt(bug, arena).is_some_and(Hunt::killed);
     let named = |name| arguments.bug.is_empty() || arguments.bug.iter().any(|wanted| wanted == name);
+    // Campaigns on processes have no doors.
+    let arises = |bug: &PlantedBug| !bug.checkout || arena == Arena::Simulation;
     let bugs = PLANTED_BUGS
         .iter()
-        .filter(|bug| named(bug.name) && !(arguments.unnoticed && noticed(bug.name)));
+        .filter(|bug| arises(bug) && named(bug.name) && !(arguments.unnoticed && noticed(bug.name)));
     let (Some(count), Some(rotation)) = (arguments.rotate, arguments.rotation) else {
         return bugs.map(|bug| bug.name).collect();
     };
@@ -200,7 +202,11 @@ fn hunt_one(arguments: &Arguments, bug: &str, bars: &MultiProgress) -> io::Resul
         _ => {
             let program = std::env::current_exe()?;
             let worker = |seed| worker_of(&program, Some(bug), seed);
-            hunt::in_simulation(worker, arguments.first, arguments.seeds, || bar.inc(1))?
+            let only_checkouts = PLANTED_BUGS
+                .iter()
+                .any(|known| known.name == bug && known.checkout);
+            let from = if only_checkouts { CHECKOUT_SEEDS_FROM } else { 0 };
+            hunt::in_simulation(worker, from + arguments.first, arguments.seeds, || bar.inc(1))?
         }
     };
     bar.finish_and_clear();

@@ -27,10 +27,10 @@ const MARK_FILE: &str = "a-proof-made-this";
                   3 broken (something could not be run)"
 )]
 enum Arguments {
-    /// Under ten minutes on two cores once built: one seed twice, 300 seeds, the corpora of seeds and histories,
-    /// three runs of the shipped binary, a power cut at every crash point, six planted bugs in rotation
+    /// Under ten minutes on two cores once built: one seed twice, 300 seeds and 100 of checkouts, the corpora of seeds
+    /// and histories, three runs of the shipped binary, a power cut at every crash point, six planted bugs in rotation
     Quick(Common),
-    /// An hour and a half on two cores: fresh seeds, every workload on three and on five processes, every crash point
+    /// Two hours on two cores: fresh seeds, every workload on three and on five processes, every crash point
     /// and every planted bug
     Long(Common),
 }

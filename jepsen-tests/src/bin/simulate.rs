@@ -20,17 +20,15 @@ use jepsen_tests::simulation::{
     Trace,
     corpus::corpus,
     coverage::Coverage,
-    plan::Plan,
+    plan::Fault,
     run::run_alone,
+    scenario::{CHECKOUT_SEEDS_FROM, Scenario},
     worker::{self, Told, Wrong},
 };
 use serde::Serialize;
 
 /// From so many seeds on every fault has come about and hit a leader, or something is wrong with the nemesis.
 const SEEDS_FOR_COVERAGE: u64 = 300;
-
-/// A seed below makes too few operations to say much: nobody was served.
-const OPERATIONS_MIN: u64 = 200;
 
 /// Simulated clusters under faults, a seed each, each in a process of its own. Exit code 0: every promise held. 1:
 /// one was broken. 2: some run could not be decided. 3: the runs say too little, for instance because a fault never
@@ -44,6 +42,9 @@ struct Arguments {
     /// The first seed
     #[arg(long, default_value_t = 0)]
     first: u64,
+    /// Checkouts at doors before the cluster, in place of claims at the cluster itself
+    #[arg(long)]
+    checkout: bool,
     /// Stop after this many minutes
     #[arg(long)]
     minutes: Option<f64>,
@@ -134,22 +135,18 @@ fn main() -> ExitCode {
 fn work(arguments: Arguments) {
     worker::die_with_parent();
     let seed = arguments.first;
-    let plan = Plan::of(seed);
+    let scenario = Scenario::of(seed);
     let trace = match (&arguments.leave, arguments.trace) {
         (Some(_), _) => Trace::default(),
         (None, true) => Trace::printed(),
         (None, false) => Trace::if_asked_for(),
     };
     if arguments.trace {
-        eprintln!("{plan:#?}");
+        eprintln!("{scenario:#?}");
     }
     let (traced, words) = (trace.clone(), arguments.trace);
-    let name = format!(
-        "seed {seed}: {}, {} simulated nodes",
-        plan.workload.name(),
-        plan.nodes
-    );
-    run_alone(&plan, trace, move |outcome| {
+    let name = scenario.name();
+    run_alone(&scenario, trace, move |outcome| {
         if words {
             for finding in &outcome.findings {
                 let verdict = finding.verdict;
@@ -182,15 +179,25 @@ fn simulate(arguments: &Arguments) -> io::Result<Totals> {
     let seeds: Vec<u64> = if arguments.corpus {
         corpus().iter().map(|found| found.seed).collect()
     } else {
-        (arguments.first..arguments.first.saturating_add(arguments.seeds)).collect()
+        let from = if arguments.checkout {
+            CHECKOUT_SEEDS_FROM
+        } else {
+            0
+        };
+        let first = from.saturating_add(arguments.first);
+        (first..first.saturating_add(arguments.seeds)).collect()
     };
     let jobs = match arguments.jobs {
         Some(jobs) => jobs.max(1),
         None => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
     };
     let bar = progress(seeds.len() as u64);
+    let mut coverage = Coverage::new();
+    if arguments.checkout {
+        coverage.add(&Coverage::of(&Fault::DOORS));
+    }
     let totals = Mutex::new(Totals {
-        coverage: Coverage::new(),
+        coverage,
         ..Totals::default()
     });
     let next = AtomicUsize::new(0);
@@ -288,7 +295,7 @@ fn count(told: Told, arguments: &Arguments, totals: &Mutex<Totals>, bar: &Progre
         totals.failed.push(failed(told.wrong));
     } else if !told.undecided.is_empty() {
         totals.undecided.push(failed(told.undecided));
-    } else if told.operations < OPERATIONS_MIN {
+    } else if told.operations < Scenario::of(seed).operations_min() {
         totals.thin.insert(seed);
     }
     bar.set_message(format!(

@@ -247,7 +247,7 @@ impl<'a> Bounds<'a> {
             return self.read(&outcome);
         };
         if let Some(remembered) = self.remembered[key as usize] {
-            return can(remembered == outcome);
+            return can(remembered.is_same_effect(&outcome));
         }
         let first = self.keys[key as usize] == Key::Heard;
         if outcome.is_effect() {
@@ -261,7 +261,13 @@ impl<'a> Bounds<'a> {
         match (*call, outcome) {
             (Call::Claim { user, quantity, .. }, Outcome::Granted { hold, deadline }) => {
                 let own = lt.saturating_add(self.partition.sale().ttl_ms);
-                can(if first { deadline == own } else { deadline <= own })?;
+                // A repetition may tell it as it was extended.
+                let latest = own.saturating_add(self.partition.sale().extend_ms);
+                can(if first {
+                    deadline == own
+                } else {
+                    deadline <= latest
+                })?;
                 if first {
                     can(self.holds[hold as usize].certain == Certain::Unused)?;
                     can(quantity <= available_max)?;

@@ -139,14 +139,15 @@ impl<'a> Unheard<'a> {
         let now = sale.lt();
         let ttl_ms = self.partition.sale().ttl_ms;
         if let Some(Outcome::Granted { hold, deadline }) = self.by_key.get(&key) {
-            let lt = deadline.checked_sub(ttl_ms);
-            if let Some(lt) = lt.filter(|lt| (now..=until).contains(lt)) {
-                ways.push(Way {
-                    lt,
-                    hold: Some(*hold),
-                    ..Way::default()
-                });
-            }
+            // Told as it was made, or as it was extended by then.
+            let mut lasted_ms = vec![ttl_ms, ttl_ms.saturating_add(self.partition.sale().extend_ms)];
+            lasted_ms.dedup();
+            let times = lasted_ms.iter().filter_map(|&ms| deadline.checked_sub(ms));
+            ways.extend(times.filter(|lt| (now..=until).contains(lt)).map(|lt| Way {
+                lt,
+                hold: Some(*hold),
+                ..Way::default()
+            }));
             return;
         }
         let mut times = BTreeSet::from([now]);

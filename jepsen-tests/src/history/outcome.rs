@@ -157,6 +157,18 @@ impl<N> Outcome<N> {
         )
     }
 
+    /// Whether two answers to one key tell of the same effect: a claim is told as it is by then, with another deadline
+    /// once it was extended.
+    pub fn is_same_effect(&self, other: &Outcome<N>) -> bool
+    where
+        N: PartialEq,
+    {
+        match (self, other) {
+            (Outcome::Granted { hold, .. }, Outcome::Granted { hold: other, .. }) => hold == other,
+            (one, other) => one == other,
+        }
+    }
+
     /// Whether this can be an answer to such an operation at all.
     pub fn answers(&self, kind: Kind) -> bool {
         use Kind::{

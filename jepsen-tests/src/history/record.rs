@@ -8,7 +8,7 @@
 //! blame the store.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, TryLockError},
 };
 
@@ -78,7 +78,7 @@ impl Recorder {
     /// Process `p` begins an operation; the answer is its id.
     ///
     /// # Panics
-    /// `p` has an operation open, or ended one in an unknown; the sale is not in the header.
+    /// `p` has an operation open, or ended one in an unknown; it is about a sale that is not in the header.
     pub fn invoke(&self, p: u64, sale: &str, call: Call<&str>) -> u64 {
         let mut log = self.log();
         assert!(
@@ -86,7 +86,7 @@ impl Recorder {
             "process {p} is busy, or retired by an unknown"
         );
         assert!(
-            log.history.header.sales.contains_key(sale),
+            call.is_document() || log.history.header.sales.contains_key(sale),
             "sale {sale} is not in the header"
         );
         log.process_next = log.process_next.max(p.saturating_add(1));
@@ -163,6 +163,39 @@ impl Recorder {
             _ => None,
         });
         unknown.collect()
+    }
+
+    /// Changes of documents that were answered as made, or of which nobody knows; one for each key, with its answer
+    /// where there was one: for the final phase to find where they stand.
+    pub fn document_changes(&self) -> Vec<(u64, String, Call<String>, Option<Outcome<String>>)> {
+        let log = self.log();
+        let text = |name| log.history.names.text(name).to_owned();
+        let mut changes: BTreeMap<Name, (u64, Name, Call, Option<Outcome>)> = BTreeMap::new();
+        let mut asked: HashMap<u64, (Name, Call)> = HashMap::new();
+        for event in &log.history.events {
+            let (id, heard) = match &event.what {
+                What::Invoke { id, sale, call, .. } if call.kind().is_document() => {
+                    asked.insert(*id, (*sale, *call));
+                    continue;
+                }
+                What::Ok { id, answer } if answer.outcome.is_effect() => (id, Some(answer.outcome)),
+                What::Info { id, .. } => (id, None),
+                _ => continue,
+            };
+            if let Some(&(document, call)) = asked.get(id)
+                && let Some(&key) = call.key()
+            {
+                let change = changes.entry(key).or_insert((*id, document, call, heard));
+                if change.3.is_none() && heard.is_some() {
+                    *change = (*id, document, call, heard);
+                }
+            }
+        }
+        let told = |(id, document, call, heard): (u64, Name, Call, Option<Outcome>)| {
+            let heard = heard.map(|outcome| outcome.map(text));
+            (id, text(document), call.map(text), heard)
+        };
+        changes.into_values().map(told).collect()
     }
 
     /// How many operations have begun.

@@ -12,10 +12,9 @@ use std::{
 
 use fault_points::{
     BUG_VARIABLE,
-    registry::{CRASH_POINTS, MARKER},
+    registry::{CRASH_POINTS, MARKER, Passer},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use serde::Deserialize;
 
 use super::{Hunt, Wrong};
 use crate::{
@@ -24,8 +23,8 @@ use crate::{
     simulation::{
         Trace,
         crash_points::CrashPoints,
-        plan::Plan,
         run,
+        scenario::Scenario,
         worker::{Told, seen},
     },
 };
@@ -37,23 +36,32 @@ const PASSINGS_LOG2: u32 = 10;
 /// Seeds that are run after one at which the product stopped itself, to see whether a property notices as well.
 pub(super) const STOP_SEEDS: u64 = 12;
 
+/// Doors pass theirs some times each.
+const DOOR_PASSINGS_LOG2: u32 = 6;
+
 /// When crash points count, in simulated time: the cluster is founded by then, and the faults are not over.
 const CRASHES: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(9);
+const DOOR_CRASHES: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(20);
 
 /// Runs one seed in this process, which does nothing else, with whatever bug is planted: its plan, and one power
 /// cut at a crash point besides. Tells what came of it on stdout.
 pub fn work(seed: u64) {
     let crash_points = CrashPoints::new();
     let mut chance = SmallRng::seed_from_u64(seed ^ 0xc4a5_4a11);
+    let scenario = Scenario::of(seed);
+    let (passer, log2, window) = match scenario {
+        Scenario::Claims(_) => (Passer::Node, PASSINGS_LOG2, CRASHES),
+        Scenario::Checkout(_) => (Passer::Door, DOOR_PASSINGS_LOG2, DOOR_CRASHES),
+    };
     let simulated: Vec<&str> = CRASH_POINTS
         .iter()
-        .filter(|point| point.simulated)
+        .filter(|point| point.passed_by == passer)
         .map(|point| point.name)
         .collect();
     let point = simulated[chance.random_range(0..simulated.len())];
-    let passings_max = 1 << chance.random_range(0..PASSINGS_LOG2);
-    crash_points.arm(point, chance.random_range(1..=passings_max), CRASHES);
-    run::run_alone(&Plan::of(seed), Trace::if_asked_for(), move |outcome| {
+    let passings_max = 1 << chance.random_range(0..log2);
+    crash_points.arm(point, chance.random_range(1..=passings_max), window);
+    run::run_alone(&scenario, Trace::if_asked_for(), move |outcome| {
         if let Err(error) = Told::of(seed, outcome).tell() {
             eprintln!("nobody listens: {error}");
         }

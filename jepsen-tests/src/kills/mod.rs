@@ -160,7 +160,8 @@ impl Matrix {
              **{killed} of {} were noticed**: {properties} by properties of what clients heard and replicas hold, the others \
              only because a node stopped itself, by an assertion or before a damaged disk (`nodes-stay-up`, \
              `comes-to-an-end`): better absent than divergent, which a store may count on and its judge should not. A hunt \
-             that ends in such a stop goes on for {STOP_SEEDS} seeds to find another witness. Of the {} seeds that noticed one in the simulation, {green} have been run \
+             that ends in such a stop goes on for {STOP_SEEDS} seeds to find another witness. Hunts are kept until they are made \
+             again: those in processes, a minute or more each, are older as a rule. Of the {} seeds that noticed one in the simulation, {green} have been run \
              without any bug and were green.\n\n\
              | bug | what is wrong | simulation | processes | what the first said, or why none did |\n|---|---|---|---|---|\n",
             PLANTED_BUGS.len(),

@@ -2,8 +2,9 @@
 //! the machine that it judges.
 //!
 //! 1. Before anything at log time `lt`, every hold with `deadline <= lt` returns its units.
-//! 2. A key whose effect is recorded gives that same answer again, for ever, whatever operation presents it.
-//!    Refusals changed nothing and are not remembered.
+//! 2. A key whose effect is recorded gives that same answer again, for ever, whatever operation presents it; the
+//!    claim that it made is told as it is by then, with the deadline that an extension gave it. Refusals changed
+//!    nothing and are not remembered.
 //! 3. A claim is granted if its user stays within the limit and enough units are available; a user at the
 //!    limit has `already`; deadline = `lt` + hold time; a hold's id was never used before.
 //! 4. Confirm and release need a live hold, cancel a confirmed one; else `gone`.
@@ -310,9 +311,14 @@ impl Sale {
     }
 
     fn remembered(&self, call: &Call<Id>) -> Option<Outcome<Id>> {
-        call.key()
-            .and_then(|&key| self.keys[key as usize])
-            .map(|effect| effect.outcome)
+        let effect = call.key().and_then(|&key| self.keys[key as usize])?;
+        Some(match effect.outcome {
+            Outcome::Granted { hold, .. } => Outcome::Granted {
+                hold,
+                deadline: self.hold(hold).deadline,
+            },
+            outcome => outcome,
+        })
     }
 
     /// The specification's answer to a call whose key is new. `hold`: the id that a new hold gets. The hold

@@ -70,7 +70,7 @@ impl Proof {
         let mut out = String::new();
         for found in &self.found {
             out += &format!(
-                "{:<10} {:<8} {:>6.0} s  {}\n",
+                "{:<13} {:<8} {:>6.0} s  {}\n",
                 found.name,
                 found.overall.word(),
                 found.took.as_secs_f64(),
@@ -78,7 +78,7 @@ impl Proof {
             );
         }
         for name in &self.without {
-            out += &format!("{name:<10} left out\n");
+            out += &format!("{name:<13} left out\n");
         }
         let took: Duration = self.found.iter().map(|found| found.took).sum();
         let built = self.found.iter().filter(|found| found.name == plan::BUILD);
@@ -256,7 +256,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let proof = proved(dir.path(), vec![shell("one", "true")], vec!["processes".into()]).await;
         assert_eq!(proof.overall(), Overall::Unknown);
-        assert!(proof.table().contains("processes  left out"), "{}", proof.table());
+        assert!(
+            proof.table().contains("processes     left out"),
+            "{}",
+            proof.table()
+        );
     }
 
     #[tokio::test]

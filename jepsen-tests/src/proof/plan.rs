@@ -21,8 +21,9 @@ pub const OPTIONAL: [&str; 2] = ["processes", PLANTED];
 const PLANTED: &str = "planted";
 const CRASHES: &str = "crashes";
 
-/// Seeds of the quick proof.
+/// Seeds of the quick proof: of the store, and of checkouts, which have doors and a provider besides.
 const QUICK_SEEDS: u64 = 300;
+const QUICK_CHECKOUT_SEEDS: u64 = 100;
 
 /// Workloads run on processes by the quick proof, a minute each, and bugs planted by it: in a rotation, so that in a
 /// few days all have had their turn.
@@ -119,11 +120,12 @@ fn words(line: &str) -> Vec<OsString> {
 /// The histories of the repository cannot be listed.
 pub fn quick(places: &Places, rotation: u64, without: &[String]) -> io::Result<Vec<Stage>> {
     let mut stages = build(places, without);
-    stages.push(meta(places));
-    let mut seeds = words(&format!("--seeds {QUICK_SEEDS} --keep"));
-    seeds.push(places.dir.join("seeds").into());
+    stages.extend(meta(places));
     let what = format!("{QUICK_SEEDS} simulated clusters under faults");
-    stages.push(simulate(places, "seeds", &what, seeds));
+    stages.push(seeds(places, "seeds", &what, &format!("--seeds {QUICK_SEEDS}")));
+    let what = format!("{QUICK_CHECKOUT_SEEDS} simulated streets of doors, at which shoppers pay");
+    let line = format!("--checkout --seeds {QUICK_CHECKOUT_SEEDS}");
+    stages.push(seeds(places, "checkouts", &what, &line));
     stages.push(corpus(places));
     stages.push(checker(places)?);
     let turn = rotated(Workload::all(), rotation, QUICK_WORKLOADS);
@@ -150,16 +152,15 @@ pub fn quick(places: &Places, rotation: u64, without: &[String]) -> io::Result<V
 /// As [`quick`].
 pub fn long(places: &Places, rotation: u64, without: &[String]) -> io::Result<Vec<Stage>> {
     let mut stages = build(places, without);
-    stages.push(meta(places));
+    stages.extend(meta(places));
     stages.push(corpus(places));
     stages.push(checker(places)?);
     let first = LONG_SEEDS_FIRST + rotation * LONG_SEEDS_PER_DAY;
-    let mut seeds = words(&format!(
-        "--first {first} --seeds {LONG_SEEDS_PER_DAY} --minutes {LONG_SIMULATE_MINUTES} --keep"
-    ));
-    seeds.push(places.dir.join("seeds").into());
+    let line = format!("--first {first} --seeds {LONG_SEEDS_PER_DAY} --minutes {LONG_SIMULATE_MINUTES}");
     let what = format!("simulated clusters under faults for {LONG_SIMULATE_MINUTES} minutes");
-    stages.push(simulate(places, "seeds", &what, seeds));
+    stages.push(seeds(places, "seeds", &what, &line));
+    let what = format!("shoppers who pay at simulated doors for {LONG_SIMULATE_MINUTES} minutes");
+    stages.push(seeds(places, "checkouts", &what, &format!("--checkout {line}")));
     for nodes in [3, 5] {
         let line = format!("--nodes {nodes} --minutes {LONG_RUN_MINUTES} --workload all --seed {rotation}");
         let what = format!("the shipped binary under faults, {nodes} nodes, {LONG_RUN_MINUTES} minutes each");
@@ -214,7 +215,7 @@ fn build(places: &Places, without: &[String]) -> Vec<Stage> {
     if !left_out(PLANTED) {
         stages.push(stage(
             "the commands with bugs in them, which share nothing with what is shipped",
-            &format!("build {WITH_BUGS} --bin planted --test crash_points"),
+            &format!("build {WITH_BUGS} --bin planted {CRASH_TESTS}"),
         ));
     }
     stages
@@ -224,14 +225,26 @@ fn simulate(places: &Places, name: &str, what: &str, arguments: Vec<OsString>) -
     Stage::new(name, what, places.ours("simulate"), arguments, Judge::ExitCode)
 }
 
-fn meta(places: &Places) -> Stage {
-    let line = format!("--twice --seeds 1 --first {META_SEED}");
-    simulate(
-        places,
-        "meta",
-        "one seed twice: traces and histories are equal to the byte",
-        words(&line),
-    )
+fn meta(places: &Places) -> [Stage; 2] {
+    let twice = |name, what, line: String| simulate(places, name, what, words(&line));
+    [
+        twice(
+            "meta",
+            "one seed twice: traces and histories are equal to the byte",
+            format!("--twice --seeds 1 --first {META_SEED}"),
+        ),
+        twice(
+            "meta-checkout",
+            "the same of shoppers who pay",
+            format!("--twice --checkout --seeds 1 --first {META_SEED}"),
+        ),
+    ]
+}
+
+fn seeds(places: &Places, name: &str, what: &str, line: &str) -> Stage {
+    let mut arguments = words(line);
+    arguments.extend(["--keep".into(), places.dir.join(name).into()]);
+    simulate(places, name, what, arguments)
 }
 
 fn corpus(places: &Places) -> Stage {
@@ -273,8 +286,11 @@ fn processes(places: &Places, name: &str, what: &str, line: &str) -> Stage {
 /// What has bugs in it, and points to crash at.
 const WITH_BUGS: &str = "--profile proof --locked -p jepsen-tests --features fault-points";
 
+/// Each point of a node, and each of a checkout.
+const CRASH_TESTS: &str = "--test crash_points --test checkout_crash_points";
+
 fn crashes(places: &Places) -> Stage {
-    let mut arguments = words(&format!("test {WITH_BUGS} --test crash_points --target-dir"));
+    let mut arguments = words(&format!("test {WITH_BUGS} {CRASH_TESTS} --target-dir"));
     arguments.push(places.planted_target().into());
     let what = "power lost at every named point: each is come to, and survived";
     Stage::new(CRASHES, what, cargo(), arguments, Judge::Tests)

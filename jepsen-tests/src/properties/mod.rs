@@ -6,6 +6,7 @@
 //! into one order is the checker's to decide; most of what is here could be true of a store that is not
 //! linearizable, and names in plain words what went wrong.
 
+pub mod checkout;
 mod confirmed_stays;
 mod conservation;
 mod feed;
@@ -170,6 +171,13 @@ pub const PROPERTIES: &[Property] = &[
         check: healed::check,
     },
 ];
+
+/// Whether replicas have one state: all there is to say of nodes where the history is not of claims.
+pub fn replicas_equal(run: &Run) -> Finding {
+    let mut look = Look::default();
+    replicas_equal::check(run, &mut look);
+    look.finding("replicas-equal")
+}
 
 /// What every property says of a run.
 pub fn check(run: &Run) -> Vec<Finding> {

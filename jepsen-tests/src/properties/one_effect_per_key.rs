@@ -1,12 +1,12 @@
 //! At most one effect per key: every answer to a key tells the same effect, no two keys share a hold, once told
-//! it is never refused, and no claim is granted, settled or ended twice in the feed.
+//! it is never refused to who asked for it, and no claim is granted, settled or ended twice in the feed.
 
 use std::collections::{BTreeMap, HashMap};
 
 use client::EventKind;
 
 use super::{Look, Operation, Run};
-use crate::history::{Kind, Name, Outcome};
+use crate::history::{Call, Kind, Name, Outcome};
 
 pub(super) fn check(run: &Run, look: &mut Look) {
     let mut by_key: BTreeMap<(Name, Kind, Name), Vec<&Operation>> = BTreeMap::new();
@@ -25,14 +25,18 @@ pub(super) fn check(run: &Run, look: &mut Look) {
             continue;
         };
         for (other, answer) in effects {
-            look.at(answer.outcome == effect.outcome, &[first.id, other.id], || {
-                format!(
-                    "key {} had two effects: {} and {}",
-                    run.text(*key),
-                    told(run, &effect.outcome),
-                    told(run, &answer.outcome)
-                )
-            });
+            look.at(
+                answer.outcome.is_same_effect(&effect.outcome),
+                &[first.id, other.id],
+                || {
+                    format!(
+                        "key {} had two effects: {} and {}",
+                        run.text(*key),
+                        told(run, &effect.outcome),
+                        told(run, &answer.outcome)
+                    )
+                },
+            );
         }
         if let Outcome::Granted { hold, .. } | Outcome::Sold { hold: Some(hold) } = effect.outcome {
             let (maker, id) = *makers.entry(hold).or_insert((*key, first.id));
@@ -45,13 +49,14 @@ pub(super) fn check(run: &Run, look: &mut Look) {
                 )
             });
         }
-        refused_later(run, *key, operations, look);
+        told_later(run, *key, &first.call, operations, look);
     }
     in_feeds(run, look);
 }
 
-/// Whoever asks again after the effect was told hears it again.
-fn refused_later(run: &Run, key: Name, operations: &[&Operation], look: &mut Look) {
+/// Whoever asks the same again after the effect was told hears it again; whoever asks something else under its key is
+/// told that the key is used.
+fn told_later(run: &Run, key: Name, asked: &Call, operations: &[&Operation], look: &mut Look) {
     let told_at = operations
         .iter()
         .filter(|operation| operation.effect().is_some())
@@ -63,7 +68,11 @@ fn refused_later(run: &Run, key: Name, operations: &[&Operation], look: &mut Loo
             continue;
         }
         if let Some(answer) = operation.answer() {
-            look.at(answer.outcome.is_effect(), &[operation.id], || {
+            let right = match operation.call == *asked {
+                true => answer.outcome.is_effect(),
+                false => answer.outcome == Outcome::KeyReused,
+            };
+            look.at(right, &[operation.id], || {
                 format!(
                     "key {} had its effect, and was later answered {}",
                     run.text(key),
@@ -114,6 +123,7 @@ mod tests {
     use client::EventKind;
 
     use super::super::testing::{assert_invalid, assert_valid, story};
+    use crate::history::{Call, Outcome};
 
     #[test]
     fn a_key_that_tells_its_effect_again() {
@@ -145,6 +155,28 @@ mod tests {
         story.claim("u1", "k1", 1, "h1");
         story.at(5).sold_out("u1", "k1", 2);
         assert_invalid(&story.run(), "one-effect-per-key");
+    }
+
+    #[test]
+    fn a_key_means_one_request() {
+        let write = |body| Call::Put {
+            body,
+            version: 0,
+            token: 0,
+            ttl_ms: 0,
+            key: "k1",
+        };
+        let told = |body, outcome| {
+            let mut story = story(1);
+            story.answered(write("one"), 1, Outcome::Written { version: 1 });
+            story.at(5).answered(write(body), 2, outcome);
+            story.run()
+        };
+        let (written, reused) = (Outcome::Written { version: 1 }, Outcome::KeyReused);
+        assert_valid(&told("one", written), "one-effect-per-key");
+        assert_valid(&told("two", reused), "one-effect-per-key");
+        assert_invalid(&told("one", reused), "one-effect-per-key");
+        assert_invalid(&told("two", written), "one-effect-per-key");
     }
 
     #[test]

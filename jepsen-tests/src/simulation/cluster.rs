@@ -27,7 +27,7 @@ use super::{
 pub const PORT: u16 = 7401;
 
 /// Simulated wall time begins here: 2026-01-01, in ms since the Unix epoch.
-const EPOCH_MS: u64 = 1_767_225_600_000;
+pub(super) const EPOCH_MS: u64 = 1_767_225_600_000;
 
 /// How often a node notes whether it leads, for whoever aims at leaders.
 const LEADS_POLL: Duration = Duration::from_millis(10);
@@ -179,7 +179,7 @@ impl Machine {
     /// The node does not start, or stopped by itself, and was not allowed to.
     pub async fn run(self, trace: Trace, snapshot_entries: u64) -> turmoil::Result {
         #[cfg(feature = "fault-points")]
-        super::crash_points::enter(&self);
+        super::crash_points::enter(std::rc::Rc::new(self.clone()));
         let power = self.power();
         let config = NodeConfig {
             node_id: self.id,

@@ -11,7 +11,7 @@ use super::plan::Fault;
 pub struct Count {
     /// How often it came about.
     pub fired: u64,
-    /// How often of these it hit the leader of the time.
+    /// How often of these it hit the leader of the time, or a door that was at something.
     pub at_leader: u64,
 }
 
@@ -23,12 +23,13 @@ pub struct Coverage(BTreeMap<Fault, Count>);
 impl Coverage {
     /// No kind came about yet.
     pub fn new() -> Coverage {
-        Coverage(
-            Fault::ALL
-                .iter()
-                .map(|fault| (*fault, Count::default()))
-                .collect(),
-        )
+        Coverage::of(&Fault::ALL)
+    }
+
+    /// None of these came about yet.
+    pub fn of(faults: &[Fault]) -> Coverage {
+        let faults = faults.iter();
+        Coverage(faults.map(|fault| (*fault, Count::default())).collect())
     }
 
     /// A fault came about.

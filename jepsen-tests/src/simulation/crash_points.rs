@@ -16,12 +16,42 @@ use tokio::runtime::{Handle, Id};
 
 use super::cluster::Machine;
 
+/// Whoever can lose its power at a crash point.
+pub(super) trait Victim {
+    /// A number that nobody else has.
+    fn id(&self) -> u64;
+    /// Whether it has power.
+    fn has_power(&self) -> bool;
+    /// Takes its power away: nothing that it does from here on has an effect outside of it.
+    fn lose_power(&self);
+    /// What its wall clock shows.
+    fn wall_ms(&self) -> u64;
+}
+
+impl Victim for Machine {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn has_power(&self) -> bool {
+        self.has_power()
+    }
+
+    fn lose_power(&self) {
+        self.lose_power();
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.wall_ms()
+    }
+}
+
 /// This thread's machines at their crash points; gone when dropped.
 pub struct CrashPoints(Rc<Machines>);
 
 #[derive(Default)]
 struct Machines {
-    running: RefCell<Vec<(Id, Machine)>>,
+    running: RefCell<Vec<(Id, Rc<dyn Victim>)>>,
     armed: Cell<Option<(usize, u32)>>,
     /// Simulated time in which passings count.
     window: RefCell<Range<Duration>>,
@@ -88,18 +118,18 @@ impl Drop for CrashPoints {
 }
 
 /// What runs in this runtime from now on is this machine.
-pub(super) fn enter(machine: &Machine) {
+pub(super) fn enter(machine: Rc<dyn Victim>) {
     MACHINES.with(|slot| {
         if let Some(machines) = &*slot.borrow() {
             let mut running = machines.running.borrow_mut();
-            running.retain(|(_, other)| other.id != machine.id);
-            running.push((Handle::current().id(), machine.clone()));
+            running.retain(|(_, other)| other.id() != machine.id());
+            running.push((Handle::current().id(), machine));
         }
     });
 }
 
 impl Machines {
-    fn here(&self) -> Option<Machine> {
+    fn here(&self) -> Option<Rc<dyn Victim>> {
         let here = Handle::try_current().ok()?.id();
         let running = self.running.borrow();
         running
@@ -112,7 +142,7 @@ impl Machines {
 impl Simulator for Machines {
     fn pass(&self, point: usize) {
         // A machine without power passes nothing, whatever its code still runs into.
-        let Some(machine) = self.here().filter(Machine::has_power) else {
+        let Some(machine) = self.here().filter(|machine| machine.has_power()) else {
             return;
         };
         *self.passed.borrow_mut().entry(point).or_default() += 1;
@@ -124,7 +154,7 @@ impl Simulator for Machines {
                 machine.lose_power();
                 self.crashed
                     .borrow_mut()
-                    .push((machine.id, CRASH_POINTS[point].name));
+                    .push((machine.id(), CRASH_POINTS[point].name));
             }
             Some((armed, passing)) if armed == point => self.armed.set(Some((armed, passing - 1))),
             _ => {}
@@ -136,6 +166,6 @@ impl Simulator for Machines {
     }
 
     fn number(&self) -> u32 {
-        self.here().map_or(0, |machine| machine.id as u32)
+        self.here().map_or(0, |machine| machine.id() as u32)
     }
 }

@@ -99,7 +99,7 @@ pub(super) async fn load(plan: Arc<Plan>, stage: Stage, shop: Shop, trace: Trace
     Ok(())
 }
 
-fn client(stage: &Stage, timeout: Duration) -> Result<Client, Error> {
+pub(super) fn client(stage: &Stage, timeout: Duration) -> Result<Client, Error> {
     Client::builder()
         .endpoints(stage.machines().iter().map(Machine::endpoint))
         .connector(connector())
@@ -121,7 +121,7 @@ fn caller_client(plan: &Plan, stage: &Stage) -> Result<Client, Error> {
     builder.build()
 }
 
-async fn found(plan: &Plan, stage: &Stage, client: &Client, trace: &Trace) -> Result<(), Error> {
+pub(super) async fn found(plan: &Plan, stage: &Stage, client: &Client, trace: &Trace) -> Result<(), Error> {
     let members = stage
         .machines()
         .iter()
@@ -262,7 +262,7 @@ async fn stragglers(stage: Stage) {
 }
 
 /// The members as the cluster has them, but for those whose disk is lost.
-async fn members(stage: &Stage, client: &Client) -> Vec<(String, String)> {
+pub(super) async fn members(stage: &Stage, client: &Client) -> Vec<(String, String)> {
     let mut tries = 0;
     loop {
         let statuses = client.cluster().status_all().await;

@@ -5,10 +5,12 @@
 //! founds the cluster, lets the workload's callers call through the real client while the nemesis cuts networks
 //! and power, jumps clocks, hands the lead over and changes the membership; then everything is healed, every
 //! unknown is resolved, and history and observations go to the checker and the properties. Two runs of one seed
-//! are equal to the byte.
+//! are equal to the byte. A [`scenario`] is either that, or a street of doors before the cluster at which shoppers
+//! pay: [`checkout`].
 //!
 //! Left out: sled, which has threads of its own; a simulated node rebuilds its state from snapshot and log.
 
+pub mod checkout;
 pub mod cluster;
 pub mod corpus;
 pub mod coverage;
@@ -21,6 +23,7 @@ mod operator;
 pub mod plan;
 pub mod power;
 pub mod run;
+pub mod scenario;
 mod stage;
 mod wires;
 pub mod worker;

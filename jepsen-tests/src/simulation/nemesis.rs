@@ -77,6 +77,8 @@ pub(super) struct Nemesis<'a> {
     outages: Vec<Outage>,
     /// Faults that only show when a machine goes down by itself: which, and whether it led when it was armed.
     armed: BTreeMap<u64, (Fault, bool)>,
+    /// Hosts that call nodes.
+    callers: Vec<String>,
     pub coverage: Coverage,
 }
 
@@ -91,8 +93,15 @@ impl<'a> Nemesis<'a> {
             active: Vec::new(),
             outages: Vec::new(),
             armed: BTreeMap::new(),
+            callers: vec![CALLERS.to_owned()],
             coverage: Coverage::new(),
         }
+    }
+
+    /// These hosts call nodes as well.
+    pub fn and_callers(mut self, hosts: Vec<String>) -> Nemesis<'a> {
+        self.callers.extend(hosts);
+        self
     }
 
     /// Does what is due. Called between two steps of the simulation.
@@ -262,7 +271,7 @@ impl<'a> Nemesis<'a> {
             }
             Fault::Isolate => {
                 let mut pairs = both_ways(&others);
-                pairs.push((node.clone(), CALLERS.to_owned()));
+                pairs.extend(both_ways(&self.callers));
                 cut(sim, &pairs);
                 Remedy::Repair(pairs)
             }
@@ -395,6 +404,7 @@ impl<'a> Nemesis<'a> {
                 }
                 return;
             }
+            fault => unreachable!("{fault:?} is none of a node"),
         };
         self.note(fault, &node, led);
         if !matches!(remedy, Remedy::None) {

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use crate::workloads::{self, Workload};
 
 /// Grows whenever seeds come to mean something else.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// How long callers call, in ms: long enough for several elections, and for a thousand operations.
 const LOAD_MS: u64 = 9_000;
@@ -73,10 +73,26 @@ pub enum Fault {
     Remove,
     /// A node loses its disk for good; another is added, promoted, and takes its place.
     Replace,
+    /// The process of one door ends at once.
+    DoorKill,
+    /// The processes of all doors end at once.
+    DoorKillAll,
+    /// One door stands still: what it sent arrives when it goes on, and so does what was sent to it.
+    DoorPause,
+    /// One door is cut off from all nodes.
+    DoorWithoutStore,
+    /// One door is cut off from the provider; or the provider hears it, and it hears no answer.
+    DoorWithoutBank,
+    /// Messages between one door and the provider wait, and then come all at once.
+    DoorBankLate,
+    /// Messages to and from one door are lost, now and then.
+    DoorLoss,
+    /// The provider's process ends at once.
+    BankKill,
 }
 
 impl Fault {
-    /// All of them.
+    /// Those of nodes.
     pub const ALL: [Fault; 18] = [
         Fault::Partition,
         Fault::Isolate,
@@ -96,6 +112,18 @@ impl Fault {
         Fault::Grow,
         Fault::Remove,
         Fault::Replace,
+    ];
+
+    /// Those of doors and of the payment provider, where there are any.
+    pub const DOORS: [Fault; 8] = [
+        Fault::DoorKill,
+        Fault::DoorKillAll,
+        Fault::DoorPause,
+        Fault::DoorWithoutStore,
+        Fault::DoorWithoutBank,
+        Fault::DoorBankLate,
+        Fault::DoorLoss,
+        Fault::BankKill,
     ];
 
     /// Its name in histories and reports.
@@ -119,6 +147,14 @@ impl Fault {
             Fault::Grow => "grow",
             Fault::Remove => "remove",
             Fault::Replace => "replace",
+            Fault::DoorKill => "door-kill",
+            Fault::DoorKillAll => "door-kill-all",
+            Fault::DoorPause => "door-pause",
+            Fault::DoorWithoutStore => "door-without-store",
+            Fault::DoorWithoutBank => "door-without-bank",
+            Fault::DoorBankLate => "door-bank-late",
+            Fault::DoorLoss => "door-loss",
+            Fault::BankKill => "bank-kill",
         }
     }
 }
@@ -248,8 +284,9 @@ mod tests {
         for &workload in Workload::all() {
             assert!(plans.iter().any(|plan| plan.workload == workload));
         }
-        let names: BTreeSet<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
-        assert_eq!(names.len(), Fault::ALL.len());
+        let all = Fault::ALL.iter().chain(&Fault::DOORS);
+        let names: BTreeSet<&str> = all.map(|fault| fault.name()).collect();
+        assert_eq!(names.len(), Fault::ALL.len() + Fault::DOORS.len());
         assert_eq!(format!("{:?}", Plan::of(7)), format!("{:?}", Plan::of(7)));
     }
 }

@@ -12,11 +12,12 @@ use std::{
 
 use super::{
     Trace,
+    checkout::Street,
     cluster::{Machine, simulation_with},
     coverage::Coverage,
     load::load,
     nemesis::{CALLERS, Nemesis},
-    plan::Plan,
+    scenario::Scenario,
     stage::Stage,
 };
 use crate::{
@@ -76,7 +77,7 @@ impl Outcome {
 
 /// Runs a plan in a process that does nothing else, and tells `ended` what came of it. Where code panics the run is
 /// over, and so is the process: what is left of a runtime in which somebody panicked cannot even be dropped.
-pub fn run_alone(plan: &Plan, trace: Trace, ended: impl Fn(&Outcome) + Send + Sync + 'static) {
+pub fn run_alone(scenario: &Scenario, trace: Trace, ended: impl Fn(&Outcome) + Send + Sync + 'static) {
     let ended = Arc::new(ended);
     let fallen = {
         let (ended, printed) = (ended.clone(), trace.printed);
@@ -89,7 +90,7 @@ pub fn run_alone(plan: &Plan, trace: Trace, ended: impl Fn(&Outcome) + Send + Sy
             std::process::exit(0);
         }
     };
-    ended(&run_with(plan, trace, Some(Box::new(fallen))));
+    ended(&run_with(scenario, trace, Some(Box::new(fallen))));
 }
 
 /// Told of a panic: what was recorded until then, simulated time, and its words.
@@ -125,11 +126,12 @@ fn nodes_stay_up(ended: Result<(), String>) -> Finding {
 }
 
 /// Runs a plan. Notes what happens in `trace`.
-pub fn run(plan: &Plan, trace: Trace) -> Outcome {
-    run_with(plan, trace, None)
+pub fn run(scenario: &Scenario, trace: Trace) -> Outcome {
+    run_with(scenario, trace, None)
 }
 
-fn run_with(plan: &Plan, trace: Trace, fallen: Option<Fallen>) -> Outcome {
+fn run_with(scenario: &Scenario, trace: Trace, fallen: Option<Fallen>) -> Outcome {
+    let plan = scenario.cluster();
     let now_ns = Arc::new(AtomicU64::new(0));
     let outside_ns = now_ns.clone();
     // Inside, a host knows the time better than the last step does.
@@ -161,7 +163,12 @@ fn run_with(plan: &Plan, trace: Trace, fallen: Option<Fallen>) -> Outcome {
         .collect();
     let stage = Stage::new(recorder.clone(), machines);
 
-    let mut nemesis = Nemesis::new(plan, &stage, trace.clone());
+    let mut street = match scenario {
+        Scenario::Claims(_) => None,
+        Scenario::Checkout(plan) => Some(Street::new(plan, &stage, &trace)),
+    };
+    let mut nemesis = Nemesis::new(plan, &stage, trace.clone())
+        .and_callers(street.as_ref().map_or_else(Vec::new, Street::hosts));
     let mut simulated = Duration::ZERO;
     let ended = catch_unwind(AssertUnwindSafe(|| {
         let messages_max = Duration::from_millis(plan.message_ms_max);
@@ -169,8 +176,13 @@ fn run_with(plan: &Plan, trace: Trace, fallen: Option<Fallen>) -> Outcome {
         for machine in stage.machines() {
             register(&mut sim, machine, &trace, plan.snapshot_entries);
         }
-        let loading = load(Arc::new(plan.clone()), stage.clone(), shop.clone(), trace.clone());
-        sim.client(CALLERS, loading);
+        match &street {
+            Some(street) => street.open(&mut sim),
+            None => {
+                let loading = load(Arc::new(plan.clone()), stage.clone(), shop.clone(), trace.clone());
+                sim.client(CALLERS, loading);
+            }
+        }
         loop {
             let stepped = sim.step();
             simulated = sim.elapsed();
@@ -178,7 +190,12 @@ fn run_with(plan: &Plan, trace: Trace, fallen: Option<Fallen>) -> Outcome {
             stage.set_now(simulated);
             match stepped {
                 Ok(true) => return Ok(()),
-                Ok(false) => nemesis.step(&mut sim),
+                Ok(false) => {
+                    nemesis.step(&mut sim);
+                    if let Some(street) = &mut street {
+                        street.step(&mut sim);
+                    }
+                }
                 Err(error) => return Err(error.to_string()),
             }
         }
@@ -186,7 +203,10 @@ fn run_with(plan: &Plan, trace: Trace, fallen: Option<Fallen>) -> Outcome {
     nemesis.settle();
     let whole = stage.take_run();
     let mut findings = Vec::new();
-    if let Some(run) = &whole {
+    if let (Some(run), Some(street)) = (&whole, &street) {
+        findings.push(properties::replicas_equal(run));
+        findings.extend(street.findings());
+    } else if let Some(run) = &whole {
         let options = checker::Options {
             cross_check_operations_max: if plan.seed.is_multiple_of(SEARCHED_EVERY) {
                 usize::MAX
@@ -201,12 +221,15 @@ fn run_with(plan: &Plan, trace: Trace, fallen: Option<Fallen>) -> Outcome {
     let ended = ended.unwrap_or_else(|panic| Err(format!("a panic: {}", words(&*panic))));
     findings.push(nodes_stay_up(ended));
     let oddities = std::mem::take(&mut shop.notes().oddities);
+    if let Some(street) = &street {
+        nemesis.coverage.add(street.coverage());
+    }
     Outcome {
         findings,
         run: whole.unwrap_or_else(|| Run::new(recorder.finish(), Observations::default())),
         coverage: nemesis.coverage,
         oddities,
-        operations: recorder.operations(),
+        operations: street.map_or_else(|| recorder.operations(), |street| street.requests()),
         simulated,
     }
 }

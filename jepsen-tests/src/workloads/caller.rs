@@ -1,4 +1,5 @@
-//! Callers: each a loop of one request after the other, at a steady pace, until told to stop.
+//! Callers: each a loop of one request after the other, at a steady pace, until told to stop; and [clerks](Clerk)
+//! beside them.
 
 use std::{
     collections::VecDeque,
@@ -17,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    clerk::Clerk,
     plan::{Action, Plan},
     shop::{Heard, Process, Shop},
 };
@@ -30,6 +32,11 @@ const REMEMBERED_MAX: usize = 64;
 
 /// Holds that a caller keeps; beyond them the oldest is forgotten.
 const HOLDS_MAX: usize = 32;
+
+/// How often a caller whose request is of unknown outcome asks what became of it, and how often it goes away and
+/// leaves it at that; else it sends it once more.
+const RESOLVES: f64 = 0.3;
+const GOES_AWAY: f64 = 0.3;
 
 /// How near its end a hold must be to be confirmed late, in ms: before and after.
 const LATE_MS: i64 = 40;
@@ -71,6 +78,16 @@ pub async fn run(
         _ => (0..CLIENTS).map(|_| client()).collect::<Result<Vec<_>, _>>()?,
     };
     let users = Arc::new(AtomicU64::new(0));
+    let clerks = (0..plan.clerks).map(|number| {
+        let clerk = Clerk {
+            process: shop.process(clients[(number % CLIENTS) as usize].clone()),
+            chance: SmallRng::seed_from_u64(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xc1e2_c5b0),
+            number,
+            pace_ms: plan.pace_ms,
+        };
+        tokio::spawn(clerk.run(stop.clone()))
+    });
+    let clerks: Vec<_> = clerks.collect();
     let callers: Vec<_> = (0..plan.callers + plan.latecomers)
         .map(|number| {
             let late = (number >= plan.callers).then_some(&late);
@@ -91,7 +108,7 @@ pub async fn run(
             tokio::spawn(caller.run(stop.clone()))
         })
         .collect();
-    for caller in callers {
+    for caller in callers.into_iter().chain(clerks) {
         // A caller that panicked has broken the run: its panic says why.
         caller.await.expect("a caller's own mistake");
     }
@@ -171,6 +188,14 @@ impl Caller {
                     return;
                 }
             },
+            Action::Resolve => match self.remembered.len() {
+                0 => self.claim(true),
+                count => {
+                    let request = self.remembered[self.chance.random_range(0..count)].clone();
+                    self.process.resolve(&request.sale, &request.call).await;
+                    return;
+                }
+            },
             Action::Confirm => return self.settle(true).await,
             Action::Release => return self.settle(false).await,
             Action::Extend => return self.extend().await,
@@ -200,13 +225,19 @@ impl Caller {
         self.make(request).await;
     }
 
-    /// Makes a new request, and an unknown one once more under its key.
+    /// Makes a new request. What becomes of an unknown one it may ask, or hear again under its key; or somebody else
+    /// will have to find out.
     async fn make(&mut self, request: Request) -> Heard {
         let heard = self
             .process
             .call(&request.sale, &request.call, request.token)
             .await;
         let heard = match heard {
+            Heard::Unknown if self.chance.random_bool(GOES_AWAY) => return heard,
+            Heard::Unknown if request.call.key().is_some() && self.chance.random_bool(RESOLVES) => {
+                self.process.resolve(&request.sale, &request.call).await;
+                heard
+            }
             Heard::Unknown => {
                 self.process
                     .call(&request.sale, &request.call, request.token)

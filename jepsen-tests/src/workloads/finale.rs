@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use client::{Client, Consistency, Error, Operation, Resolution};
+use client::{Client, Consistency, Error, Resolution};
 use futures::{StreamExt, future::BoxFuture, stream};
 use tokio::{
     sync::watch,
@@ -17,13 +17,13 @@ use tokio::{
 };
 
 use super::{
-    effects,
+    documents, effects,
     plan::Plan,
-    shop::{Effect, Heard, PRINCIPAL, Shop, told},
+    shop::{Effect, Heard, Shop, resolve, stands, told},
     watch::LastChanges,
 };
 use crate::{
-    history::{Answer, Call, Index, Outcome},
+    history::{Answer, Call},
     properties::{Counters, Healing, Observations, Replica, ReplicaSale, Run, SeenFeed, SeenHash},
 };
 
@@ -81,6 +81,7 @@ impl Finale<'_> {
         };
         healing.serving_ns = self.first_answer().await;
         let resolved = self.resolve().await;
+        self.place_documents().await;
         // Until then an unknown may still have come, and begun to hold.
         healing.holds_ms_max += self.shop.now_ns().saturating_sub(healing.healed_ns) / 1_000_000;
         healing.holds_ended_ns = self.come_to_rest(&healing).await;
@@ -100,10 +101,10 @@ impl Finale<'_> {
         let mut history = recorder.finish();
         // What is known to have happened, and may stand in a gap that every feed announced, is resolved.
         let lost = effects::in_gaps(&history, &feeds, &lost);
-        // A read that nobody heard had no effect to resolve.
+        // A read that nobody heard had no effect to resolve, and a resolve none that matters any more.
         let unresolved = recorder.unknown().into_iter();
         healing.unresolved = unresolved
-            .filter(|(id, _, call)| !(matches!(call, Call::Read) || lost.contains(id)))
+            .filter(|(id, _, call)| call.key().is_some() && !lost.contains(id))
             .map(|(id, ..)| id)
             .collect();
         effects::apply_moves(&mut history, &moved);
@@ -152,6 +153,7 @@ impl Finale<'_> {
     /// What became of each unknown's key. Those that nobody can tell are missing.
     async fn resolve(&self) -> HashMap<u64, bool> {
         let unknown = self.shop.recorder.unknown().into_iter();
+        let unknown = unknown.filter(|(_, _, call)| call.key().is_some());
         let resolutions = unknown.map(|(id, sale, call)| async move {
             let resolution = self.resolution(id, &sale, &call).await?;
             Some((id, sale, call, resolution))
@@ -160,55 +162,18 @@ impl Finale<'_> {
         let resolutions: Vec<_> = resolutions.collect().await;
         let mut resolved = HashMap::new();
         for (id, sale, call, resolution) in resolutions.into_iter().flatten() {
-            let Some(key) = call.key() else { continue };
             resolved.insert(id, !matches!(resolution, Resolution::Abandoned { .. }));
-            let effect = match (&call, resolution) {
-                (Call::Claim { .. }, Resolution::Claim(claim)) => self.shop.taken(&sale, &claim, false),
-                (Call::Decrement { .. }, Resolution::Claim(claim)) => self.shop.taken(&sale, &claim, true),
-                (_, Resolution::Effect(receipt)) => Effect {
-                    idx: Index {
-                        log_index: receipt.log_index,
-                        position: receipt.position.into(),
-                    },
-                    lt: receipt.log_time_ms,
-                    outcome: Outcome::Done,
-                },
-                // Settled holds stand in the feed.
-                _ => continue,
-            };
-            self.shop.notes().effects.entry(key.clone()).or_insert(effect);
+            self.shop.learned(&sale, &call, resolution);
         }
         resolved
     }
 
-    /// What became of one unknown; nothing for what has no key, or when nobody can tell.
-    async fn resolution(&self, id: u64, sale: &str, call: &Call<String>) -> Option<Resolution> {
-        let (operation, principal) = match call {
-            Call::Claim { user, .. } => (Operation::Claim, user.as_str()),
-            Call::Decrement { user, .. } => (Operation::Decrement, user.as_deref().unwrap_or_default()),
-            Call::Confirm { .. } => (Operation::Confirm, PRINCIPAL),
-            Call::Release { .. } => (Operation::Release, PRINCIPAL),
-            Call::Extend { .. } => (Operation::Extend, PRINCIPAL),
-            Call::Cancel { .. } => (Operation::Cancel, PRINCIPAL),
-            Call::Read => return None,
-            _ => (Operation::Sale, PRINCIPAL),
-        };
-        self.resolve_one(id, sale, operation, call.key()?, principal)
-            .await
-    }
-
-    async fn resolve_one(
-        &self,
-        id: u64,
-        sale: &str,
-        operation: Operation,
-        key: &str,
-        principal: &str,
-    ) -> Option<Resolution> {
+    /// What became of a key; nothing when nobody can tell.
+    async fn resolution(&self, id: u64, subject: &str, call: &Call<String>) -> Option<Resolution> {
         let deadline = self.deadline();
         loop {
-            match self.client.resolve(sale, operation, key, principal).await {
-                Ok(resolution) => return Some(resolution),
+            match resolve(self.client, subject, call).await {
+                Ok((resolution, _)) => return Some(resolution),
                 Err(Error::Rejected(why)) => {
                     let why = format!("operation {id} cannot be resolved: {why:?}");
                     self.shop.notes().oddities.push(why);
@@ -218,6 +183,29 @@ impl Finale<'_> {
                 Err(_) => sleep(LOOK_AGAIN).await,
             }
         }
+    }
+
+    /// Finds out where each effect on a document stands: a client that tried several times heard the last answer,
+    /// and no feed says which command changed a document. Its receipt does; and of one that nobody heard, its key
+    /// tells again how it left the document.
+    async fn place_documents(&self) {
+        let changes = self.shop.recorder.document_changes().into_iter();
+        let placed = changes.map(|(id, document, call, heard)| async move {
+            let Resolution::Effect(receipt) = self.resolution(id, &document, &call).await? else {
+                return None;
+            };
+            let outcome = match heard {
+                Some(outcome) => outcome,
+                None => {
+                    let changed = documents::change(self.client, &document, &call).await.ok()?;
+                    documents::outcome(&call, &changed)
+                }
+            };
+            Some((call.key()?.clone(), stands(&receipt, outcome)))
+        });
+        let placed = stream::iter(placed).buffered(self.bounds.resolves_at_once);
+        let placed: Vec<_> = placed.collect().await;
+        self.shop.notes().effects.extend(placed.into_iter().flatten());
     }
 
     /// Waits until no sale has a live hold. Gives when that was.
@@ -317,7 +305,7 @@ impl Finale<'_> {
         &self,
         feeds: &[SeenFeed],
         resolved: &HashMap<u64, bool>,
-    ) -> (Vec<(u64, Index, u64)>, Vec<u64>) {
+    ) -> (Vec<(u64, Effect)>, Vec<u64>) {
         let recorder = &self.shop.recorder;
         let settled = effects::settled(feeds);
         let places = effects::place(&recorder.finish(), &self.shop.notes().effects, &settled, resolved);

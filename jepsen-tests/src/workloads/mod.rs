@@ -2,12 +2,17 @@
 //!
 //! A [`plan::Plan`] says what is for sale and how callers behave; [`caller`] are the callers, each a process that
 //! does one thing at a time; [`shop`] carries their calls out on the shipped client and records them; [`keeper`]
-//! changes what there is to sell; [`watch`] watches the feed beside them; [`finale`] heals, resolves and compares; [`effects`] finds, when all is over, where in the log each effect stands.
+//! changes what there is to sell; [`clerk`]s write [`documents`]; [`watch`] watches the feed beside them; [`finale`]
+//! heals, resolves and compares; [`effects`] finds, when all is over, where in the log each effect stands; [`books`]
+//! reads what checkouts have left.
 //!
 //! Every workload mixes its own speciality with reads, so that every history shows counters moving. Requests are
 //! drawn from a seed; their timing is not: processes are real.
 
+pub mod books;
 pub mod caller;
+pub mod clerk;
+pub mod documents;
 pub mod effects;
 pub mod finale;
 pub mod keeper;

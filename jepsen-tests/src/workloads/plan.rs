@@ -16,6 +16,8 @@ pub enum Action {
     Repeat,
     /// A new request twice at once, under one key.
     Twice,
+    /// Asks what became of an earlier request; if nothing did, nothing will for a time.
+    Resolve,
     /// Confirms the oldest hold.
     Confirm,
     /// Confirms a hold about when it ends.
@@ -58,7 +60,9 @@ pub struct Plan {
     pub watchers: usize,
     /// Callers: enough that a few stuck ones do not stop the run.
     pub callers: u64,
-    /// Pause between two requests of a caller, in ms.
+    /// Clerks, who write documents.
+    pub clerks: u64,
+    /// Pause between two requests of a caller or clerk, in ms.
     pub pace_ms: u64,
     /// Callers besides, on clients of their own, who want nothing but the last sale, of which little is left:
     /// they hear that it is sold out, over and over, and wait for no other answer. Whoever is still told so by
@@ -68,6 +72,9 @@ pub struct Plan {
 
 /// Callers of a run, unless set otherwise: few enough for two cores.
 const CALLERS: u64 = 32;
+
+/// Clerks of a run: enough that they meet at their documents.
+const CLERKS: u64 = 4;
 
 /// Pause between two requests of a caller, in ms, unless set otherwise: all together ask for some 1,000 a second.
 const PACE_MS: u64 = 30;
@@ -106,6 +113,7 @@ impl Plan {
             quantity_max: 1,
             watchers: 0,
             callers: CALLERS,
+            clerks: CLERKS,
             pace_ms: PACE_MS,
             latecomers: 0,
         };
@@ -143,6 +151,7 @@ impl Plan {
                     (Claim, 20),
                     (Twice, 20),
                     (Repeat, 30),
+                    (Resolve, 5),
                     (Confirm, 10),
                     (Release, 5),
                     (Extend, 5),
@@ -165,6 +174,7 @@ impl Plan {
                     (Claim, 40),
                     (ClaimAgain, 10),
                     (Repeat, 5),
+                    (Resolve, 3),
                     (Twice, 3),
                     (Confirm, 12),
                     (ConfirmLate, 3),

@@ -9,7 +9,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use client::{Claim, Claimed, Client, Consistency, Error, Grant, Position, Reason, Receipt, Rejected};
+use client::{
+    Claim, Claimed, Client, Consistency, Error, Grant, Operation, Position, Reason, Receipt, Rejected,
+    Resolution,
+};
 
 use crate::{
     history::{Answer, Call, Index, Outcome, Recorder},
@@ -141,18 +144,68 @@ impl Shop {
         }
     }
 
+    /// Notes where an effect stands of which a resolve has told. Settled holds stand in the feed; and how a document was
+    /// left, a resolve does not say.
+    pub fn learned(&self, subject: &str, call: &Call<String>, resolution: Resolution) {
+        let Some(key) = call.key() else { return };
+        let effect = match (call, resolution) {
+            (Call::Claim { .. }, Resolution::Claim(claim)) => self.taken(subject, &claim, false),
+            (Call::Decrement { .. }, Resolution::Claim(claim)) => self.taken(subject, &claim, true),
+            (call, Resolution::Effect(receipt)) if !call.is_document() => stands(&receipt, Outcome::Done),
+            _ => return,
+        };
+        self.notes().effects.entry(key.clone()).or_insert(effect);
+    }
+
     fn odd(&self, id: u64, what: impl std::fmt::Display) {
         self.notes().oddities.push(format!("operation {id}: {what}"));
     }
 }
 
 impl Process {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn invoke(&self, subject: &str, call: &Call<String>) -> u64 {
+        self.shop.recorder.invoke(self.p, subject, borrowed(call))
+    }
+
+    /// Asks what became of a call's key. Whoever is not answered may have given it up.
+    ///
+    /// # Panics
+    /// The call has no key.
+    pub async fn resolve(&mut self, subject: &str, call: &Call<String>) {
+        let about = call.key().expect("only what has a key is resolved").clone();
+        let document = call.is_document();
+        let id = self.invoke(subject, &Call::Resolve { about, document });
+        let (resolution, position) = match resolve(&self.client, subject, call).await {
+            Ok(resolved) => resolved,
+            Err(Error::Rejected(why)) => return self.odd_refusal(id, &why),
+            Err(error) => {
+                self.unknown(id, &error.to_string());
+                return;
+            }
+        };
+        let outcome = match &resolution {
+            Resolution::Claim(claim) => Outcome::Found {
+                hold: Some(claim.claim_id.as_str()),
+            },
+            Resolution::Effect(_) => Outcome::Found { hold: None },
+            Resolution::Abandoned { fenced_until_ms } => Outcome::Abandoned {
+                until: *fenced_until_ms,
+            },
+        };
+        self.answered(id, at(&position), position.log_time_ms, outcome);
+        self.shop.learned(subject, call, resolution);
+    }
+
     /// Carries out one call on a sale. `token` is the fencing token of the hold that it is about, if any.
     ///
     /// # Panics
-    /// On a decrement that names no user, and on calls that no workload makes: those about documents and keys.
+    /// On a decrement that names no user, and on calls that are not about a sale's units.
     pub async fn call(&mut self, sale: &str, call: &Call<String>, token: u64) -> Heard {
-        let id = self.shop.recorder.invoke(self.p, sale, borrowed(call));
+        let id = self.invoke(sale, call);
         let client = &self.client;
         match call {
             Call::Claim { user, key, quantity } => {
@@ -227,7 +280,7 @@ impl Process {
                 let heard = client.close_sale(sale).key(key).send().await;
                 self.changed(id, heard)
             }
-            _ => panic!("no workload makes a call of this kind: {call:?}"),
+            _ => panic!("it is not about a sale's units: {call:?}"),
         }
     }
 
@@ -267,12 +320,18 @@ impl Process {
             return Heard::Hold(hold, claim.fencing_token);
         }
         let effect = self.shop.taken(sale, &claim, decrement);
-        // Where the answer was given: for a repetition that is not where the effect is.
-        let (idx, lt) = match grant {
-            Grant::Granted => (effect.idx, effect.lt),
-            _ => (at(&position), position.log_time_ms),
+        match (grant, decrement) {
+            (Grant::Granted, _) => self.answered(id, effect.idx, effect.lt, told(&effect.outcome)),
+            // Where the answer was given, not where the effect is; and as it is told there.
+            (_, true) => self.answered(id, at(&position), position.log_time_ms, told(&effect.outcome)),
+            (_, false) => {
+                let as_it_is = Outcome::Granted {
+                    hold: claim.claim_id.as_str(),
+                    deadline: claim.deadline_ms,
+                };
+                self.answered(id, at(&position), position.log_time_ms, as_it_is)
+            }
         };
-        self.answered(id, idx, lt, told(&effect.outcome));
         self.shop.notes().effects.insert(key.to_owned(), effect);
         if decrement {
             Heard::Answered
@@ -288,7 +347,7 @@ impl Process {
         }
     }
 
-    fn answered(&mut self, id: u64, idx: Index, lt: u64, outcome: Outcome<&str>) -> Heard {
+    pub(super) fn answered(&mut self, id: u64, idx: Index, lt: u64, outcome: Outcome<&str>) -> Heard {
         if !self.shop.recorder.can_be(id, &outcome) {
             self.shop.odd(id, format_args!("was answered {}", outcome.word()));
             return self.unknown(id, "an answer to something else");
@@ -302,7 +361,7 @@ impl Process {
         Heard::Answered
     }
 
-    fn error(&mut self, id: u64, error: Error) -> Heard {
+    pub(super) fn error(&mut self, id: u64, error: Error) -> Heard {
         match error {
             Error::Rejected(why) => self.refused(id, &why),
             Error::Unavailable { .. } => self.failed(id),
@@ -327,14 +386,19 @@ impl Process {
             // under a later token: nothing happened, and nothing will.
             Reason::KeyFenced | Reason::TooLate | Reason::StaleToken => return self.failed(id),
             _ => {
-                self.shop.odd(id, format_args!("refused: {why:?}"));
-                return self.unknown(id, "a refusal that no request here deserves");
+                self.odd_refusal(id, why);
+                return Heard::Unknown;
             }
         };
         self.answered(id, at(&why.position), why.position.log_time_ms, outcome)
     }
 
-    fn failed(&mut self, id: u64) -> Heard {
+    pub(super) fn odd_refusal(&mut self, id: u64, why: &Rejected) {
+        self.shop.odd(id, format_args!("refused: {why:?}"));
+        self.unknown(id, "a refusal that no request here deserves");
+    }
+
+    pub(super) fn failed(&mut self, id: u64) -> Heard {
         self.shop.recorder.fail(id);
         Heard::Failed
     }
@@ -364,6 +428,46 @@ impl Process {
             lt: position.log_time_ms,
         };
         self.shop.notes().reads.push(read);
+    }
+}
+
+/// What became of a call's key, as the client says.
+///
+/// # Errors
+/// As the client's.
+///
+/// # Panics
+/// The call has no key.
+pub async fn resolve(
+    client: &Client,
+    subject: &str,
+    call: &Call<String>,
+) -> Result<(Resolution, Position), Error> {
+    let key = call.key().expect("only what has a key is resolved");
+    let (operation, principal) = match call {
+        _ if call.is_document() => {
+            return client.resolve_document(subject.to_owned(), key, PRINCIPAL).await;
+        }
+        Call::Claim { user, .. } => (Operation::Claim, user.as_str()),
+        Call::Decrement { user, .. } => (Operation::Decrement, user.as_deref().unwrap_or_default()),
+        Call::Confirm { .. } => (Operation::Confirm, PRINCIPAL),
+        Call::Release { .. } => (Operation::Release, PRINCIPAL),
+        Call::Extend { .. } => (Operation::Extend, PRINCIPAL),
+        Call::Cancel { .. } => (Operation::Cancel, PRINCIPAL),
+        _ => (Operation::Sale, PRINCIPAL),
+    };
+    client.resolve(subject, operation, key, principal).await
+}
+
+/// An effect where its receipt says.
+pub fn stands(receipt: &Receipt, outcome: Outcome<String>) -> Effect {
+    Effect {
+        idx: Index {
+            log_index: receipt.log_index,
+            position: receipt.position.into(),
+        },
+        lt: receipt.log_time_ms,
+        outcome,
     }
 }
 
@@ -398,11 +502,40 @@ pub fn borrowed(call: &Call<String>) -> Call<&str> {
         Call::Pause { key } => Call::Pause { key },
         Call::Close { key } => Call::Close { key },
         Call::Read => Call::Read,
-        _ => panic!("no workload makes a call of this kind: {call:?}"),
+        Call::Resolve { about, document } => Call::Resolve {
+            about,
+            document: *document,
+        },
+        Call::Put {
+            body,
+            version,
+            token,
+            ttl_ms,
+            key,
+        } => Call::Put {
+            body,
+            version: *version,
+            token: *token,
+            ttl_ms: *ttl_ms,
+            key,
+        },
+        Call::Delete { version, key } => Call::Delete {
+            version: *version,
+            key,
+        },
+        Call::Lease { token, lease_ms, key } => Call::Lease {
+            token: *token,
+            lease_ms: *lease_ms,
+            key,
+        },
+        Call::Get => Call::Get,
     }
 }
 
-/// An outcome of an effect, or *already*, with its names borrowed.
+/// What may be heard of an effect or of a document, with its names borrowed.
+///
+/// # Panics
+/// On what is said of a sale and is no effect, but for *already*.
 pub fn told(outcome: &Outcome<String>) -> Outcome<&str> {
     match outcome {
         Outcome::Granted { hold, deadline } => Outcome::Granted {
@@ -417,6 +550,27 @@ pub fn told(outcome: &Outcome<String>) -> Outcome<&str> {
         Outcome::Released => Outcome::Released,
         Outcome::Done => Outcome::Done,
         Outcome::Extended { deadline } => Outcome::Extended { deadline: *deadline },
+        Outcome::Written { version } => Outcome::Written { version: *version },
+        Outcome::Deleted => Outcome::Deleted,
+        Outcome::Leased { token, until } => Outcome::Leased {
+            token: *token,
+            until: *until,
+        },
+        Outcome::Document {
+            version,
+            body,
+            token,
+            until,
+        } => Outcome::Document {
+            version: *version,
+            body: body.as_deref(),
+            token: *token,
+            until: *until,
+        },
+        Outcome::WrongVersion { version } => Outcome::WrongVersion { version: *version },
+        Outcome::Busy { until } => Outcome::Busy { until: *until },
+        Outcome::StaleToken { token } => Outcome::StaleToken { token: *token },
+        Outcome::KeyReused => Outcome::KeyReused,
         other => panic!("no workload hears this of an effect: {other:?}"),
     }
 }

@@ -292,7 +292,7 @@ async fn operate(client: &Client, machines: &[Machine], known: &Known, trace: &T
 /// Turns unknowns into facts, and waits until no hold is left.
 async fn settle(client: &Client, known: &Known) {
     for (key, user) in known.unknown.take() {
-        let resolved = surely("resolving", || {
+        let (resolved, _) = surely("resolving", || {
             client.resolve(SALE, Operation::Claim, &key, &user)
         })
         .await;

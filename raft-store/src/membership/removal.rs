@@ -60,12 +60,11 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             // A membership that was never committed may be undone, and was none.
             let applied_index = metrics.last_applied.as_ref().map_or(0, |log_id| log_id.index);
             was_member |= is_member && index_of(metrics.membership_config.log_id()) <= applied_index;
-            let removed_by_own_log = was_member && !is_member;
             let now = Instant::now();
-            let ask_at = match (removed_by_own_log, is_member) {
-                (true, _) => next_question,
-                (false, true) => next_question.max(heard.at() + silence),
-                (false, false) => now + silence,
+            let ask_at = match standing(was_member, is_member) {
+                Standing::Removed => next_question,
+                Standing::Member => next_question.max(heard.at() + silence),
+                Standing::Newcomer => now + silence,
             };
             // A leader hears no other, and one that removed itself leads on until that is committed and
             // handed over.
@@ -106,6 +105,25 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
     }
 }
 
+/// What a node's own log says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It is a member. Was it removed meanwhile, its leaders are silent.
+    Member,
+    /// It was one, and is not any more: whoever is asked will know.
+    Removed,
+    /// It has not seen itself be one, and cannot have been removed, whoever says that it is no member.
+    Newcomer,
+}
+
+fn standing(was_member: bool, is_member: bool) -> Standing {
+    match (was_member, is_member) {
+        (_, true) => Standing::Member,
+        (true, false) => Standing::Removed,
+        (false, false) => Standing::Newcomer,
+    }
+}
+
 /// Whether this member's committed view is proof that the node was removed.
 fn says_removed(node_id: NodeId, cluster_id: &str, own_index: u64, status: &v1::StatusResponse) -> bool {
     status.cluster_id == cluster_id
@@ -117,6 +135,16 @@ fn says_removed(node_id: NodeId, cluster_id: &str, own_index: u64, status: &v1::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_never_was_a_member_was_not_removed() {
+        assert_eq!(standing(false, false), Standing::Newcomer);
+        assert_eq!(standing(true, false), Standing::Removed);
+        // Its newest membership has it, though that may not be committed.
+        for was_member in [false, true] {
+            assert_eq!(standing(was_member, true), Standing::Member);
+        }
+    }
 
     #[test]
     fn only_a_newer_membership_of_the_same_cluster_without_us_is_proof() {

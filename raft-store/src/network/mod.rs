@@ -32,12 +32,10 @@ pub mod snapshot;
 
 pub use client::PeerClient;
 pub use peer::{CallError, Peer};
+pub use proto::METADATA_CLUSTER;
 
 /// Names a cluster for ever.
 pub type ClusterId = u128;
-
-/// Metadata key of a call: the caller's cluster id in hex, empty before founding.
-pub const METADATA_CLUSTER: &str = "holdfast-cluster";
 
 /// Metadata key of a call: the node id it is meant for.
 pub const METADATA_TARGET: &str = "holdfast-target";

@@ -300,16 +300,18 @@ impl Node {
             .layer(AccessLayer(guard))
             .add_service(health_service)
             .add_service(reflection)
-            .add_service(
+            .add_service(service::at_home(
                 InventoryServer::new(inventory)
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
-            )
-            .add_service(
+                &identity,
+            ))
+            .add_service(service::at_home(
                 ClusterService::new(raft.clone(), membership, view)
                     .with_archive(archive)
                     .into_server(),
-            )
+                &identity,
+            ))
             .add_service(
                 RaftService::new(raft.clone(), identity, opened.snapshots, exchange, heard).into_server(),
             );

@@ -121,6 +121,7 @@ pub struct Audited {
     call: &'static str,
     arguments: String,
     trace_id: String,
+    outcome: String,
 }
 
 impl Audited {
@@ -135,23 +136,30 @@ impl Audited {
             call,
             arguments: format!("{:?}", request.get_ref()),
             trace_id: audit::trace_id(traceparent(request)),
+            outcome: "not known: it ended before it was done".to_owned(),
         }
     }
 
     /// Writes the line, and gives the answer.
-    pub fn done<T>(self, answer: Result<T, Status>) -> Result<Response<T>, Status> {
-        let outcome = match &answer {
+    pub fn done<T>(mut self, answer: Result<T, Status>) -> Result<Response<T>, Status> {
+        self.outcome = match &answer {
             Ok(_) => "ok".to_owned(),
             Err(status) => format!("{}: {}", status.code(), status.message()),
         };
+        answer.map(Response::new)
+    }
+}
+
+impl Drop for Audited {
+    /// Also for a call that ends before it is done: its caller went away, and it may have had its effect.
+    fn drop(&mut self) {
         audit::action(
             self.caller.as_ref(),
             self.call,
             &format_args!("{}", self.arguments),
-            &outcome,
+            &self.outcome,
             &self.trace_id,
         );
-        answer.map(Response::new)
     }
 }
 

@@ -104,7 +104,9 @@ impl Taking {
     async fn next(&mut self) -> io::Result<Accepted> {
         loop {
             let more = self.handshakes.len() < self.limits.handshakes_max;
+            // In order, so that a simulated run repeats to the byte.
             let (connection, peer, place) = tokio::select! {
+                biased;
                 Some((peer, done)) = self.handshakes.next() => match done {
                     Ok(accepted) => return Ok(accepted),
                     Err(error) => {

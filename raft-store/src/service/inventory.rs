@@ -13,7 +13,7 @@ use inventory_machine::{
     command::{Found, NAMESPACE_DEFAULT},
 };
 use openraft::async_runtime::watch::WatchReceiver;
-use proto::v1::{self, inventory_server::Inventory};
+use proto::v1::{self, inventory_server::Inventory, outcome::Kind};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
@@ -97,7 +97,7 @@ impl InventoryService {
             if let Some(audit) = Audit::of(place, &command) {
                 audits.push(audit);
             }
-            if let Err(outcome) = source.may(&command).and_then(|()| {
+            if let Err(outcome) = source.may(&command).map_err(outcome::forbidden).and_then(|()| {
                 let added = preparer.add(command, &mut frame);
                 added.map_err(|Malformed(why)| outcome::malformed(why))
             }) {
@@ -506,14 +506,27 @@ impl Inventory for InventoryService {
         let unknown = Answer::Unknown {
             not_after_ms: frame.commands[0].not_after_ms,
         };
+        let mut position = outcome::position(self.position_now(), founding.incarnation);
         let answer = match self.0.door.submit(frame, peer) {
             Err(why) => Answer::Unsubmitted(why),
             Ok(answer) => match answer.await {
-                Ok(answer) => answer.answers.into_iter().next().unwrap_or(unknown),
+                Ok(answer) => {
+                    position = outcome::position(answer.position, founding.incarnation);
+                    if let Some(run) = answer.runs.first() {
+                        position.applied_index = run.log_index;
+                        position.log_time_ms = run.log_time_ms;
+                        position.command = Some(run.position);
+                    }
+                    answer.answers.into_iter().next().unwrap_or(unknown)
+                }
                 Err(_) => unknown,
             },
         };
-        Ok(Response::new(outcome::outcome(answer, &self.hint())))
+        let mut outcome = outcome::outcome(answer, &self.hint());
+        if let Some(Kind::Resolved(resolution)) = &mut outcome.kind {
+            resolution.position = Some(position);
+        }
+        Ok(Response::new(outcome))
     }
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

@@ -6,10 +6,17 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tonic::{Code, Status, metadata::MetadataMap, transport::Server};
+use tonic::{
+    Code, Request, Status,
+    metadata::MetadataMap,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Server,
+};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::network::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::network::{
+    CONNECTION_WINDOW_BYTES, Identity, METADATA_CLUSTER, STREAM_WINDOW_BYTES, cluster_id_text,
+};
 
 pub mod access;
 pub mod archive;
@@ -79,6 +86,38 @@ pub fn refusal<'a>(
         message,
         ErrorDetails::with_error_info(reason, ERROR_DOMAIN, values),
     )
+}
+
+/// Refuses what comes from another cluster: by an address used again or a configuration copied, a call may stray,
+/// and must neither change anything here nor be answered as if it were at home.
+///
+/// Either side may not know its cluster yet: the founding entry reaches a node through such calls.
+pub fn of_cluster(identity: &Identity, metadata: &MetadataMap) -> Result<(), Status> {
+    let theirs = metadata.get(METADATA_CLUSTER);
+    let theirs = theirs.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let ours = cluster_id_text(identity.cluster_id());
+    if theirs.is_empty() || ours.is_empty() || theirs == ours {
+        return Ok(());
+    }
+    let own = identity.node_id();
+    Err(refusal(
+        Code::FailedPrecondition,
+        "WRONG_CLUSTER",
+        format!("this call comes from cluster {theirs:?}; node {own} belongs to cluster {ours}"),
+        [("theirs", theirs.to_owned()), ("ours", ours)],
+    ))
+}
+
+/// A service that answers no calls from another cluster.
+pub fn at_home<S>(
+    service: S,
+    identity: &Identity,
+) -> InterceptedService<S, impl Interceptor + Clone + use<S>> {
+    let identity = identity.clone();
+    InterceptedService::new(service, move |request: Request<()>| {
+        of_cluster(&identity, request.metadata())?;
+        Ok(request)
+    })
 }
 
 /// Another node leads, or none: says which, if it is known.

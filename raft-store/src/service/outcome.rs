@@ -240,7 +240,10 @@ fn reply_kind(reply: Reply) -> Kind {
                 Resolution::Effect(at) => Resolved::Effect(receipt(&at)),
                 Resolution::Abandoned { fenced_until_ms } => Resolved::AbandonedUntilMs(fenced_until_ms),
             };
-            Kind::Resolved(v1::Resolution { kind: Some(kind) })
+            Kind::Resolved(v1::Resolution {
+                kind: Some(kind),
+                position: None,
+            })
         }
         Reply::Rejected(rejection) => Kind::Rejected(rejected(rejection)),
     }

@@ -21,11 +21,11 @@ use proto::internal::{self as wire, raft_server::RaftServer};
 use tokio::{sync::watch, time::Instant};
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use super::{Arrived, refusal};
+use super::{Arrived, of_cluster, refusal};
 use crate::{
     convert::{self, Malformed},
     network::{
-        Identity, METADATA_CLUSTER, METADATA_TARGET, RAFT_MESSAGE_BYTES_MAX, cluster_id_text,
+        Identity, METADATA_TARGET, RAFT_MESSAGE_BYTES_MAX,
         snapshot::{SNAPSHOT_CHUNK_BYTES, SnapshotIntake, SnapshotSink},
     },
     storage::snapshot::SnapshotError,
@@ -382,20 +382,7 @@ fn meant_for(identity: &Identity, metadata: &MetadataMap) -> Result<(), Status> 
             [("target", target.to_owned()), ("node", own)],
         ));
     }
-    // Either side may not know yet: the founding entry reaches a node through these very calls.
-    let (theirs, ours) = (
-        text(METADATA_CLUSTER).unwrap_or_default(),
-        cluster_id_text(identity.cluster_id()),
-    );
-    if !theirs.is_empty() && !ours.is_empty() && theirs != ours {
-        return Err(refusal(
-            Code::FailedPrecondition,
-            "WRONG_CLUSTER",
-            format!("this call comes from cluster {theirs:?}; node {own} belongs to cluster {ours}"),
-            [("theirs", theirs.to_owned()), ("ours", ours)],
-        ));
-    }
-    Ok(())
+    of_cluster(identity, metadata)
 }
 
 fn malformed(error: Malformed) -> Status {

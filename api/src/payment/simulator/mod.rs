@@ -47,4 +47,4 @@ pub use ledger::{Ledger, PaymentRow, Reference, Totals, WebhookCounts};
 pub use options::Options;
 pub use provider::Provider;
 pub use sender::{Webhooks, signature};
-pub use server::{Opened, ServerOptions, SimulatorError, open, serve};
+pub use server::{Opened, ServerOptions, SimulatorError, open, router, serve};

@@ -8,7 +8,7 @@ use axum::{
 };
 use hmac::{Hmac, Mac};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Client, connect::Connect},
     rt::TokioExecutor,
 };
 use sha2::Sha256;
@@ -54,9 +54,18 @@ pub fn signature(secret: &[u8], at_s: u64, body: &str) -> String {
     header
 }
 
+/// What webhooks go out with.
+pub(super) fn client<C: Connect + Clone>(connector: C) -> Client<C, Body> {
+    Client::builder(TokioExecutor::new()).build(connector)
+}
+
 /// Sends until told to stop. What is under way then is lost to the receiver, not to a journal.
-pub(super) async fn send(shop: Arc<Shop>, webhooks: Webhooks, mut stopping: watch::Receiver<bool>) {
-    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+pub(super) async fn send<C: Connect + Clone + Send + Sync + 'static>(
+    shop: Arc<Shop>,
+    webhooks: Webhooks,
+    client: Client<C, Body>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let webhooks = Arc::new(webhooks);
     let mut flying = JoinSet::new();
     loop {
@@ -85,8 +94,8 @@ pub(super) async fn send(shop: Arc<Shop>, webhooks: Webhooks, mut stopping: watc
 }
 
 /// One attempt; whether it was taken.
-async fn attempt(
-    client: Client<HttpConnector, Body>,
+async fn attempt<C: Connect + Clone + Send + Sync + 'static>(
+    client: Client<C, Body>,
     webhooks: Arc<Webhooks>,
     delivery: Delivery,
     at_s: u64,
@@ -108,8 +117,8 @@ async fn attempt(
     (delivery, false)
 }
 
-async fn post(
-    client: &Client<HttpConnector, Body>,
+async fn post<C: Connect + Clone + Send + Sync + 'static>(
+    client: &Client<C, Body>,
     url: &str,
     webhooks: &Webhooks,
     delivery: &Delivery,

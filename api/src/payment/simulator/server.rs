@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -20,10 +20,11 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use tokio::{
     net::TcpListener,
     sync::{Notify, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -93,7 +94,7 @@ pub enum SimulatorError {
     Serve(#[from] ServeError),
 }
 
-/// Wall time that never falls, in this process.
+/// Wall time that never falls, in this process: it goes on as the runtime's own time does.
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
@@ -103,9 +104,13 @@ pub(super) struct Clock {
 impl Clock {
     fn new() -> Clock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock::showing(millis(since))
+    }
+
+    fn showing(started_ms: u64) -> Clock {
         Clock {
             started: Instant::now(),
-            started_ms: millis(since),
+            started_ms,
         }
     }
 
@@ -113,8 +118,8 @@ impl Clock {
         self.started_ms + millis(self.started.elapsed())
     }
 
-    fn instant(&self, at_ms: u64) -> tokio::time::Instant {
-        (self.started + Duration::from_millis(at_ms.saturating_sub(self.started_ms))).into()
+    fn instant(&self, at_ms: u64) -> Instant {
+        self.started + Duration::from_millis(at_ms.saturating_sub(self.started_ms))
     }
 }
 
@@ -139,7 +144,7 @@ struct Books {
 
 impl Shop {
     /// The provider as it was, or a new one, with the faults that are asked for now.
-    fn open(options: &ServerOptions) -> Result<Shop, SimulatorError> {
+    fn open(options: &ServerOptions, clock: Clock) -> Result<Shop, SimulatorError> {
         let (journal, provider) = match &options.journal {
             None => (None, Provider::new(options.provider.clone())),
             Some(path) => {
@@ -149,7 +154,7 @@ impl Shop {
         };
         let shop = Shop {
             books: Mutex::new(Books { provider, journal }),
-            clock: Clock::new(),
+            clock,
             news: Notify::new(),
         };
         // As a call, so that the journal knows when they changed.
@@ -220,7 +225,7 @@ impl Shop {
         }
     }
 
-    pub(super) fn next_due(&self) -> Option<tokio::time::Instant> {
+    pub(super) fn next_due(&self) -> Option<Instant> {
         let due_ms = self.books().provider.next_due_ms()?;
         Some(self.clock.instant(due_ms))
     }
@@ -252,7 +257,7 @@ pub fn open(listener: TcpListener, mut options: ServerOptions) -> Result<Opened,
     if options.provider.base_url.is_empty() {
         options.provider.base_url = format!("http://{address}");
     }
-    let shop = Arc::new(Shop::open(&options)?);
+    let shop = Arc::new(Shop::open(&options, Clock::new())?);
     Ok(Opened {
         listener,
         address,
@@ -286,10 +291,11 @@ impl Opened {
             shop,
         } = self;
         let (stop, stopping) = watch::channel(false);
+        let http = sender::client(HttpConnector::new());
         let sender = options
             .webhooks
             .clone()
-            .map(|webhooks| tokio::spawn(sender::send(Arc::clone(&shop), webhooks, stopping.clone())));
+            .map(|webhooks| tokio::spawn(sender::send(Arc::clone(&shop), webhooks, http, stopping.clone())));
         let limits = Connections {
             connections_max: options.connections_max,
             header_read_ms_max: options.read_ms_max,
@@ -312,6 +318,36 @@ impl Opened {
         }
         Ok(served?)
     }
+}
+
+/// The provider's routes, for whoever brings sockets and a clock of his own: its time begins at `now_ms` and goes
+/// on as the runtime's does. Webhooks go out over `connector` for as long as the runtime lives.
+///
+/// # Errors
+/// When its journal cannot be used.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn router<C>(options: ServerOptions, now_ms: u64, connector: C) -> Result<Router, SimulatorError>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    let shop = Arc::new(Shop::open(&options, Clock::showing(now_ms))?);
+    let (stop, stopping) = watch::channel(false);
+    if let Some(webhooks) = options.webhooks.clone() {
+        let (shop, http, stopping) = (Arc::clone(&shop), sender::client(connector), stopping.clone());
+        tokio::spawn(async move {
+            sender::send(shop, webhooks, http, stopping).await;
+            // Kept until here, so that nobody is told to stop.
+            drop(stop);
+        });
+    }
+    let server = Server {
+        shop,
+        options,
+        stopping,
+    };
+    Ok(Router::new().fallback(answer).with_state(Arc::new(server)))
 }
 
 fn log_start(address: SocketAddr, options: &ServerOptions, shop: &Shop) {

@@ -16,8 +16,9 @@ mod amount;
 mod answer;
 mod form;
 pub(super) mod objects;
+mod transport;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use reqwest::{
@@ -30,6 +31,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use self::answer::Answer;
+pub use self::transport::Transport;
 use super::{
     Doubt, Money, NewPayment, Payment, PaymentError, PaymentProvider, ProviderKey, Refund, Unavailability,
 };
@@ -112,6 +114,8 @@ pub enum StripeStartError {
 #[derive(Debug)]
 pub struct Stripe {
     http: Client,
+    /// In place of `http`, where somebody stands in for the network.
+    transport: Option<Arc<dyn Transport>>,
     /// Ends in `/v1/`.
     base: Url,
     headers: HeaderMap,
@@ -166,10 +170,21 @@ impl Stripe {
             http: http
                 .build()
                 .map_err(|error| StripeStartError::Client(cause_of(&error)))?,
+            transport: None,
             base,
             headers,
             answer_bytes_max: options.answer_bytes_max,
         })
+    }
+
+    /// The same over another road than this machine's network.
+    ///
+    /// # Errors
+    /// As [`Stripe::new`].
+    pub fn over(options: &StripeOptions, transport: Arc<dyn Transport>) -> Result<Self, StripeStartError> {
+        let mut stripe = Stripe::new(options)?;
+        stripe.transport = Some(transport);
+        Ok(stripe)
     }
 
     /// A request to a path below `/v1/`.
@@ -220,6 +235,9 @@ impl Stripe {
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, PaymentError> {
+        if let Some(transport) = &self.transport {
+            return transport::exchange(&**transport, request).await;
+        }
         let mut response = self
             .http
             .execute(request)
@@ -403,7 +421,9 @@ impl PaymentProvider for Stripe {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Payment, PaymentError>> {
         async move {
-            let path = format!("payment_intents/{}", checked_id(payment_id, "payment")?);
+            // Only its charge says how much of it went back.
+            let id = checked_id(payment_id, "payment")?;
+            let path = format!("payment_intents/{id}?expand[]=latest_charge");
             self.get(&path, deadline).await?.read(objects::payment)
         }
         .boxed()

@@ -137,11 +137,15 @@
     "sale-created": ["", "sale created"], "sale-opened": ["", "sale opened"], "sale-paused": ["", "sale paused"], "sale-closed": ["", "sale closed"],
     "sale-restocked": ["", "units added"], "sale-withdrawn": ["", "units withdrawn"],
   };
+  const ids = new Map();
   let asked = null, newest = null;
   function showStatus(status) {
-    $("nodes").replaceChildren(...status.nodes.map((node) => {
+    // One that does not answer keeps the id that it had, and its row.
+    for (const node of status.nodes) if (node.node_id !== null) ids.set(node.endpoint, node.node_id);
+    const id = (node) => ids.get(node.endpoint) ?? Infinity;
+    $("nodes").replaceChildren(...status.nodes.toSorted((one, other) => id(one) - id(other)).map((node) => {
       const row = element("tr");
-      const name = element("td", "", node.node_id === null ? "?" : String(node.node_id));
+      const name = element("td", "", String(ids.get(node.endpoint) ?? "?"));
       name.append(element("small", "", node.endpoint));
       const role = element("td");
       role.append(element("span", `state ${ROLES[node.role] ?? "warn"}`, node.role));
@@ -243,7 +247,7 @@
   async function surely(send) {
     for (let tries = 1; ; tries++) {
       try { return await send(); } catch (error) {
-        if (tries === 5 || (error.status && error.status !== 503)) throw error;
+        if (tries === 5 || (error.status && !error.body.same_key_safe)) throw error;
         say("No answer yet; asking again with the same key.");
         await new Promise((done) => setTimeout(done, RETRY_MS));
       }

@@ -97,3 +97,32 @@ fn different_states_have_different_fingerprints() {
     }
     assert!(seen.len() > 1_000, "{}", seen.len());
 }
+
+#[test]
+fn a_claim_told_again_is_told_as_it_is_by_then() {
+    let mut sale = sale();
+    let (hold, claim) = (
+        20,
+        Call::Claim {
+            user: 0,
+            key: 0,
+            quantity: 1,
+        },
+    );
+    let granted = |deadline| Outcome::Granted { hold, deadline };
+    assert_eq!(sale.step(&claim, 1, &granted(6)), Ok(Done::Effect));
+    assert_eq!(sale.step(&claim, 1, &granted(6)), Ok(Done::Repeated));
+    let extend = Call::Extend { hold, key: 1 };
+    let extended = Outcome::Extended { deadline: 9 };
+    assert_eq!(sale.step(&extend, 2, &extended), Ok(Done::Effect));
+    assert_eq!(sale.step(&claim, 2, &granted(9)), Ok(Done::Repeated));
+    let before = sale.step(&claim, 2, &granted(6));
+    assert_eq!(
+        before,
+        Err(Wrong::Remembered(granted(9))),
+        "its first deadline is no more"
+    );
+    // Over, it keeps the deadline that it had.
+    assert_eq!(sale.step(&claim, 9, &granted(9)), Ok(Done::Repeated));
+    assert_eq!(sale.hold(hold).status, Status::Over);
+}
