@@ -8,7 +8,7 @@ mod plan;
 use std::time::Duration;
 
 use clap::Subcommand;
-use client::{Member, NodeStatus};
+use client::{Error, Member, NodeStatus};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -236,6 +236,12 @@ async fn answers(context: &Context, connection: &Connection, endpoint: &str) -> 
     loop {
         match connection.client.cluster().status(endpoint).await {
             Ok(_) => return Ok(()),
+            // It answers: it is of another cluster, and waiting makes it no member of this one.
+            Err(why @ Error::Rejected(_)) => {
+                return Err(Failure::Refused(format!(
+                    "{why}; nothing changed: a node joins with an empty directory"
+                )));
+            }
             Err(_) if Instant::now() < deadline => sleep(POLL).await,
             Err(error) => {
                 return Err(Failure::Unreachable(format!(
