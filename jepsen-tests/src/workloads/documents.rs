@@ -138,7 +138,8 @@ pub async fn change(
         Call::Lease { token, lease_ms, key } => (client.lease_document(document, *token, *lease_ms), key),
         _ => panic!("it changes no document: {call:?}"),
     };
-    request.key(key).send().await
+    // Named here, for not every client that tells a change again is a caller's: keys belong to their principal.
+    request.principal(super::shop::PRINCIPAL).key(key).send().await
 }
 
 /// What the answer to a change says.

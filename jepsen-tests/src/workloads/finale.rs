@@ -197,7 +197,15 @@ impl Finale<'_> {
             let outcome = match heard {
                 Some(outcome) => outcome,
                 None => {
-                    let changed = documents::change(self.client, &document, &call).await.ok()?;
+                    let changed = match documents::change(self.client, &document, &call).await {
+                        Ok(changed) => changed,
+                        Err(error) => {
+                            let why =
+                                format!("operation {id}, told again what it did, is answered {error:?}");
+                            self.shop.notes().oddities.push(why);
+                            return None;
+                        }
+                    };
                     documents::outcome(&call, &changed)
                 }
             };
