@@ -24,7 +24,8 @@ use futures::{
     future::{BoxFuture, pending, ready},
     stream::{self, BoxStream},
 };
-use serde_json::Value;
+use security::access::Row;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
@@ -356,4 +357,39 @@ impl Answer {
         let json: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         json["type"].as_str().unwrap_or_default().to_owned()
     }
+}
+
+/// Routes over a store that knows the claim `c_abc`.
+pub fn scripted() -> Router {
+    let store = Shared::default();
+    script(&store.find, |(id, _)| {
+        Ok((claim(&id, ClaimStatus::Held), "drop-7".to_owned(), position()))
+    });
+    routes(&store)
+}
+
+/// Makes a call with whatever its route wants.
+pub async fn call_row(router: &Router, row: &Row, authorization: Option<&str>) -> Answer {
+    let (method, route) = row.call.split_once(' ').unwrap();
+    let path = route
+        .replace("{sale_id}", "drop-7")
+        .replace("{claim_id}", "c_abc")
+        .replace("{order_id}", "o_abc")
+        .replace("{*rest}", "index.css");
+    let body = match route {
+        "/v1/sales" => json!({"sale_id": "drop-7", "units_total": 7}),
+        _ if route.ends_with("/restock") || route.ends_with("/withdraw") => json!({"units": 7}),
+        _ if route.ends_with("/confirm") => json!({"fencing_token": 55}),
+        _ if route.ends_with("/checkout") => json!({"payment_method": "pm_card_visa"}),
+        _ => json!({}),
+    };
+    let mut headers = vec![("content-type", "application/json"), ("idempotency-key", "k")];
+    headers.extend(authorization.map(|text| ("authorization", text)));
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    let body = if method == Method::GET {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    send(router, request(method, &path, &headers, body)).await
 }

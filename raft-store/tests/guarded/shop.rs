@@ -1,6 +1,7 @@
 //! Guarded nodes, and callers of every kind.
+#![allow(dead_code, reason = "every test binary uses its own part")]
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use client::Client;
 use proto::v1::{self, cluster_client::ClusterClient};
@@ -18,7 +19,17 @@ use security::{
 };
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Code, Request,
+    client::Grpc,
+    codegen::http::uri::PathAndQuery,
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
+use tonic_prost::ProstCodec;
+
+/// Longest any of these calls may wait for what will not come.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What every certificate here is good for, unless a test is about that.
 pub const DAYS: Validity = Validity {
@@ -145,4 +156,20 @@ pub async fn found(nodes: &[Node], operator: Arc<Tls>) {
         .init(v1::InitRequest { members })
         .await
         .unwrap();
+}
+
+/// Makes a call with an empty message; `None` when it was let through, whatever became of it then.
+pub async fn refusal(channel: &Channel, call: &str, metadata: &MetadataMap) -> Option<tonic::Status> {
+    let mut grpc = Grpc::new(channel.clone());
+    grpc.ready().await.unwrap();
+    let path = PathAndQuery::try_from(call).unwrap();
+    let mut request = Request::new(futures::stream::iter([()]));
+    *request.metadata_mut() = metadata.clone();
+    request.set_timeout(PATIENCE);
+    let answer = grpc
+        .streaming(request, path, ProstCodec::<(), ()>::default())
+        .await;
+    answer
+        .err()
+        .filter(|status| matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated))
 }
