@@ -246,13 +246,12 @@ pub async fn found(node: Node) {
     loop {
         let state = node.state.clone();
         eventually(|| (node.raft.is_leader() || !state.batches().is_empty()).then_some(())).await;
-        if let Some(first) = state.batches().first() {
-            node.identity
-                .founded(u128::from_be_bytes(first[..16].try_into().unwrap()));
+        let cluster_id = node.identity.cluster_id().expect("a leader was enlisted");
+        if !state.batches().is_empty() {
+            node.identity.founded(cluster_id);
             return;
         }
         // Lost races leave a second batch behind; only the first counts.
-        let cluster_id = node.identity.cluster_id().expect("a leader was enlisted");
         let _ = node.write(cluster_id.to_be_bytes().to_vec().into()).await;
     }
 }
