@@ -1,6 +1,7 @@
 //! What the routes share. Nothing in here is worth keeping: a restarted door is as good as an old one.
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -86,6 +87,9 @@ impl Door {
             options,
         });
         tokio::spawn(keep_house(Arc::downgrade(&door)));
+        if let Some(changes) = door.options.claims_per_user_minute_changes.clone() {
+            tokio::spawn(follow_limit(Arc::downgrade(&door), changes));
+        }
         if door.checkouts.till.is_some() {
             tokio::spawn(sweeper::run(Arc::downgrade(&door.checkouts), stops));
         }
@@ -120,6 +124,13 @@ impl Door {
                 }
             })
             .await
+    }
+}
+
+async fn follow_limit(door: Weak<Door>, mut changes: watch::Receiver<NonZeroU32>) {
+    while changes.changed().await.is_ok() {
+        let Some(door) = door.upgrade() else { return };
+        door.claim_rate.set_limit(*changes.borrow_and_update());
     }
 }
 

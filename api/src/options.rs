@@ -4,6 +4,7 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use security::Tokens;
+use tokio::sync::watch;
 
 use crate::{
     auth::Auth,
@@ -33,6 +34,8 @@ pub struct Options {
     /// Claim attempts a user may make per minute, all at once if he likes. Ten is more than a person
     /// with a button needs and little enough that a script gains nothing.
     pub claims_per_user_minute: NonZeroU32,
+    /// Where that limit changes while the door is open; `None`: it does not.
+    pub claims_per_user_minute_changes: Option<watch::Receiver<NonZeroU32>>,
     /// Users the rate limiter remembers, about 40 bytes each: 1,000,000 is 40 MB.
     pub rate_users_max: usize,
     /// What happens to claims beyond that.
@@ -96,6 +99,7 @@ impl Options {
             auth,
             tokens: None,
             claims_per_user_minute: NonZeroU32::new(10).expect("ten is not zero"),
+            claims_per_user_minute_changes: None,
             rate_users_max: 1_000_000,
             rate_when_full: WhenFull::Open,
             requests_in_flight_max: 16_384,

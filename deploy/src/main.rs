@@ -17,6 +17,7 @@ mod lifetime;
 mod logging;
 mod metrics;
 mod output;
+mod reload;
 #[cfg(test)]
 mod testing;
 mod views;
@@ -45,6 +46,6 @@ fn run(cli: cli::Cli) -> Result<(), exit::Failure> {
     // Nothing at all, but in test builds.
     fault_points::from_environment().map_err(|error| exit::Failure::Usage(error.to_string()))?;
     let context = context::Context::new(&cli)?;
-    logging::start(&context.settings.log)?;
-    commands::run(cli.command, context)
+    let filter = logging::start(&context.settings.log)?;
+    commands::run(cli.command, context, filter)
 }

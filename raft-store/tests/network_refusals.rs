@@ -32,18 +32,24 @@ use openraft::{
 };
 use proto::internal as wire;
 use raft_store::{
-    network::{Identity, METADATA_CLUSTER, METADATA_TARGET, Network, NetworkOptions, Peers},
+    network::{
+        Cluster, Forgetful, Identity, METADATA_CLUSTER, METADATA_TARGET, Network, NetworkOptions, Peers,
+    },
     seams::{BoxConnection, Listener, Net},
     service,
     types::{TypeConfig, Vote},
 };
 use tonic::{Code, Request, Response, Status, Streaming};
 
-/// One node, not yet of any cluster, and a story.
+/// A cluster's id, as it is written.
+const ENLISTED: &str = "000000000000000000000000000000aa";
+
+/// One node, enlisted for cluster `aa` that is not founded yet, and a story.
 fn with_one_node(seed: u64, story: impl AsyncFnOnce(Node) + 'static) {
     let (mut sim, nodes) = simulation(seed, 1);
     sim.client("test", async move {
         let node = running(&nodes, 1).await.remove(0);
+        node.identity.enlist(0xaa).await.unwrap();
         story(node).await;
         Ok(())
     });
@@ -72,7 +78,6 @@ fn vote(term: u64) -> wire::Vote {
 #[test]
 fn calls_for_others_and_from_strangers_move_nothing() {
     with_one_node(11, async |node: Node| {
-        node.identity.founded(0xaa);
         let mut raft = raft_client(Arc::new(SimNet), &endpoint(1));
         let candidate = wire::Vote {
             committed: false,
@@ -262,7 +267,7 @@ fn network(attempts: &Arc<AtomicU64>) -> Network<MemSnapshot> {
         attempts: attempts.clone(),
     });
     Network::new(Peers::new(
-        Identity::new(9, "test:1", None),
+        Identity::new(9, "test:1", Cluster::default(), Arc::new(Forgetful)),
         net,
         NetworkOptions::default(),
     ))
@@ -436,6 +441,9 @@ impl wire::raft_server::Raft for FakePeer {
     async fn exchange_clock(&self, _: Request<wire::ClockReport>) -> Answered<wire::ClockReport> {
         Err(Status::unimplemented("appends only"))
     }
+    async fn enlist(&self, _: Request<wire::EnlistRequest>) -> Answered<wire::EnlistResponse> {
+        Err(Status::unimplemented("appends only"))
+    }
 }
 
 /// What eleven appends, each a session of its own, get from such a peer, and over how many streams.
@@ -547,6 +555,94 @@ fn a_silent_peer_costs_a_deadline_not_for_ever() {
         for node in &nodes {
             eventually(|| (node.applied() >= last).then_some(())).await;
         }
+        Ok(())
+    });
+    sim.run().unwrap();
+}
+
+#[test]
+fn an_empty_directory_takes_part_in_nothing_until_it_is_enlisted() {
+    let (mut sim, nodes) = simulation(17, 1);
+    sim.client("test", async move {
+        let node = running(&nodes, 1).await.remove(0);
+        let mut raft = raft_client(Arc::new(SimNet), &endpoint(1));
+        let candidate = wire::Vote {
+            committed: false,
+            ..vote(99)
+        };
+        let ask = wire::VoteRequest {
+            vote: Some(candidate),
+            ..wire::VoteRequest::default()
+        };
+        let append = || {
+            stream::iter([wire::AppendRequest {
+                vote: Some(vote(99)),
+                ..Default::default()
+            }])
+        };
+        for cluster in ["", ENLISTED] {
+            let refused = [
+                raft.vote(meant(ask, "1", cluster)).await.unwrap_err(),
+                raft.pre_vote(meant(ask, "1", cluster)).await.unwrap_err(),
+                raft.append(meant(append(), "1", cluster)).await.unwrap_err(),
+                raft.install_snapshot(meant(stream::iter([]), "1", cluster))
+                    .await
+                    .unwrap_err(),
+                raft.transfer_leader(meant(Default::default(), "1", cluster))
+                    .await
+                    .unwrap_err(),
+                raft.exchange_clock(meant(Default::default(), "1", cluster))
+                    .await
+                    .unwrap_err(),
+            ];
+            for error in refused {
+                assert_eq!(
+                    reason(&error, "node"),
+                    ("NOT_ENLISTED".to_owned(), "1".to_owned())
+                );
+                assert!(error.message().contains("remove node 1"), "{error}");
+            }
+        }
+        let term =
+            openraft::async_runtime::watch::WatchReceiver::borrow_watched(&node.raft.metrics()).current_term;
+        assert_eq!((term, node.identity.cluster_id()), (0, None), "nothing was moved");
+
+        let mut enlist = async |target, cluster_id: &str| {
+            let cluster_id = cluster_id.to_owned();
+            raft.enlist(meant(wire::EnlistRequest { cluster_id }, target, ""))
+                .await
+        };
+        for nonsense in [
+            "",
+            "aa",
+            "0",
+            &ENLISTED.to_uppercase(),
+            &"0".repeat(32),
+            &"f".repeat(33),
+        ] {
+            let error = enlist("1", nonsense).await.unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument, "{nonsense:?}: {error}");
+        }
+        assert_eq!(
+            reason(&enlist("2", ENLISTED).await.unwrap_err(), "").0,
+            "WRONG_NODE"
+        );
+        assert_eq!(node.identity.cluster_id(), None);
+        for _ in 0..2 {
+            enlist("1", ENLISTED).await.unwrap();
+        }
+        let error = enlist("1", &ENLISTED.replace('a', "b")).await.unwrap_err();
+        assert_eq!(
+            reason(&error, "ours"),
+            ("WRONG_CLUSTER".to_owned(), ENLISTED.to_owned())
+        );
+        assert!(
+            raft.vote(meant(ask, "1", ENLISTED))
+                .await
+                .unwrap()
+                .into_inner()
+                .granted
+        );
         Ok(())
     });
     sim.run().unwrap();

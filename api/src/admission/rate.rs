@@ -8,7 +8,10 @@
 use std::{
     hash::{BuildHasher, RandomState},
     num::NonZeroU32,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -35,14 +38,31 @@ const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// Claim attempts per user and minute.
 pub(crate) struct ClaimRate {
-    limiter: RateLimiter<u64, DashMapStateStore<u64>, DefaultClock, StateInformationMiddleware>,
+    buckets: RwLock<Arc<Buckets>>,
     hasher: RandomState,
     clock: DefaultClock,
-    limit: NonZeroU32,
-    policy: HeaderValue,
     users_max: usize,
     when_full: WhenFull,
     full: AtomicBool,
+}
+
+/// Everybody's bucket under one limit.
+struct Buckets {
+    limiter: RateLimiter<u64, DashMapStateStore<u64>, DefaultClock, StateInformationMiddleware>,
+    limit: NonZeroU32,
+    policy: HeaderValue,
+}
+
+impl Buckets {
+    fn new(limit: NonZeroU32) -> Arc<Self> {
+        Arc::new(Buckets {
+            limiter: RateLimiter::dashmap(Quota::per_minute(limit))
+                .with_middleware::<StateInformationMiddleware>(),
+            limit,
+            policy: HeaderValue::try_from(format!("\"claims\";q={limit};w={WINDOW_S}"))
+                .expect("digits and visible ASCII"),
+        })
+    }
 }
 
 /// What a caller is told about his limit.
@@ -55,18 +75,24 @@ pub(crate) struct Standing {
 
 impl ClaimRate {
     pub(crate) fn new(options: &Options) -> Self {
-        let limit = options.claims_per_user_minute;
         ClaimRate {
-            limiter: RateLimiter::dashmap(Quota::per_minute(limit))
-                .with_middleware::<StateInformationMiddleware>(),
+            buckets: RwLock::new(Buckets::new(options.claims_per_user_minute)),
             hasher: RandomState::new(),
             clock: DefaultClock::default(),
-            limit,
-            policy: HeaderValue::try_from(format!("\"claims\";q={limit};w={WINDOW_S}"))
-                .expect("digits and visible ASCII"),
             users_max: options.rate_users_max,
             when_full: options.rate_when_full,
             full: AtomicBool::new(false),
+        }
+    }
+
+    fn buckets(&self) -> Arc<Buckets> {
+        Arc::clone(&self.buckets.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another limit from now on, with a fresh bucket for everybody.
+    pub(crate) fn set_limit(&self, limit: NonZeroU32) {
+        if self.buckets().limit != limit {
+            *self.buckets.write().unwrap_or_else(PoisonError::into_inner) = Buckets::new(limit);
         }
     }
 
@@ -84,17 +110,19 @@ impl ClaimRate {
                 ),
             };
         }
-        match self.limiter.check_key(&self.hasher.hash_one(user)) {
+        let buckets = self.buckets();
+        let limit = buckets.limit;
+        match buckets.limiter.check_key(&self.hasher.hash_one(user)) {
             Ok(state) => {
                 let remaining = state.remaining_burst_capacity();
-                let used = u64::from(self.limit.get().saturating_sub(remaining));
-                let reset_s = (used * WINDOW_S).div_ceil(u64::from(self.limit.get()));
+                let used = u64::from(limit.get().saturating_sub(remaining));
+                let reset_s = (used * WINDOW_S).div_ceil(u64::from(limit.get()));
                 (Some(Standing { remaining, reset_s }), Ok(()))
             }
             Err(not_until) => {
                 let wait = not_until.wait_time_from(self.clock.now());
                 let reset_s = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                let detail = format!("at most {} claim attempts a minute; wait {reset_s} s", self.limit);
+                let detail = format!("at most {limit} claim attempts a minute; wait {reset_s} s");
                 let problem = Problem::new(Kind::RateLimited, detail).retry_after(reset_s.max(1));
                 (
                     Some(Standing {
@@ -112,19 +140,21 @@ impl ClaimRate {
         let Some(Standing { remaining, reset_s }) = standing else {
             return;
         };
-        headers.insert(RATE_LIMIT_POLICY, self.policy.clone());
+        let buckets = self.buckets();
+        headers.insert(RATE_LIMIT_POLICY, buckets.policy.clone());
         if let Ok(value) = HeaderValue::try_from(format!("\"claims\";r={remaining};t={reset_s}")) {
             headers.insert(RATE_LIMIT, value);
         }
-        headers.insert(X_LIMIT, HeaderValue::from(self.limit.get()));
+        headers.insert(X_LIMIT, HeaderValue::from(buckets.limit.get()));
         headers.insert(X_REMAINING, HeaderValue::from(remaining));
         headers.insert(X_RESET, HeaderValue::from(reset_s));
     }
 
     /// Forgets users whose bucket is full again, and notices whether too many are left.
     pub(crate) fn forget_idle(&self) {
-        self.limiter.retain_recent();
-        let full = self.limiter.len() >= self.users_max;
+        let buckets = self.buckets();
+        buckets.limiter.retain_recent();
+        let full = buckets.limiter.len() >= self.users_max;
         if full != self.full.swap(full, Ordering::Relaxed) {
             tracing::warn!(full, users_max = self.users_max, when_full = ?self.when_full, "claim rate limiter");
         }
@@ -169,6 +199,22 @@ mod tests {
         assert_eq!(standing.remaining, 0);
         assert!((1..=30).contains(&standing.reset_s), "{standing:?}");
         assert!(rate.attempt("grace").1.is_ok(), "another user is not affected");
+    }
+
+    #[test]
+    fn a_new_limit_counts_at_once_and_the_same_one_changes_nothing() {
+        let rate = rate(1, 100, WhenFull::Open);
+        rate.attempt("ada").1.unwrap();
+        rate.set_limit(NonZeroU32::new(1).unwrap());
+        assert!(rate.attempt("ada").1.is_err(), "his bucket is still empty");
+        rate.set_limit(NonZeroU32::new(3).unwrap());
+        let (standing, answer) = rate.attempt("ada");
+        assert!(answer.is_ok());
+        assert_eq!(standing.unwrap().remaining, 2);
+        let mut headers = HeaderMap::new();
+        rate.tell(standing, &mut headers);
+        assert_eq!(headers[RATE_LIMIT_POLICY], "\"claims\";q=3;w=60");
+        assert_eq!(headers[X_LIMIT], "3");
     }
 
     #[test]

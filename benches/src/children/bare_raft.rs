@@ -11,7 +11,7 @@ use openraft::{BasicNode, Raft};
 use proto::internal::ClockReport;
 use raft_store::{
     net_tcp::TcpNet,
-    network::{Identity, Network, NetworkOptions, Peers},
+    network::{Cluster, Forgetful, Identity, Network, NetworkOptions, Peers},
     raft_config::{RaftOptions, raft_config},
     seams::{Net, Seams, SystemWallClock, Workers},
     service::{
@@ -69,7 +69,11 @@ async fn serve(id: u64, dir: PathBuf) -> Result<(), Failure> {
         image_dir: None,
     };
     let log = LogStore::open(&dir, &seams, LogOptions::new(Origin::New)).doing(starting)?;
-    let identity = Identity::new(id, address.clone(), None);
+    let cluster = Cluster {
+        id: Some(1),
+        founded: true,
+    };
+    let identity = Identity::new(id, address.clone(), cluster, Arc::new(Forgetful));
     let peers = Peers::new(identity.clone(), net, NetworkOptions::default());
     // No snapshots: there is nothing that could be in one.
     let options = RaftOptions {

@@ -14,10 +14,10 @@ use api::{
 };
 use clap::Args;
 use figment::value::Value;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 use super::ready::Ready;
-use crate::{config::ApiSettings, context::Context, exit::Failure, lifetime};
+use crate::{config::ApiSettings, context::Context, exit::Failure, lifetime, logging::Filter, reload};
 
 /// What it takes beside the settings.
 #[derive(Args, Debug)]
@@ -101,7 +101,7 @@ impl ApiArgs {
 }
 
 /// Serves until asked to stop.
-pub async fn run(args: ApiArgs, context: Context) -> Result<(), Failure> {
+pub async fn run(args: ApiArgs, context: Context, filter: Filter) -> Result<(), Failure> {
     let settings = &context.settings.api;
     let security = &context.settings.security;
     // It speaks HTTP to shoppers, whatever it speaks to nodes.
@@ -114,6 +114,8 @@ pub async fn run(args: ApiArgs, context: Context) -> Result<(), Failure> {
     options.payments = payments(settings)?;
     options.tokens = security.tokens()?;
     let tokens = options.tokens.clone();
+    let (limit, changes) = watch::channel(options.claims_per_user_minute);
+    options.claims_per_user_minute_changes = Some(changes);
     let connection = context.connect()?;
     if context.dry_run {
         eprintln!(
@@ -137,10 +139,15 @@ pub async fn run(args: ApiArgs, context: Context) -> Result<(), Failure> {
         let reason = lifetime::asked_to_stop(args.stop_with_stdin).await;
         tracing::info!(reason, "stopping");
     };
+    let reloading = reload::follow(context.loaded, filter, |settings| {
+        limit.send_replace(settings.api.claims_per_user_minute()?);
+        Ok(())
+    });
     let served = api::serve(listener, connection.client, options, shutdown);
     let served = tokio::select! {
         served = served => served,
         () = fresh => unreachable!("certificates are kept fresh until the process ends"),
+        () = reloading => unreachable!("signals are followed until the process ends"),
     };
     served.map_err(|error| match error {
         ServeError::Start(wrong) => Failure::Usage(format!("HTTP door: {wrong}")),

@@ -31,6 +31,8 @@ struct SettingView {
     unit: &'static str,
     source: String,
     variable: String,
+    /// Whether SIGHUP is enough.
+    live: bool,
     doc: &'static str,
 }
 
@@ -50,17 +52,19 @@ pub fn run(command: ConfigCommand, context: Context) -> Result<(), Failure> {
                     unit: known.unit,
                     source: context.loaded.source(known.key),
                     variable: known::variable(known.key),
+                    live: known.live,
                     doc: known.doc,
                 })
                 .collect();
             output::print(context.format, &settings, |settings| {
-                let mut table = output::table(&["KEY", "VALUE", "UNIT", "SOURCE", "MEANING"]);
+                let mut table = output::table(&["KEY", "VALUE", "UNIT", "SOURCE", "CHANGED BY", "MEANING"]);
                 for setting in settings {
                     table.add_row([
                         setting.key,
                         &setting.value,
                         setting.unit,
                         &setting.source,
+                        if setting.live { "SIGHUP" } else { "restart" },
                         setting.doc,
                     ]);
                 }

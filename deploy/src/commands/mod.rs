@@ -28,16 +28,19 @@ use std::future::Future;
 use raft_store::config::worker_threads_default;
 use tokio::runtime::Builder;
 
-use crate::{cli::Command, context::Context, exit::Failure};
+use crate::{cli::Command, context::Context, exit::Failure, logging::Filter};
 
 /// Runs one command to its end.
-pub fn run(command: Command, context: Context) -> Result<(), Failure> {
+pub fn run(command: Command, context: Context, filter: Filter) -> Result<(), Failure> {
     match command {
         Command::Node(args) => {
             let threads = context.settings.node.worker_threads();
-            block_on(Threads::Many(threads), node::run(args, context))
+            block_on(Threads::Many(threads), node::run(args, context, filter))
         }
-        Command::Api(args) => block_on(Threads::Many(worker_threads_default()), api::run(args, context)),
+        Command::Api(args) => block_on(
+            Threads::Many(worker_threads_default()),
+            api::run(args, context, filter),
+        ),
         Command::Psp(args) => block_on(Threads::Many(worker_threads_default()), psp::run(*args, context)),
         Command::Demo(args) => block_on(Threads::Many(worker_threads_default()), demo::run(args, context)),
         Command::Cluster(command) => block_on(Threads::One, cluster::run(command, context)),

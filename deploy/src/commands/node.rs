@@ -12,7 +12,7 @@ use raft_store::{
 };
 
 use super::ready::Ready;
-use crate::{context::Context, exit::Failure, lifetime, metrics::Exporter};
+use crate::{context::Context, exit::Failure, lifetime, logging::Filter, metrics::Exporter, reload};
 
 /// What it takes beside the settings.
 #[derive(Args, Debug)]
@@ -70,7 +70,7 @@ impl NodeArgs {
 }
 
 /// Serves until asked to stop, or until the node can no longer serve.
-pub async fn run(args: NodeArgs, context: Context) -> Result<(), Failure> {
+pub async fn run(args: NodeArgs, context: Context, filter: Filter) -> Result<(), Failure> {
     let security = context.settings.security;
     let guard = security.guard()?;
     let config = context.settings.node;
@@ -122,6 +122,9 @@ pub async fn run(args: NodeArgs, context: Context) -> Result<(), Failure> {
             None
         }
         reason = node.stopped() => Some(reason),
+        () = reload::follow(context.loaded, filter, |_| Ok(())) => {
+            unreachable!("signals are followed until the process ends")
+        }
         // A node that cannot be watched still serves; but this listener ends only with its runtime.
         Err(error) = exporting => {
             tracing::error!(%error, "the metrics' listener ended");

@@ -136,16 +136,20 @@ impl Default for ApiSettings {
 }
 
 impl ApiSettings {
-    /// The door's options, for these tokens.
-    pub fn options(&self, auth: Auth) -> Result<Options, Failure> {
-        let claims_per_user_minute = NonZeroU32::new(self.claims_per_user_minute).ok_or_else(|| {
+    /// Claim attempts a user may make per minute.
+    pub fn claims_per_user_minute(&self) -> Result<NonZeroU32, Failure> {
+        NonZeroU32::new(self.claims_per_user_minute).ok_or_else(|| {
             Failure::Usage(
                 "`api.claims_per_user_minute` is 0: nobody could ever claim; use at least 1".into(),
             )
-        })?;
+        })
+    }
+
+    /// The door's options, for these tokens.
+    pub fn options(&self, auth: Auth) -> Result<Options, Failure> {
         Ok(Options {
             demo_control: (!self.demo_control.is_empty()).then(|| self.demo_control.clone()),
-            claims_per_user_minute,
+            claims_per_user_minute: self.claims_per_user_minute()?,
             rate_users_max: self.rate_users_max,
             rate_when_full: match self.rate_when_full {
                 RateWhenFull::Open => WhenFull::Open,

@@ -9,10 +9,18 @@ pub struct Known {
     pub unit: &'static str,
     /// What it does.
     pub doc: &'static str,
+    /// Whether a running node or door takes a new value when it gets SIGHUP.
+    pub live: bool,
 }
 
 const fn known(key: &'static str, unit: &'static str, doc: &'static str) -> Known {
-    Known { key, unit, doc }
+    let live = false;
+    Known { key, unit, doc, live }
+}
+
+const fn live(key: &'static str, unit: &'static str, doc: &'static str) -> Known {
+    let live = true;
+    Known { key, unit, doc, live }
 }
 
 /// All of them, in the order in which they are printed.
@@ -29,7 +37,7 @@ pub const KNOWN: &[Known] = &[
     ),
     known("output", "table | json", "how commands print their answer"),
     known("log.format", "human | json", "how log lines look, on stderr"),
-    known(
+    live(
         "log.filter",
         "directives",
         "what is logged, as in info,openraft=warn",
@@ -170,7 +178,7 @@ pub const KNOWN: &[Known] = &[
         "http://127.0.0.1:PORT",
         "where the page finds the demo's controls; set by `holdfast demo` alone",
     ),
-    known(
+    live(
         "api.claims_per_user_minute",
         "claims",
         "claim attempts a user may make per minute",

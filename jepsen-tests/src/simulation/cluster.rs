@@ -162,6 +162,11 @@ impl Machine {
             .clone()
     }
 
+    /// Comes back with an empty disk, under the same id and address. The simulation is to crash its host before.
+    pub fn lose_directory(&self) {
+        *self.disk() = SimDisk::new();
+    }
+
     /// Cuts the power: of what was not synced, the disk keeps what `seed` says.
     pub fn cut_power(&self, seed: u64) {
         let mut disk = self.disk();

@@ -100,6 +100,7 @@ pub const GRPC: &[Row] = &[
     row("/holdfast.v1.Cluster/ListSnapshots", &[Operator, Auditor]),
     // The whole state, and the secret in it.
     audited("/holdfast.v1.Cluster/Backup", OPERATORS),
+    row("/holdfast.internal.v1.Raft/Enlist", PEERS),
     row("/holdfast.internal.v1.Raft/Append", PEERS),
     row("/holdfast.internal.v1.Raft/Vote", PEERS),
     row("/holdfast.internal.v1.Raft/PreVote", PEERS),

@@ -41,6 +41,10 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             // Again, for membership may have changed while others were asked.
             if !is_member_at(&metrics, node_id, endpoint)? {
                 self.check_unused(&metrics, node_id, until).await?;
+                // Before it is a member, so that whoever is one without was enlisted once and lost that.
+                if let Some(cluster_id) = self.peers.identity().cluster_id() {
+                    self.enlist(node_id, endpoint, cluster_id, until).await?;
+                }
                 let nodes = BTreeMap::from([(node_id, BasicNode::new(endpoint))]);
                 self.change(changing, &metrics, ChangeMembers::AddNodes(nodes), true, until)
                     .await?;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{MEMBERS_MAX, Membership, MembershipError, check_endpoint, refused};
 use crate::{
     network::{ClusterId, cluster_id_text},
+    runtime::random_u64,
     types::{NodeId, TypeConfig},
 };
 
@@ -56,7 +57,21 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         let others = members
             .iter()
             .filter(|(node_id, _)| **node_id != identity.node_id());
-        try_join_all(others.map(|(node_id, node)| self.check_pristine(*node_id, &node.addr, until))).await?;
+        try_join_all(
+            others
+                .clone()
+                .map(|(node_id, node)| self.check_pristine(*node_id, &node.addr, until)),
+        )
+        .await?;
+        // Repeated after it broke off, the id stays that of the first time.
+        let cluster_id = identity.cluster_id().unwrap_or_else(new_cluster_id);
+        identity
+            .enlist(cluster_id)
+            .await
+            .map_err(|error| stopped(&error))?;
+        crash_point!("founder-enlisted");
+        try_join_all(others.map(|(node_id, node)| self.enlist(*node_id, &node.addr, cluster_id, until)))
+            .await?;
 
         match self.raft.initialize(members).await {
             Ok(()) => {}
@@ -66,17 +81,17 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         }
         crash_point!("cluster-initialized");
         // Whoever is elected proposes the founding entry; it reaches us like any other.
-        let mut cluster_id = identity.cluster_id_watch();
-        let founded = cluster_id.wait_for(Option::is_some);
+        let mut cluster = identity.cluster_watch();
+        let founded = cluster.wait_for(|cluster| cluster.founded);
         match tokio::time::timeout_at(until, founded).await {
-            Ok(Ok(cluster_id)) => cluster_id.ok_or_else(initialized),
+            Ok(Ok(_)) => Ok(cluster_id),
             _ => Err(MembershipError::Unknown(
                 "initialized, but not founded in time".to_owned(),
             )),
         }
     }
 
-    /// A member of a new cluster must answer and belong to none.
+    /// A member of a new cluster must answer and belong to none, or to this one, if founding it broke off.
     async fn check_pristine(
         &self,
         node_id: NodeId,
@@ -84,7 +99,9 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         until: Instant,
     ) -> Result<(), MembershipError> {
         let status = self.probe(node_id, endpoint, until).await?;
-        if !status.cluster_id.is_empty() || status.role != "uninitialized" {
+        let ours = cluster_id_text(self.peers.identity().cluster_id());
+        let joinable = status.cluster_id.is_empty() || status.cluster_id == ours;
+        if !joinable || status.role != "uninitialized" {
             let cluster = match status.cluster_id.as_str() {
                 "" => "a cluster already".to_owned(),
                 cluster_id => format!("cluster {cluster_id}"),
@@ -98,6 +115,11 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         }
         Ok(())
     }
+}
+
+fn new_cluster_id() -> ClusterId {
+    // Never zero, which the machine takes for none.
+    (u128::from(random_u64()) << 64 | u128::from(random_u64())) | 1
 }
 
 fn check_members(wanted: &[v1::Member]) -> Result<BTreeMap<NodeId, BasicNode>, MembershipError> {

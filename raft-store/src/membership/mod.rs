@@ -28,7 +28,7 @@ use proto::v1;
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
 use crate::{
-    network::Peers,
+    network::{ClusterId, Peers},
     raft_config::RaftOptions,
     types::{LogId, NodeId, StoredMembership, TypeConfig},
 };
@@ -236,6 +236,24 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
     fn is_alive(&self, metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> bool {
         node_id == self.node_id()
             || heard_ms_ago(metrics, node_id).is_some_and(|ms| ms <= self.options.alive_ms_max)
+    }
+
+    /// Makes a node one of the cluster, before it is a member.
+    async fn enlist(
+        &self,
+        node_id: NodeId,
+        endpoint: &str,
+        cluster_id: ClusterId,
+        until: Instant,
+    ) -> Result<(), MembershipError> {
+        let deadline = until.saturating_duration_since(Instant::now());
+        let enlisting = self.peers.stranger(node_id, endpoint);
+        let enlisted = enlisting.enlist(cluster_id, deadline).await;
+        enlisted.map_err(|error| MembershipError::Unreachable {
+            node_id,
+            endpoint: endpoint.to_owned(),
+            why: format!("it was not enlisted: {error}; repeat the call"),
+        })
     }
 
     /// Asks a node for its own view, for at most one probe's time.

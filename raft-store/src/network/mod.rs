@@ -13,11 +13,13 @@
 
 use std::{
     collections::BTreeMap,
+    fmt, io,
     marker::PhantomData,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use openraft::{BasicNode, RaftNetworkFactory};
 use proto::{internal as wire, v1};
 use security::Tls;
@@ -97,16 +99,52 @@ pub struct Identity {
 struct IdentityInner {
     node_id: NodeId,
     endpoint: String,
-    cluster_id: watch::Sender<Option<ClusterId>>,
+    cluster: watch::Sender<Cluster>,
+    keeper: Arc<dyn ClusterKeeper>,
+}
+
+/// What a node knows of its cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// The cluster this node was enlisted for; `None` with an empty directory.
+    pub id: Option<ClusterId>,
+    /// Whether the founding entry has been applied here.
+    pub founded: bool,
+}
+
+/// Where a node writes down which cluster it belongs to.
+pub trait ClusterKeeper: fmt::Debug + Send + Sync + 'static {
+    /// Durable when the future ends.
+    ///
+    /// # Errors
+    /// The disk's; or another cluster is written there.
+    fn keep(&self, cluster_id: ClusterId) -> BoxFuture<'_, io::Result<()>>;
+}
+
+/// Remembers nothing: for nodes that live in memory only.
+#[derive(Clone, Copy, Debug)]
+pub struct Forgetful;
+
+impl ClusterKeeper for Forgetful {
+    fn keep(&self, _cluster_id: ClusterId) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 impl Identity {
-    /// A node, where others reach it (`host:port`), and its cluster if it has one already.
-    pub fn new(node_id: NodeId, endpoint: impl Into<String>, cluster_id: Option<ClusterId>) -> Self {
+    /// A node, where others reach it (`host:port`), what it knows of its cluster already, and where it writes
+    /// down what it learns.
+    pub fn new(
+        node_id: NodeId,
+        endpoint: impl Into<String>,
+        cluster: Cluster,
+        keeper: Arc<dyn ClusterKeeper>,
+    ) -> Self {
         let inner = IdentityInner {
             node_id,
             endpoint: endpoint.into(),
-            cluster_id: watch::Sender::new(cluster_id),
+            cluster: watch::Sender::new(cluster),
+            keeper,
         };
         Identity {
             inner: Arc::new(inner),
@@ -123,14 +161,51 @@ impl Identity {
         &self.inner.endpoint
     }
 
-    /// The cluster this node belongs to; `None` before founding.
+    /// The cluster this node belongs to; `None` before it was enlisted.
     pub fn cluster_id(&self) -> Option<ClusterId> {
-        *self.inner.cluster_id.borrow()
+        self.cluster().id
     }
 
-    /// Changes once, when the cluster is founded.
-    pub fn cluster_id_watch(&self) -> watch::Receiver<Option<ClusterId>> {
-        self.inner.cluster_id.subscribe()
+    /// What is known of the cluster now.
+    pub fn cluster(&self) -> Cluster {
+        *self.inner.cluster.borrow()
+    }
+
+    /// Changes twice at most: when the node is enlisted, and when the founding entry is applied.
+    pub fn cluster_watch(&self) -> watch::Receiver<Cluster> {
+        self.inner.cluster.subscribe()
+    }
+
+    /// Makes this node one of a cluster, durably. Repeating it is harmless.
+    ///
+    /// A directory that was lost comes back empty, under the same id and address, and has forgotten its votes
+    /// and acknowledgements, which others count on. Only what a founder or a leader enlisted for a cluster
+    /// takes part in it, so an empty directory is never taken for the one that was lost: the question of Raft's
+    /// persistent state (Ongaro, section 11.7.3, and what KIP-853 answers with directory ids).
+    ///
+    /// # Errors
+    /// It belongs to another cluster, or that could not be written down.
+    pub async fn enlist(&self, cluster_id: ClusterId) -> io::Result<()> {
+        let foreign = |known| {
+            let known = cluster_id_text(Some(known));
+            io::Error::other(format!("this node belongs to cluster {known}"))
+        };
+        match self.cluster_id() {
+            Some(known) if known == cluster_id => return Ok(()),
+            Some(known) => return Err(foreign(known)),
+            None => {}
+        }
+        self.inner.keeper.keep(cluster_id).await?;
+        self.inner.cluster.send_if_modified(|known| {
+            let new = known.id.is_none();
+            known.id = known.id.or(Some(cluster_id));
+            new
+        });
+        // Two at once: what was written first stays.
+        match self.cluster_id() {
+            Some(known) if known != cluster_id => Err(foreign(known)),
+            _ => Ok(()),
+        }
     }
 
     /// The founding entry has been applied here. Repeating it is harmless.
@@ -143,9 +218,13 @@ impl Identity {
             known.is_none_or(|known| known == cluster_id),
             "a node cannot change its cluster"
         );
-        self.inner
-            .cluster_id
-            .send_if_modified(|known| known.replace(cluster_id).is_none());
+        self.inner.cluster.send_if_modified(|known| {
+            let founded = Cluster {
+                id: Some(cluster_id),
+                founded: true,
+            };
+            std::mem::replace(known, founded) != founded
+        });
     }
 }
 

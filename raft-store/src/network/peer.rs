@@ -30,7 +30,7 @@ use tonic::{
 };
 
 use super::{
-    CONNECTION_WINDOW_BYTES, Identity, METADATA_CLUSTER, METADATA_TARGET, NetworkOptions,
+    CONNECTION_WINDOW_BYTES, ClusterId, Identity, METADATA_CLUSTER, METADATA_TARGET, NetworkOptions,
     RAFT_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, cluster_id_text,
 };
 use crate::{
@@ -143,6 +143,18 @@ impl Peer {
     pub async fn status(&self, deadline: Duration) -> Result<v1::StatusResponse, CallError> {
         let mut client = ClusterClient::new(self.calls.clone());
         within(deadline, client.status(Request::new(v1::StatusRequest {}))).await
+    }
+
+    /// Makes the node one of our cluster.
+    ///
+    /// # Errors
+    /// It could not be reached in time, is another node, or belongs to another cluster.
+    pub async fn enlist(&self, cluster_id: ClusterId, deadline: Duration) -> Result<(), CallError> {
+        let request = self.request(wire::EnlistRequest {
+            cluster_id: cluster_id_text(Some(cluster_id)),
+        });
+        within(deadline, self.raft().enlist(request)).await?;
+        Ok(())
     }
 
     /// Tells the peer our clock and hears its.

@@ -141,7 +141,7 @@ impl Keeper {
             if removed.borrow_and_update().is_some() {
                 break StopReason::Removed;
             }
-            let founded = self.identity.cluster_id().is_some();
+            let founded = self.identity.cluster().founded;
             tokio::select! {
                 changed = raft.changed() => if changed.is_err() {
                     break StopReason::Raft("it ended".to_owned());
@@ -155,7 +155,7 @@ impl Keeper {
     }
 
     fn learn_identity(&self) {
-        if self.identity.cluster_id().is_none()
+        if !self.identity.cluster().founded
             && let Some(founding) = self.shared.read(Machine::founding)
         {
             self.identity.founded(founding.cluster_id);

@@ -17,6 +17,7 @@ use crate::{
     HoldfastRaft,
     batcher::{Door, Lead, LeadState},
     clock::NodeClock,
+    network::Identity,
     runtime::random_u64,
     storage::state::SharedState,
     types::BatchBytes,
@@ -25,6 +26,7 @@ use crate::{
 /// Follows raft's metrics and the applied state; tells door, clock and batcher. Ends with raft.
 pub(super) async fn follow_lead(
     raft: HoldfastRaft,
+    identity: Identity,
     shared: SharedState,
     clock: NodeClock,
     door: Door,
@@ -49,7 +51,7 @@ pub(super) async fn follow_lead(
                 if ready {
                     let at = clock.now();
                     clock.lock().lead(leader.leader.term, at);
-                    found(&raft, &clock, leader).await;
+                    found(&raft, &identity, &clock, leader).await;
                 }
             }
             None => {
@@ -80,8 +82,12 @@ fn ready_lead(raft: &HoldfastRaft, shared: &SharedState) -> Option<(Lead, bool)>
     Some((Lead { leader }, ready))
 }
 
-/// Proposes the cluster's identity. Should two leaders do so, the machine takes the first.
-async fn found(raft: &HoldfastRaft, clock: &NodeClock, lead: Lead) {
+/// Proposes the cluster's identity, which its founders were enlisted for. Should two leaders do so, the
+/// machine takes the first.
+async fn found(raft: &HoldfastRaft, identity: &Identity, clock: &NodeClock, lead: Lead) {
+    let Some(cluster_id) = identity.cluster_id() else {
+        return tracing::error!("a leader that was never enlisted founds nothing");
+    };
     // Stamped like any batch, so that a second proposal could not make time fall either.
     let Some(stamp) = clock.stamp(raft) else { return };
     let random = || u128::from(random_u64()) << 64 | u128::from(random_u64());
@@ -91,7 +97,7 @@ async fn found(raft: &HoldfastRaft, clock: &NodeClock, lead: Lead) {
         key: random() | 1,
         not_after_ms: stamp.log_time_ms + NOT_AFTER_MS_MAX,
         body: Body::Found(Found {
-            cluster_id: random() | 1,
+            cluster_id,
             secret: random(),
             incarnation: 1,
         }),

@@ -33,7 +33,7 @@ use crate::{
     limits::MESSAGE_BYTES_MAX,
     log_clock::{LogClock, Stamp},
     membership::{Membership, MembershipOptions},
-    network::{Identity, Network, NetworkOptions, Peers},
+    network::{Cluster, Identity, Network, NetworkOptions, Peers},
     raft_config::raft_config,
     reads::Reads,
     seams::{Seams, Workers},
@@ -188,7 +188,11 @@ impl Node {
         let identity = Identity::new(
             config.node_id,
             endpoint,
-            cluster_id.or(opened.identity.cluster_id()),
+            Cluster {
+                id: cluster_id.or(opened.identity.cluster_id()),
+                founded: cluster_id.is_some(),
+            },
+            Arc::new(opened.identity.clone()),
         );
         let peers = Peers::protected(
             identity.clone(),
@@ -233,6 +237,7 @@ impl Node {
         let mut tasks = JoinSet::new();
         tasks.spawn(lead::follow_lead(
             raft.clone(),
+            identity.clone(),
             shared.clone(),
             clock.clone(),
             door.clone(),

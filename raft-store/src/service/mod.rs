@@ -15,7 +15,7 @@ use tonic::{
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::network::{
-    CONNECTION_WINDOW_BYTES, Identity, METADATA_CLUSTER, STREAM_WINDOW_BYTES, cluster_id_text,
+    CONNECTION_WINDOW_BYTES, ClusterId, Identity, METADATA_CLUSTER, STREAM_WINDOW_BYTES, cluster_id_text,
 };
 
 pub mod access;
@@ -95,17 +95,22 @@ pub fn refusal<'a>(
 pub fn of_cluster(identity: &Identity, metadata: &MetadataMap) -> Result<(), Status> {
     let theirs = metadata.get(METADATA_CLUSTER);
     let theirs = theirs.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let ours = cluster_id_text(identity.cluster_id());
-    if theirs.is_empty() || ours.is_empty() || theirs == ours {
-        return Ok(());
+    match identity.cluster_id() {
+        Some(ours) if !theirs.is_empty() && cluster_id_text(Some(ours)) != theirs => {
+            Err(wrong_cluster(identity, theirs, ours))
+        }
+        _ => Ok(()),
     }
-    let own = identity.node_id();
-    Err(refusal(
+}
+
+fn wrong_cluster(identity: &Identity, theirs: &str, ours: ClusterId) -> Status {
+    let (own, ours) = (identity.node_id(), cluster_id_text(Some(ours)));
+    refusal(
         Code::FailedPrecondition,
         "WRONG_CLUSTER",
         format!("this call comes from cluster {theirs:?}; node {own} belongs to cluster {ours}"),
         [("theirs", theirs.to_owned()), ("ours", ours)],
-    ))
+    )
 }
 
 /// A service that answers no calls from another cluster.

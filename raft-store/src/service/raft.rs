@@ -21,11 +21,11 @@ use proto::internal::{self as wire, raft_server::RaftServer};
 use tokio::{sync::watch, time::Instant};
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use super::{Arrived, of_cluster, refusal};
+use super::{Arrived, of_cluster, refusal, wrong_cluster};
 use crate::{
     convert::{self, Malformed},
     network::{
-        Identity, METADATA_TARGET, RAFT_MESSAGE_BYTES_MAX,
+        ClusterId, Identity, METADATA_TARGET, RAFT_MESSAGE_BYTES_MAX, cluster_id_text,
         snapshot::{SNAPSHOT_CHUNK_BYTES, SnapshotIntake, SnapshotSink},
     },
     storage::snapshot::SnapshotError,
@@ -200,6 +200,30 @@ where
 {
     type AppendStream = BoxStream<'static, Result<wire::AppendResponse, Status>>;
 
+    async fn enlist(
+        &self,
+        request: Request<wire::EnlistRequest>,
+    ) -> Result<Response<wire::EnlistResponse>, Status> {
+        meant_for_node(&self.identity, request.metadata())?;
+        let text = &request.get_ref().cluster_id;
+        let cluster_id = ClusterId::from_str_radix(text, 16).ok();
+        let Some(cluster_id) = cluster_id.filter(|id| *id != 0 && cluster_id_text(Some(*id)) == *text) else {
+            return Err(malformed(Malformed {
+                message: "enlist",
+                why: format!("{text:?} is no cluster id"),
+            }));
+        };
+        let foreign = self.identity.cluster_id().filter(|own| *own != cluster_id);
+        if let Some(own) = foreign {
+            return Err(wrong_cluster(&self.identity, text, own));
+        }
+        if let Err(error) = self.identity.enlist(cluster_id).await {
+            tracing::error!(%error, "the cluster id could not be written down");
+            return Err(refusal(Code::Unavailable, "DISK", error.to_string(), []));
+        }
+        Ok(Response::new(wire::EnlistResponse {}))
+    }
+
     async fn append(
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
@@ -366,9 +390,28 @@ impl Sender {
     }
 }
 
-/// Refuses what was meant for another node or comes from another cluster: a message that strays, by an
-/// endpoint reused or a configuration copied, must not move a vote or a log.
+/// Refuses what was meant for another node, comes from another cluster, or is for a member when this node was
+/// never enlisted: a message that strays, by an endpoint reused, a configuration copied or a directory lost,
+/// must not move a vote or a log.
 fn meant_for(identity: &Identity, metadata: &MetadataMap) -> Result<(), Status> {
+    meant_for_node(identity, metadata)?;
+    of_cluster(identity, metadata)?;
+    if identity.cluster_id().is_none() {
+        let own = identity.node_id();
+        return Err(refusal(
+            Code::FailedPrecondition,
+            "NOT_ENLISTED",
+            format!(
+                "node {own} has an empty directory and was enlisted for no cluster; was it a member, its data is \
+                 lost: remove node {own}, and add a node with a new id"
+            ),
+            [("node", own.to_string())],
+        ));
+    }
+    Ok(())
+}
+
+fn meant_for_node(identity: &Identity, metadata: &MetadataMap) -> Result<(), Status> {
     let text = |key| metadata.get(key).and_then(|value| value.to_str().ok());
     let (target, own) = (
         text(METADATA_TARGET).unwrap_or_default(),
@@ -382,7 +425,7 @@ fn meant_for(identity: &Identity, metadata: &MetadataMap) -> Result<(), Status> 
             [("target", target.to_owned()), ("node", own)],
         ));
     }
-    of_cluster(identity, metadata)
+    Ok(())
 }
 
 fn malformed(error: Malformed) -> Status {

@@ -1,15 +1,24 @@
 //! What this directory belongs to, as it is learned: the NODE file, kept up with the applied state.
 
 use std::{
-    io,
+    fmt, io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use futures::future::BoxFuture;
+
 use super::{
-    disk::Disk, error::StorageError, node_file::NodeFile, offload::blocking, snapshot::SnapshotStore,
+    disk::Disk,
+    error::StorageError,
+    node_file::{NODE_FILE_NAME, NodeFile},
+    offload::blocking,
+    snapshot::SnapshotStore,
 };
-use crate::seams::Workers;
+use crate::{
+    network::{ClusterId, ClusterKeeper},
+    seams::Workers,
+};
 
 /// The NODE file and those who must know the cluster id. Cheap to clone.
 #[derive(Clone)]
@@ -85,5 +94,17 @@ impl Identity {
         }
         let identity = self.clone();
         Ok(blocking(self.inner.workers, move || identity.learn_now(cluster_id)).await??)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", NODE_FILE_NAME, self.inner.dir.display())
+    }
+}
+
+impl ClusterKeeper for Identity {
+    fn keep(&self, cluster_id: ClusterId) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(self.learn(cluster_id))
     }
 }

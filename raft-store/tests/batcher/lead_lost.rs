@@ -150,7 +150,9 @@ async fn set_up(machines: &[Machine]) -> Scene<'_> {
     });
     let channel = Endpoint::from_static("http://leader").connect_with_connector_lazy(connect);
     let caller = Caller(InventoryClient::new(channel));
-    caller.execute(vec![claim("hot", "warm-up", "k", 1)]).await;
+    // Connects, and holds nothing: for a hold, the leader proposes time whenever it likes, and an entry that hangs
+    // keeps the answers to later ones waiting.
+    caller.execute(vec![claim("no-sale", "warm-up", "k", 1)]).await;
     Scene {
         client,
         leader,

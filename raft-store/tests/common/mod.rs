@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,7 +29,7 @@ use proto::{
 };
 use raft_store::{
     membership::{Membership, MembershipOptions, Removal},
-    network::{Identity, Network, NetworkOptions, Peers},
+    network::{Cluster, ClusterId, ClusterKeeper, Identity, Network, NetworkOptions, Peers},
     raft_config::{RaftOptions, raft_config},
     seams::Net,
     service::{
@@ -120,6 +120,18 @@ impl NodeView for MemView {
 pub struct Disk {
     pub log: MemLog,
     pub state: MemState,
+    pub cluster: Arc<MemCluster>,
+}
+
+/// Where a node in memory writes down its cluster.
+#[derive(Debug, Default)]
+pub struct MemCluster(Mutex<Option<ClusterId>>);
+
+impl ClusterKeeper for MemCluster {
+    fn keep(&self, cluster_id: ClusterId) -> BoxFuture<'_, std::io::Result<()>> {
+        *self.0.lock().unwrap() = Some(cluster_id);
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// Starts a node that listens on `listen` and is reached at `endpoint`, or, if that is empty, where it
@@ -137,7 +149,12 @@ pub async fn start(
         "" => listener.local_address().unwrap().to_string(),
         endpoint => endpoint.to_owned(),
     };
-    let identity = Identity::new(node_id, endpoint, None);
+    let known = *disk.cluster.0.lock().unwrap();
+    let cluster = Cluster {
+        id: known,
+        founded: false,
+    };
+    let identity = Identity::new(node_id, endpoint, cluster, disk.cluster.clone());
     let peers = Peers::new(identity.clone(), net, NetworkOptions::default());
     let config = Arc::new(raft_config(&options).unwrap());
     let network = Network::new(peers.clone());
@@ -229,13 +246,13 @@ pub async fn found(node: Node) {
     loop {
         let state = node.state.clone();
         eventually(|| (node.raft.is_leader() || !state.batches().is_empty()).then_some(())).await;
-        if let Some(first) = state.batches().first() {
-            node.identity
-                .founded(u128::from_be_bytes(first[..16].try_into().unwrap()));
+        let cluster_id = node.identity.cluster_id().expect("a leader was enlisted");
+        if !state.batches().is_empty() {
+            node.identity.founded(cluster_id);
             return;
         }
         // Lost races leave a second batch behind; only the first counts.
-        let _ = node.write(batch(node.identity.node_id(), 16)).await;
+        let _ = node.write(cluster_id.to_be_bytes().to_vec().into()).await;
     }
 }
 

@@ -33,12 +33,17 @@ pub async fn leader_of<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> &'a Nod
     .await
 }
 
+const CLUSTER_ID: u128 = 7;
+
 /// Makes these nodes a cluster, as `Init` does.
 pub async fn form(nodes: &[Node]) {
     let members: BTreeMap<NodeId, BasicNode> = nodes
         .iter()
         .map(|node| (node.identity.node_id(), BasicNode::new(node.identity.endpoint())))
         .collect();
+    for node in nodes {
+        node.identity.enlist(CLUSTER_ID).await.unwrap();
+    }
     nodes[0].raft.initialize(members).await.unwrap();
 }
 

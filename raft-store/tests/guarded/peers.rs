@@ -7,7 +7,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use proto::internal::{self as wire, raft_client::RaftClient};
 use raft_store::{
     net_tcp::TcpNet,
-    network::{Identity, METADATA_TARGET, NetworkOptions, Peers},
+    network::{Cluster, Forgetful, Identity, METADATA_TARGET, NetworkOptions, Peers},
     node::StartError,
 };
 use security::{Guard, Kind, Name, issue::Validity};
@@ -70,7 +70,8 @@ async fn a_node_is_only_the_one_its_certificate_names() {
     let address = node.address().to_string();
     // Who means node 2 and reaches node 1 says nothing to it.
     let peers = |tls| {
-        let identity = Identity::new(3, "127.0.0.1:1", None);
+        let cluster = Cluster::default();
+        let identity = Identity::new(3, "127.0.0.1:1", cluster, Arc::new(Forgetful));
         Peers::protected(identity, Arc::new(TcpNet), NetworkOptions::default(), tls)
     };
     let of_three = peers(Some(shop.node(3)));
@@ -84,13 +85,17 @@ async fn a_node_is_only_the_one_its_certificate_names() {
         .unwrap_err();
     let text = format!("{error:?}");
     assert!(text.contains("node 2 was expected"), "{text}");
+    let mut raft = RaftClient::new(channel(address.clone(), Some(shop.node(3))));
+    let cluster_id = format!("{:032x}", 0xaa);
+    raft.enlist(with_target(wire::EnlistRequest { cluster_id }, "1"))
+        .await
+        .unwrap();
     of_three
         .exchange_clock(1, &address, report, PATIENCE)
         .await
         .unwrap();
 
     // Node 3 cannot speak as node 2, in any message that names a sender.
-    let mut raft = RaftClient::new(channel(address.clone(), Some(shop.node(3))));
     let candidate = wire::Vote {
         term: 9,
         node_id: 2,
