@@ -65,6 +65,9 @@ const FAULTS: [&str; 9] = [
     "delay_ms=30",
 ];
 
+/// A connection that nobody used for longer is left alone: the door closes such ones after 30 s.
+const IDLE_MAX: Duration = Duration::from_secs(20);
+
 /// How often a shopper looks whose checkout is not decided yet.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -299,7 +302,7 @@ async fn write_like_a_checkout(client: &Client, shopper: &Shopper) -> Result<(),
 struct Till {
     door: Arc<str>,
     provider: Arc<Mutex<Option<Process>>>,
-    idle: Arc<Mutex<Vec<Connection>>>,
+    idle: Arc<Mutex<Vec<(Instant, Connection)>>>,
     // Last, so that the processes are gone before their files are.
     _dir: Arc<tempfile::TempDir>,
 }
@@ -335,8 +338,8 @@ impl Till {
     async fn connection(&self) -> std::io::Result<Connection> {
         let idle = self.idle.lock().expect("nobody panics while taking one").pop();
         match idle {
-            Some(connection) => Ok(connection),
-            None => Connection::open(&self.door).await,
+            Some((since, connection)) if since.elapsed() < IDLE_MAX => Ok(connection),
+            _ => Connection::open(&self.door).await,
         }
     }
 
@@ -365,7 +368,7 @@ impl Till {
         self.idle
             .lock()
             .expect("nobody panics while keeping one")
-            .push(connection);
+            .push((Instant::now(), connection));
     }
 
     /// Pays, and is told at once that there is an order.
