@@ -218,27 +218,39 @@ mod tests {
         type Spoil = fn(&mut HashMap<String, ClaimStatus>);
         let spoils: [(Spoil, &str); 6] = [
             (
-                |records| drop(records.remove("a")),
+                |records| {
+                    records.remove("a");
+                },
                 "a was granted and is not there",
             ),
             (
-                |records| drop(records.insert("a".into(), ClaimStatus::Held)),
+                |records| {
+                    records.insert("a".into(), ClaimStatus::Held);
+                },
                 "a is held, its owner was told: Paid",
             ),
             (
-                |records| drop(records.insert("b".into(), ClaimStatus::Confirmed)),
+                |records| {
+                    records.insert("b".into(), ClaimStatus::Confirmed);
+                },
                 "b is confirmed",
             ),
             (
-                |records| drop(records.insert("c".into(), ClaimStatus::Confirmed)),
+                |records| {
+                    records.insert("c".into(), ClaimStatus::Confirmed);
+                },
                 "c is confirmed, its owner was told: Left",
             ),
             (
-                |records| drop(records.insert("x".into(), ClaimStatus::Held)),
+                |records| {
+                    records.insert("x".into(), ClaimStatus::Held);
+                },
                 "1 claims are there that nobody was told of",
             ),
             (
-                |records| drop(records.insert("d".into(), ClaimStatus::Cancelled)),
+                |records| {
+                    records.insert("d".into(), ClaimStatus::Cancelled);
+                },
                 "and 3 are held, confirmed",
             ),
         ];

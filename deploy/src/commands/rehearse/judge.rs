@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{books::Books, file::SaleLike, load::Tally};
 use crate::{
     commands::readiness::{Row, Verdict},
+    exit::Failure,
     output::grouped,
 };
 
@@ -28,7 +29,7 @@ fn failover_wanted(like: &SaleLike) -> String {
     format!("below {} ms without an answer", like.failover_ms_max)
 }
 
-const GRANTS_WANTED: &str = "every grant there as told, none else; granted = confirmed + released + expired";
+const GRANTS_WANTED: &str = "every grant in the records as its owner was told, no other";
 const GRANTS_ACTION: &str = "`holdfast verify`; open no sale, and keep every node's directory";
 const FAILOVER_ACTION: &str = "are elections slow, or a voter far away? repeat with --transfer-leader";
 
@@ -123,6 +124,17 @@ pub fn grants(books: Option<&Books>, unresolved: u64) -> Row {
     )
 }
 
+/// Afterwards there was nothing to look at any more.
+pub fn felled(why: &Failure) -> Row {
+    Row::judged(
+        "ready afterwards",
+        false,
+        why.to_string(),
+        "nodes that answer, and one that leads".into(),
+        "why did they stop? see their logs",
+    )
+}
+
 /// How a hand-over of leadership went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandOver {
@@ -190,7 +202,7 @@ mod tests {
         assert_eq!(reached.verdict, Verdict::Go, "{reached:?}");
         let few = capacity(&like(), &tally(980, 5));
         assert_eq!(few.verdict, Verdict::NoGo);
-        assert!(few.measured.starts_with("97"), "{few:?}");
+        assert!(few.measured.starts_with("980 claims/s"), "{few:?}");
         // All were answered, but it took two seconds.
         let slow = capacity(&like(), &tally(1_000, 1_000));
         assert_eq!(slow.verdict, Verdict::NoGo, "{slow:?}");
@@ -255,6 +267,8 @@ mod tests {
     fn without_a_crowd_nothing_is_said() {
         let rows = not_run(&like(), "not ready");
         assert_eq!(rows.len(), 4);
+        let felled = felled(&Failure::NoQuorum("none leads".into()));
+        assert_eq!((felled.verdict, &*felled.measured), (Verdict::NoGo, "none leads"));
         assert!(rows.iter().all(|row| row.verdict == Verdict::NotChecked));
     }
 }

@@ -129,9 +129,13 @@ pub async fn run(args: RehearseArgs, context: Context) -> Result<(), Failure> {
     }
     let outcome = rehearsal.run().await?;
     let mut rows = outcome.rows(&rehearsal.shop.like);
-    rows.extend(readiness::look(&connection, &args.readiness).await?);
-    let view = outcome.view(&rehearsal.shop);
-    end(&context, &rows, Some(view))
+    let view = Some(outcome.view(&rehearsal.shop));
+    match readiness::look(&connection, &args.readiness).await {
+        Ok(after) => rows.extend(after),
+        // A cluster that the load has felled: what was measured is worth seeing all the same.
+        Err(failure) => rows.push(judge::felled(&failure)),
+    }
+    end(&context, &rows, view)
 }
 
 fn end(context: &Context, rows: &[Row], rehearsal: Option<RehearsalView>) -> Result<(), Failure> {
