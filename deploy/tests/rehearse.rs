@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     path::Path,
+    process::Stdio,
     sync::{Arc, Mutex},
 };
 
@@ -11,6 +12,7 @@ use axum::{Router, routing};
 use client::{Consistency, SaleStatus, is_rehearsal};
 use common::{done, endpoints, found, holdfast, refused, said};
 use jepsen_tests::processes::{NodeProcess, Settings};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -224,4 +226,42 @@ async fn a_cluster_that_lacks_a_node_is_not_rehearsed_on() {
         .await
         .unwrap();
     assert_eq!(sales.len(), 1, "nothing was sold");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_rehearsal_ends_its_sale() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = start(dir.path());
+    let client = found(&nodes, 10).await;
+    let file = sale_like(dir.path());
+    // Long enough to be interrupted for certain.
+    std::fs::write(&file, SALE_LIKE.replace("seconds = 2", "seconds = 600")).unwrap();
+    let at = endpoints(&nodes);
+    let mut command = tokio::process::Command::new(common::binary());
+    command
+        .args(["--endpoints", &at, "rehearse", "--sale-like", &file, "--yes"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let running = command.spawn().unwrap();
+    let rehearsed = async || {
+        let answer = client.list_sales_and_rehearsals(None, 10, Consistency::Linearizable);
+        let sales = answer.await.unwrap().0.into_iter();
+        sales.into_iter().find(|sale| is_rehearsal(&sale.sale_id))
+    };
+    while rehearsed().await.is_none_or(|sale| sale.units_confirmed == 0) {
+        tokio::task::yield_now().await;
+    }
+    let pid = running.id().and_then(|pid| Pid::from_raw(pid as i32));
+    kill_process(pid.expect("it was not waited for yet"), Signal::INT).expect("it is ours");
+    let output = running.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("was emptied and closed"),
+        "{}",
+        said(&output)
+    );
+    assert!(output.stdout.is_empty(), "half a rehearsal is no verdict");
+    let left = rehearsed().await.expect("it stays");
+    assert_eq!((left.status, left.units_total), (SaleStatus::Closed, 0));
 }

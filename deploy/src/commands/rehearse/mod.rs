@@ -235,11 +235,7 @@ impl<'a> Rehearsal<'a> {
         let what = format!("create the rehearsal `{sale_id}`");
         self.connection.told(Subject::write(what, &key), answer).await?;
 
-        let (stop, stopped) = watch::channel(false);
-        let watching = tokio::spawn(async move {
-            lifetime::asked_to_stop(false).await;
-            stop.send_replace(true);
-        });
+        let stopped = self.watch_for_ctrl_c();
         let last = like.claims_per_s_expected * like.seconds;
         let mut steady = self.offer("rehearsing", 0..last, &stopped).await;
         let (mut around, mut hand_over) = (None, HandOver::NotAsked);
@@ -259,7 +255,6 @@ impl<'a> Rehearsal<'a> {
             around = Some(tally);
         }
         let interrupted = *stopped.borrow();
-        watching.abort();
 
         let mut told: Vec<Told> = std::mem::take(&mut steady.told);
         if let Some(around) = &mut around {
@@ -287,6 +282,23 @@ impl<'a> Rehearsal<'a> {
             books,
             closed,
         })
+    }
+
+    /// Turns true when the command is asked to stop: then the crowd goes home, and the sale is ended as always. Asked
+    /// again, the command ends where it stands.
+    fn watch_for_ctrl_c(&self) -> watch::Receiver<bool> {
+        let (stop, stopped) = watch::channel(false);
+        let closes = wall_time(self.closes_at_ms);
+        tokio::spawn(async move {
+            lifetime::asked_to_stop(false).await;
+            stop.send_replace(true);
+            eprintln!(
+                "ending the rehearsal; once more leaves its sale as it is, which closes by itself at {closes}"
+            );
+            lifetime::asked_to_stop(false).await;
+            std::process::exit(1);
+        });
+        stopped
     }
 
     /// Empties and closes the sale, or says why it could not.
@@ -327,10 +339,11 @@ impl<'a> Rehearsal<'a> {
                 bar.set_position(tally.offered);
             }
         };
-        let mut stopped = stopped.clone();
+        let (mut asked, shown) = (stopped.clone(), &bar);
         let stop = async move {
-            // Whoever would say so is there as long as this is asked.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
+            // Whoever would say so is there until this process ends.
+            let _ = asked.wait_for(|stopped| *stopped).await;
+            output::leave_standing(shown);
         };
         let tally = load::offer(&self.shop, numbers, stop, seen).await;
         bar.finish_and_clear();
