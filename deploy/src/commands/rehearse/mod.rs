@@ -23,7 +23,7 @@ use std::{
 };
 
 use clap::Args;
-use client::{NewSale, REHEARSAL_PREFIX};
+use client::{Consistency, NewSale, REHEARSAL_PREFIX};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::{
@@ -153,7 +153,23 @@ struct Rehearsal<'a> {
     connection: &'a Connection,
     shop: Arc<Shop>,
     transfer_leader: bool,
-    closes_at_ms: u64,
+}
+
+/// Turns true when the command is asked to stop: then the crowd goes home, and the sale is ended as always. Asked
+/// again, the command ends where it stands.
+fn watch_for_ctrl_c(closes_at_ms: u64) -> watch::Receiver<bool> {
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        lifetime::asked_to_stop(false).await;
+        stop.send_replace(true);
+        eprintln!(
+            "ending the rehearsal; once more leaves its sale as it is, which closes by itself at {}",
+            wall_time(closes_at_ms)
+        );
+        lifetime::asked_to_stop(false).await;
+        std::process::exit(1);
+    });
+    stopped
 }
 
 /// What it gave.
@@ -171,8 +187,6 @@ impl<'a> Rehearsal<'a> {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        let lasts = Duration::from_secs(like.seconds + HAND_OVER_S) + CLOSES_AFTER;
-        let closes_at_ms = u64::try_from((now + lasts).as_millis()).unwrap_or(u64::MAX);
         let sale_id = format!(
             "{REHEARSAL_PREFIX}{}-{:08x}",
             now.as_secs(),
@@ -186,7 +200,6 @@ impl<'a> Rehearsal<'a> {
                 like,
             }),
             transfer_leader,
-            closes_at_ms,
         }
     }
 
@@ -220,6 +233,7 @@ impl<'a> Rehearsal<'a> {
     async fn run(&self) -> Result<Outcome, Failure> {
         let like = &self.shop.like;
         let sale_id = &self.shop.sale_id;
+        let closes_at_ms = self.closes_at_ms().await?;
         let key = fresh_key();
         let created = self.connection.client.create_sale(NewSale {
             sale_id: sale_id.clone(),
@@ -227,7 +241,7 @@ impl<'a> Rehearsal<'a> {
             units_total: like.units_total,
             per_user_units_max: like.per_user_units_max,
             hold_ms: like.hold_ms,
-            closes_at_ms: self.closes_at_ms,
+            closes_at_ms,
             open: true,
             ..NewSale::default()
         });
@@ -235,7 +249,7 @@ impl<'a> Rehearsal<'a> {
         let what = format!("create the rehearsal `{sale_id}`");
         self.connection.told(Subject::write(what, &key), answer).await?;
 
-        let stopped = self.watch_for_ctrl_c();
+        let stopped = watch_for_ctrl_c(closes_at_ms);
         let last = like.claims_per_s_expected * like.seconds;
         let mut steady = self.offer("rehearsing", 0..last, &stopped).await;
         let (mut around, mut hand_over) = (None, HandOver::NotAsked);
@@ -246,9 +260,11 @@ impl<'a> Rehearsal<'a> {
                 self.hand_over(&stopped)
             );
             hand_over = match begun {
-                Ok(at) => {
-                    let since = at.saturating_duration_since(tally.began);
-                    HandOver::Silence(load::longest_silence(&tally.answers, since))
+                Ok((asked, done)) => {
+                    let silence = load::longest_silence(&tally.answers, asked - tally.began);
+                    // Silence is over with an answer from who took over, not before.
+                    let over = tally.answers.iter().any(|at| *at >= done - tally.began);
+                    HandOver::Silence(silence.filter(|_| over))
                 }
                 Err(why) => HandOver::Failed(why),
             };
@@ -264,7 +280,7 @@ impl<'a> Rehearsal<'a> {
         let books = books::compare(self.connection, sale_id, &mut told, unresolved).await?;
         // What is wrong is left as it is, for whoever looks into it.
         let sound = books.as_ref().is_some_and(|books| books.faults.is_empty());
-        let closed = sound && self.closed(&told).await;
+        let closed = sound && self.closed(&told, closes_at_ms).await;
         if interrupted {
             return Err(Failure::Failed(format!(
                 "interrupted after {} claims; the rehearsal `{sale_id}` {}",
@@ -284,31 +300,28 @@ impl<'a> Rehearsal<'a> {
         })
     }
 
-    /// Turns true when the command is asked to stop: then the crowd goes home, and the sale is ended as always. Asked
-    /// again, the command ends where it stands.
-    fn watch_for_ctrl_c(&self) -> watch::Receiver<bool> {
-        let (stop, stopped) = watch::channel(false);
-        let closes = wall_time(self.closes_at_ms);
-        tokio::spawn(async move {
-            lifetime::asked_to_stop(false).await;
-            stop.send_replace(true);
-            eprintln!(
-                "ending the rehearsal; once more leaves its sale as it is, which closes by itself at {closes}"
-            );
-            lifetime::asked_to_stop(false).await;
-            std::process::exit(1);
-        });
-        stopped
+    /// When the sale closes by itself, by the later of two clocks: this machine's may be off, and a young cluster has
+    /// not agreed yet on what time it is.
+    async fn closes_at_ms(&self) -> Result<u64, Failure> {
+        let client = &self.connection.client;
+        let answer = client.list_sales(None, 1, Consistency::Linearizable).await;
+        let what = Subject::read("ask what time it is");
+        let (_, position) = self.connection.told(what, answer).await?;
+        let lasts = Duration::from_secs(self.shop.like.seconds + HAND_OVER_S) + CLOSES_AFTER;
+        let now_ms = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        Ok(position.wall_time_ms.max(now_ms) + lasts.as_millis() as u64)
     }
 
     /// Empties and closes the sale, or says why it could not.
-    async fn closed(&self, told: &[Told]) -> bool {
+    async fn closed(&self, told: &[Told], closes_at_ms: u64) -> bool {
         let sale_id = &self.shop.sale_id;
         let answer = books::wind_down(self.connection, sale_id, told).await;
         if let Err(failure) = &answer {
             eprintln!(
                 "{failure}; `{sale_id}` closes by itself at {}, or with `holdfast sale close {sale_id}`",
-                wall_time(self.closes_at_ms)
+                wall_time(closes_at_ms)
             );
         }
         answer.is_ok()
@@ -350,17 +363,19 @@ impl<'a> Rehearsal<'a> {
         tally
     }
 
-    /// Hands leadership to whoever is furthest ahead; gives when it began, or why it failed.
-    async fn hand_over(&self, stopped: &watch::Receiver<bool>) -> Result<Instant, String> {
+    /// Hands leadership to whoever is furthest ahead; gives when it was asked for and when it was done, or why it failed.
+    async fn hand_over(&self, stopped: &watch::Receiver<bool>) -> Result<(Instant, Instant), String> {
         /// The cluster chooses.
         const ANYBODY: u64 = 0;
         sleep(HAND_OVER_AFTER).await;
         if *stopped.borrow() {
             return Err("interrupted".into());
         }
-        let began = Instant::now();
+        let asked = Instant::now();
         let answer = self.connection.client.cluster().transfer_leader(ANYBODY).await;
-        answer.map(|_| began).map_err(|error| error.to_string())
+        answer
+            .map(|_| (asked, Instant::now()))
+            .map_err(|error| error.to_string())
     }
 }
 
