@@ -8,6 +8,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, HeaderName, header, request::Parts},
 };
+use client::is_rehearsal;
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 
@@ -57,11 +58,14 @@ impl FromRequestParts<Arc<Door>> for SaleId {
 
     async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
         let id = id_in_path(parts, door).await?;
-        if is_sale_id(&id) {
-            Ok(SaleId(id))
-        } else {
-            Err(not_a_sale_id())
+        if !is_sale_id(&id) {
+            return Err(not_a_sale_id());
         }
+        // Operators rehearse on the real cluster; shoppers and platforms never meet it.
+        if is_rehearsal(&id) {
+            return Err(Problem::new(Kind::SaleUnknown, ""));
+        }
+        Ok(SaleId(id))
     }
 }
 

@@ -318,6 +318,50 @@ async fn managers_change_sales_with_a_key() {
 }
 
 #[tokio::test]
+async fn a_rehearsal_is_nobodys_sale() {
+    // No answer is scripted: a call that reached the store would be answered otherwise.
+    let store = Shared::default();
+    script(&store.claim, |take| panic!("the store was asked: {take:?}"));
+    script(&store.change, |change| panic!("the store was asked: {change:?}"));
+    script(&store.sale, |asked| panic!("the store was asked: {asked:?}"));
+    let router = routes(&store);
+    let sale = format!("/v1/sales/{}4711", client::REHEARSAL_PREFIX);
+    for path in [
+        sale.clone(),
+        format!("{sale}?consistency=linearizable"),
+        format!("{sale}/live"),
+    ] {
+        get(&router, &path, &[]).await.problem(404, "sale-unknown");
+    }
+    for (role, path) in [
+        (Role::Shopper, format!("{sale}/claims")),
+        (Role::Operator, format!("{sale}/open")),
+        (Role::Operator, format!("{sale}/close")),
+    ] {
+        let auth = bearer("ada", role);
+        let headers = [("authorization", auth.as_str()), ("idempotency-key", "k")];
+        let answer = send(&router, request(Method::POST, &path, &headers, "")).await;
+        answer.problem(404, "sale-unknown");
+    }
+    let auth = bearer("boss", Role::Operator);
+    let headers = [
+        ("authorization", auth.as_str()),
+        ("idempotency-key", "k"),
+        ("content-type", "application/json"),
+    ];
+    let body = r#"{"sale_id":"_rehearsal.4711","name":"","units_total":1,"price_minor":0}"#;
+    let answer = send(&router, request(Method::POST, "/v1/sales", &headers, body)).await;
+    let refused = answer.problem(400, "invalid-request");
+    assert!(
+        refused["detail"]
+            .as_str()
+            .unwrap()
+            .contains("kept for rehearsals"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
 async fn refused_changes() {
     let store = Shared::default();
     let router = routes(&store);

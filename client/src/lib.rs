@@ -77,6 +77,7 @@ pub use error::{Error, Reason, Rejected};
 use futures::{future::BoxFuture, stream::BoxStream};
 pub use model::*;
 use proto::v1::{SaleRef, SaleUnits, Settle, Take, command::Body};
+pub use proto::{REHEARSAL_PREFIX, is_rehearsal};
 pub use security::Tls;
 
 use crate::{

@@ -47,7 +47,7 @@ impl Client {
         found_sale(response)
     }
 
-    /// Sales after `after` in id order.
+    /// Sales after `after` in id order, without rehearsals.
     ///
     /// # Errors
     /// As [`Client::get_sale`], except that no sale is an empty list.
@@ -57,10 +57,34 @@ impl Client {
         limit: u32,
         consistency: Consistency,
     ) -> Result<(Vec<Sale>, Position), Error> {
+        self.sales(after, limit, false, consistency).await
+    }
+
+    /// As [`Client::list_sales`], with rehearsals.
+    ///
+    /// # Errors
+    /// As [`Client::list_sales`].
+    pub async fn list_sales_and_rehearsals(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+        consistency: Consistency,
+    ) -> Result<(Vec<Sale>, Position), Error> {
+        self.sales(after, limit, true, consistency).await
+    }
+
+    async fn sales(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+        rehearsals: bool,
+        consistency: Consistency,
+    ) -> Result<(Vec<Sale>, Position), Error> {
         let request = ListSalesRequest {
             after: after.unwrap_or_default().to_string(),
             limit,
             consistency: Some(convert::consistency(consistency)),
+            rehearsals,
         };
         let response = self
             .read(consistency, |channel, left| {

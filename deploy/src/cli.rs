@@ -124,6 +124,10 @@ pub enum Command {
     Document(commands::document::DocumentCommand),
     /// Compare the state of every replica, and every sale's records with its units, while they run
     Verify,
+    /// Check whether the cluster is fit for a sale: go or no-go; changes nothing
+    Readiness(commands::readiness::ReadinessArgs),
+    /// Run a sale like the one to come on the real cluster, apart from all others: go or no-go
+    Rehearse(commands::rehearse::RehearseArgs),
     /// Compare a settlement file of the payment provider with the ledger
     Reconcile(commands::reconcile::ReconcileArgs),
     /// Follow committed changes in order
@@ -233,6 +237,10 @@ mod tests {
             "sale verify hot -o json",
             "sale report hot --metrics http://127.0.0.1:7480/metrics --metrics http://127.0.0.1:7481/metrics",
             "verify -o json --timeout 1m",
+            "sale list --rehearsals",
+            "readiness -o json --prometheus http://127.0.0.1:9090",
+            "rehearse --sale-like sale.toml --transfer-leader --prometheus http://127.0.0.1:9090 --yes",
+            "rehearse --example",
             "claim create hot alice --key k1",
             "claim create hot alice --quantity 2 --decrement",
             "claim get abc",
@@ -293,6 +301,11 @@ mod tests {
             "token new grafana",
             "token new grafana --role king",
             "reconcile",
+            "sale create _rehearsal.mine --units 10",
+            "readiness --prometheus 127.0.0.1:9090",
+            "rehearse",
+            "rehearse --example --sale-like sale.toml",
+            "rehearse --example --transfer-leader",
             "reconcile file.csv --from yesterday",
             "watch --from x",
             "psp --hang-rate often",

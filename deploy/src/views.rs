@@ -205,6 +205,11 @@ pub struct NodeView {
     pub commands_per_entry: f64,
     pub wall_offset_ms: i64,
     pub version: String,
+    /// Null: not known.
+    pub disk_free_bytes: Option<u64>,
+    pub disk_reserve_bytes: u64,
+    /// Null: it has no certificate.
+    pub certificate_until: Option<String>,
 }
 
 impl NodeView {
@@ -232,6 +237,11 @@ impl NodeView {
             commands_per_entry: status.commands_per_entry,
             wall_offset_ms: status.wall_offset_ms,
             version: status.version,
+            disk_free_bytes: status.disk_free_bytes,
+            disk_reserve_bytes: status.disk_reserve_bytes,
+            certificate_until: status
+                .certificate_until_s
+                .map(|until_s| wall_time(until_s.saturating_mul(1_000))),
         }
     }
 }
@@ -387,6 +397,7 @@ mod tests {
             })
             .unwrap(),
             serde_json::to_value(crate::commands::reconcile::ReconcileView::example()).unwrap(),
+            crate::commands::rehearse::example(),
             serde_json::to_value(crate::commands::sale::verify_example()).unwrap(),
             serde_json::to_value(crate::commands::sale::report_example()).unwrap(),
             serde_json::to_value(crate::commands::checkout::tests::example()).unwrap(),

@@ -105,6 +105,11 @@ fn a_secured_cluster_is_made_used_and_given_new_certificates() {
         &[],
     );
     ends(&as_role("auditor", &["sale", "get", "hot"]), 0, &["hot"]);
+    ends(
+        &as_role("auditor", &["readiness"]),
+        0,
+        &["days of node", "the first to end", "replicas equal"],
+    );
 
     // The wrong role, no certificate, and somebody else's authority.
     ends(

@@ -24,5 +24,14 @@ pub mod internal {
 /// another cluster refuses the call.
 pub const METADATA_CLUSTER: &str = "holdfast-cluster";
 
+/// What the ids of rehearsed sales begin with. They run on the real cluster and are sales like any other to the machine;
+/// whatever lists or counts sales for people leaves them out unless asked, and the shoppers' door knows none.
+pub const REHEARSAL_PREFIX: &str = "_rehearsal.";
+
+/// Whether a sale of this id is a rehearsal.
+pub fn is_rehearsal(sale_id: &str) -> bool {
+    sale_id.starts_with(REHEARSAL_PREFIX)
+}
+
 /// Descriptors of every file above, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -18,6 +18,7 @@ pub mod network;
 pub mod node;
 pub mod raft_config;
 pub mod reads;
+mod rehearsals;
 pub mod runtime;
 pub mod seams;
 pub mod service;

@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use client::{Consistency, NewSale};
+use client::{Consistency, NewSale, REHEARSAL_PREFIX, is_rehearsal};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -194,6 +194,11 @@ pub(super) async fn create(
     let sale = NewSale::try_from(body.required()?)?;
     if !is_sale_id(&sale.sale_id) {
         return Err(not_a_sale_id());
+    }
+    if is_rehearsal(&sale.sale_id) {
+        return Err(Problem::invalid(format!(
+            "ids that begin with {REHEARSAL_PREFIX} are kept for rehearsals; choose another"
+        )));
     }
     let sale_id = sale.sale_id.clone();
     let location = HeaderValue::try_from(format!("/v1/sales/{sale_id}")).map_err(|_| not_a_sale_id())?;

@@ -23,14 +23,17 @@ const WALL_SPREAD_MS_MAX: u64 = 500;
 
 /// One thing looked at.
 #[derive(Debug, PartialEq, Serialize)]
-struct Check {
-    check: &'static str,
-    ok: bool,
-    detail: String,
+pub struct Check {
+    pub check: &'static str,
+    pub ok: bool,
+    pub detail: String,
+    pub wanted: String,
+    /// What to do where it is not so.
+    pub action: &'static str,
 }
 
 /// What the nodes say: by endpoint, its view or the error.
-type Views = [(String, Result<NodeStatus, client::Error>)];
+pub type Views = [(String, Result<NodeStatus, client::Error>)];
 
 /// Looks, prints, and fails with what is worst.
 pub async fn run(context: &Context, connection: &Connection) -> Result<(), Failure> {
@@ -68,7 +71,7 @@ pub async fn run(context: &Context, connection: &Connection) -> Result<(), Failu
 }
 
 /// Every check, in the order of how bad its failure is.
-fn look(views: &Views) -> Vec<Check> {
+pub fn look(views: &Views) -> Vec<Check> {
     let leader = leader_view(views);
     let mut checks = vec![Check {
         check: "leader",
@@ -76,6 +79,8 @@ fn look(views: &Views) -> Vec<Check> {
         detail: leader.map_or("none".into(), |leader| {
             format!("node {} in term {}", leader.node_id, leader.term)
         }),
+        wanted: "one".into(),
+        action: "bring a majority of the voters back",
     }];
     let Some(leader) = leader else {
         return checks;
@@ -94,11 +99,15 @@ fn look(views: &Views) -> Vec<Check> {
             .filter(|voter| answers_of(voter.node_id).is_none())
             .map(|voter| format!("node {} at {} does not answer", voter.node_id, voter.endpoint)),
         format!("{} of {}", voters.len(), voters.len()),
+        "every voter".into(),
+        "start it again, or put another in its place with `holdfast member replace`",
     ));
     checks.push(Check {
         check: "survives a failure",
         ok: voters.len() >= 3,
         detail: format!("{} voters; 3 survive one failure, 5 survive two", voters.len()),
+        wanted: "3 voters or more".into(),
+        action: "`holdfast member add`, then `promote`",
     });
     checks.push(named(
         "one leader",
@@ -112,6 +121,8 @@ fn look(views: &Views) -> Vec<Check> {
                 )
             }),
         "everybody agrees".into(),
+        "one leader, in one term".into(),
+        "look at the network between the nodes named, then again",
     ));
     checks.push(named(
         "replicas keep up",
@@ -120,6 +131,8 @@ fn look(views: &Views) -> Vec<Check> {
             (behind > BEHIND_ENTRIES_MAX).then(|| format!("node {} is {behind} entries behind", node.node_id))
         }),
         format!("within {BEHIND_ENTRIES_MAX} entries"),
+        format!("at most {BEHIND_ENTRIES_MAX} entries behind"),
+        "is its disk slow (holdfast_wal_fsync_duration_seconds), or its network?",
     ));
     let offsets = answers.iter().map(|node| node.wall_offset_ms);
     let spread_ms = match (offsets.clone().min(), offsets.max()) {
@@ -130,6 +143,8 @@ fn look(views: &Views) -> Vec<Check> {
         check: "clocks agree",
         ok: spread_ms <= WALL_SPREAD_MS_MAX,
         detail: format!("within {spread_ms} ms (at most {WALL_SPREAD_MS_MAX})"),
+        wanted: format!("within {WALL_SPREAD_MS_MAX} ms"),
+        action: "repair the time service of the node that is off",
     });
     checks.push(named(
         "one version",
@@ -138,17 +153,27 @@ fn look(views: &Views) -> Vec<Check> {
             .filter(|node| node.version != leader.version)
             .map(|node| format!("node {} runs {}", node.node_id, node.version)),
         leader.version.clone(),
+        "the leader's on every node".into(),
+        "finish the upgrade, or take it back",
     ));
     checks
 }
 
 /// A check that names what is wrong, and says `fine` when nothing is.
-fn named(check: &'static str, wrong: impl Iterator<Item = String>, fine: String) -> Check {
+fn named(
+    check: &'static str,
+    wrong: impl Iterator<Item = String>,
+    fine: String,
+    wanted: String,
+    action: &'static str,
+) -> Check {
     let wrong: Vec<String> = wrong.collect();
     Check {
         check,
         ok: wrong.is_empty(),
         detail: if wrong.is_empty() { fine } else { wrong.join("; ") },
+        wanted,
+        action,
     }
 }
 

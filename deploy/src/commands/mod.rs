@@ -14,8 +14,10 @@ mod health;
 pub mod member;
 pub mod node;
 pub mod psp;
+pub mod readiness;
 pub mod ready;
 pub mod reconcile;
+pub mod rehearse;
 pub mod sale;
 pub mod snapshot;
 pub mod token;
@@ -51,6 +53,11 @@ pub fn run(command: Command, context: Context, filter: Filter) -> Result<(), Fai
         Command::Claim(command) => block_on(Threads::One, claim::run(command, context)),
         Command::Checkout(command) => block_on(Threads::One, checkout::run(command, context)),
         Command::Document(command) => block_on(Threads::One, document::run(command, context)),
+        Command::Rehearse(args) => block_on(
+            Threads::Many(worker_threads_default()),
+            rehearse::run(args, context),
+        ),
+        Command::Readiness(args) => block_on(Threads::One, readiness::run(args, context)),
         Command::Verify => block_on(Threads::One, verify::run(context)),
         Command::Reconcile(args) => block_on(Threads::One, reconcile::run(args, context)),
         Command::Watch(args) => block_on(Threads::One, watch::run(args, context)),

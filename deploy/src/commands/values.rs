@@ -24,6 +24,18 @@ pub fn sale_id(text: &str) -> Result<String, String> {
     Err(format!("a sale id is 1 to {NAME_BYTES_MAX} of a-z A-Z 0-9 . _ -"))
 }
 
+/// The id of a sale to make: any but a rehearsal's.
+pub fn new_sale_id(text: &str) -> Result<String, String> {
+    let sale_id = sale_id(text)?;
+    if client::is_rehearsal(&sale_id) {
+        return Err(format!(
+            "ids that begin with {} are kept for `holdfast rehearse`; choose another",
+            client::REHEARSAL_PREFIX
+        ));
+    }
+    Ok(sale_id)
+}
+
 /// A user, key or principal: 1–64 bytes.
 pub fn name(text: &str) -> Result<String, String> {
     if (1..=NAME_BYTES_MAX).contains(&text.len()) {
@@ -100,6 +112,7 @@ mod tests {
         for bad in ["", "a/b", "ä", "a b", &"x".repeat(65)] {
             assert!(sale_id(bad).is_err(), "{bad}");
         }
+        assert!(new_sale_id("_rehearsal").is_ok() && new_sale_id("_rehearsal.1").is_err());
         assert!(name(&"x".repeat(64)).is_ok() && name("").is_err() && name(&"x".repeat(65)).is_err());
         assert_eq!(hold_ms("3m"), Ok(180_000));
         assert!(hold_ms("999ms").is_err() && hold_ms("25h").is_err() && hold_ms("99999999999y").is_err());

@@ -141,10 +141,10 @@ pub fn conclude(view: &VerifyView) -> Result<(), Failure> {
     Ok(())
 }
 
-type Answer = (u64, String, Result<StateHash, Error>);
+pub(super) type Answer = (u64, String, Result<StateHash, Error>);
 
 impl VerifyView {
-    fn new(log_index: u64, answers: &[Answer], sale_id: Option<&str>) -> VerifyView {
+    pub(super) fn new(log_index: u64, answers: &[Answer], sale_id: Option<&str>) -> VerifyView {
         let hashes = || answers.iter().filter_map(|(_, _, answer)| answer.as_ref().ok());
         let mut counts: BTreeMap<&[u8], usize> = BTreeMap::new();
         for hash in hashes() {

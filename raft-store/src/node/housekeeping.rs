@@ -12,6 +12,7 @@ use crate::{
     batcher::Door,
     membership::Removal,
     network::Identity,
+    rehearsals::sales_without,
     storage::{disk::Disk, open::Failures, snapshot::SnapshotStore, state::SharedState},
     types::TypeConfig,
 };
@@ -30,6 +31,8 @@ pub(super) struct Keeper {
     pub disk: Arc<dyn Disk>,
     pub data_dir: PathBuf,
     pub disk_reserve_bytes: u64,
+    /// What is free, as last seen; `None`: not known.
+    pub disk_free_bytes: watch::Sender<Option<u64>>,
 }
 
 impl Keeper {
@@ -47,7 +50,9 @@ impl Keeper {
 
     /// Refuses new claims while the disk is nearly full.
     fn look_at_disk(&self) {
-        match self.disk.free_bytes(&self.data_dir) {
+        let seen = self.disk.free_bytes(&self.data_dir);
+        self.disk_free_bytes.send_replace(seen.as_ref().ok().copied());
+        match seen {
             Ok(free_bytes) => {
                 metrics::gauge!("holdfast_disk_free_bytes").set(free_bytes as f64);
                 self.door
@@ -88,9 +93,12 @@ impl Keeper {
         for (lane, waiting) in ["claims", "settles"].into_iter().zip(self.door.waiting()) {
             metrics::gauge!("holdfast_queue_commands", "lane" => lane).set(waiting as f64);
         }
-        let (sales, log_time_ms) = self
-            .shared
-            .read(|machine| (machine.sales(0, None, SALES_PUBLISHED_MAX), machine.log_time_ms()));
+        let (sales, log_time_ms) = self.shared.read(|machine| {
+            (
+                sales_without(machine, None, SALES_PUBLISHED_MAX),
+                machine.log_time_ms(),
+            )
+        });
         metrics::gauge!("holdfast_log_time_seconds").set(log_time_ms as f64 / 1_000.0);
         for sale in sales {
             for (state, units) in [

@@ -261,6 +261,7 @@ impl Node {
             let every = Duration::from_millis(config.recount_ms);
             async move { end(&stop, recounter.run(every).await) }
         });
+        let (disk_free, disk_free_bytes) = watch::channel(None);
         let keeper = housekeeping::Keeper {
             raft: raft.clone(),
             shared: shared.clone(),
@@ -270,6 +271,7 @@ impl Node {
             disk: seams.disk.clone(),
             data_dir: config.data_dir.clone(),
             disk_reserve_bytes: config.disk_reserve_bytes,
+            disk_free_bytes: disk_free,
         };
         tasks.spawn(keeper.clone().run());
         tasks.spawn(keeper.watch_for_the_end(opened.failures, removed, stop.clone()));
@@ -283,6 +285,9 @@ impl Node {
             cut_index: opened.image.as_ref().map(Image::cut_index),
             pace: Default::default(),
             recounter,
+            disk_free_bytes,
+            disk_reserve_bytes: config.disk_reserve_bytes,
+            tls: guard.tls.clone(),
         });
         let archive = Archive::new(config.node_id, shared.clone(), opened.snapshots.clone());
         let inventory = InventoryService::new(service::inventory::Parts {

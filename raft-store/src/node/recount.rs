@@ -8,6 +8,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use inventory_machine::{Books, SaleBooks, command::NAMESPACE_DEFAULT};
+use proto::is_rehearsal;
 use tokio::{sync::Mutex, time::sleep};
 
 use super::{StopReason, housekeeping::SALES_PUBLISHED_MAX};
@@ -70,11 +71,11 @@ impl Recounter {
 fn publish(books: &Books) {
     metrics::counter!("holdfast_recounts_total").increment(1);
     metrics::gauge!("holdfast_unbalanced_sales").set(books.unbalanced().count() as f64);
-    let mut sales: Vec<&SaleBooks> = books
-        .sales
-        .iter()
-        .filter(|sale| sale.namespace == NAMESPACE_DEFAULT)
-        .collect();
+    // A rehearsal that is wrong is a bug like any other.
+    let shown = |sale: &&SaleBooks| {
+        sale.namespace == NAMESPACE_DEFAULT && (!is_rehearsal(&sale.sale_id) || !sale.is_balanced())
+    };
+    let mut sales: Vec<&SaleBooks> = books.sales.iter().filter(shown).collect();
     // Those that must be seen first, then those that the counters are published of.
     sales.sort_by_key(|sale| (sale.is_balanced(), &sale.sale_id));
     for sale in sales.into_iter().take(SALES_PUBLISHED_MAX) {

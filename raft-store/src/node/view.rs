@@ -7,6 +7,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use inventory_machine::{Books, command::NAMESPACE_DEFAULT};
+use security::Tls;
 use tokio::{sync::watch, time::Instant};
 
 use super::recount::Recounter;
@@ -28,6 +29,9 @@ pub(super) struct View {
     pub cut_index: Option<watch::Receiver<Option<u64>>>,
     pub pace: Mutex<Pace>,
     pub recounter: Arc<Recounter>,
+    pub disk_free_bytes: watch::Receiver<Option<u64>>,
+    pub disk_reserve_bytes: u64,
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Commands per entry over the last window.
@@ -79,6 +83,9 @@ impl NodeView for View {
             wall_offset_ms: self.clock.lock().own_offset_ms(local),
             claims_total,
             commands_per_entry,
+            disk_free_bytes: *self.disk_free_bytes.borrow(),
+            disk_reserve_bytes: self.disk_reserve_bytes,
+            certificate_until_s: self.tls.as_ref().map(|tls| tls.ends_s().0),
         }
     }
 

@@ -45,6 +45,12 @@ pub struct ViewNow {
     pub claims_total: u64,
     /// Commands per entry over the last seconds; zero on followers.
     pub commands_per_entry: f64,
+    /// Bytes free where its data is; `None`: not known.
+    pub disk_free_bytes: Option<u64>,
+    /// Below that it refuses claims.
+    pub disk_reserve_bytes: u64,
+    /// When its certificate ends, in Unix seconds; `None`: it has none.
+    pub certificate_until_s: Option<u64>,
 }
 
 /// The state hash at one index.
@@ -151,6 +157,9 @@ impl<SM: RaftStateMachine<TypeConfig>> ClusterService<SM> {
             joint: membership::is_joint(committed),
             claims_total: view.claims_total,
             commands_per_entry: view.commands_per_entry,
+            disk_free_bytes: view.disk_free_bytes,
+            disk_reserve_bytes: view.disk_reserve_bytes,
+            certificate_until_s: view.certificate_until_s,
         }
     }
 }

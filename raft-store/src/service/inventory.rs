@@ -33,6 +33,7 @@ use crate::{
     clock::NodeClock,
     limits::{FRAME_COMMANDS_MAX, LIST_BYTES_MAX, LIST_DEFAULT, LIST_MAX, STREAM_FRAMES_MAX},
     reads::{Freshness, ReadError, Reads},
+    rehearsals::sales_without,
     storage::feed::Feed,
 };
 
@@ -351,12 +352,14 @@ impl Inventory for InventoryService {
             after,
             limit,
             consistency,
+            rehearsals,
         } = request.into_inner();
         let limit = list_limit(limit)?;
         let after = (!after.is_empty()).then_some(after.as_str());
         let (sales, position) = self
-            .read(consistency, |machine| {
-                machine.sales(NAMESPACE_DEFAULT, after, limit)
+            .read(consistency, |machine| match rehearsals {
+                true => machine.sales(NAMESPACE_DEFAULT, after, limit),
+                false => sales_without(machine, after, limit),
             })
             .await?;
         let sales = sales.iter().map(outcome::sale).collect();

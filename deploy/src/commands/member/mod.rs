@@ -24,10 +24,10 @@ use crate::{
 };
 
 /// How often a learner's progress is read: often enough to look alive, rarely enough to cost nothing.
-const POLL: Duration = Duration::from_millis(250);
+pub const POLL: Duration = Duration::from_millis(250);
 
 /// How long a leader is looked for: a failover and a half on a loaded machine.
-const LEADERLESS_MAX: Duration = Duration::from_secs(3);
+pub const LEADERLESS_MAX: Duration = Duration::from_secs(3);
 
 /// What can be done.
 #[derive(Debug, Subcommand)]

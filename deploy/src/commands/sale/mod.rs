@@ -2,7 +2,7 @@
 
 mod latency;
 mod report;
-mod verify;
+pub mod verify;
 
 use clap::{Args, Subcommand};
 use client::{Consistency, NewSale, Receipt, Sale};
@@ -41,7 +41,11 @@ pub enum SaleCommand {
         sale: String,
     },
     /// Show all sales
-    List,
+    List {
+        /// Rehearsed ones, too
+        #[arg(long)]
+        rehearsals: bool,
+    },
     /// Count a sale's units from its records, on every replica and from here, and compare
     Verify {
         /// The sale
@@ -63,7 +67,7 @@ pub enum SaleCommand {
 #[derive(Args, Debug)]
 pub struct CreateArgs {
     /// Its id: 1 to 64 of a-z A-Z 0-9 . _ - ; never reused
-    #[arg(value_parser = values::sale_id)]
+    #[arg(value_parser = values::new_sale_id)]
     sale: String,
     /// Units to sell
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=values::UNITS_MAX))]
@@ -222,8 +226,8 @@ pub async fn run(command: SaleCommand, context: Context) -> Result<(), Failure> 
         }
         SaleCommand::Verify { sale } => verify::run(&context, &connection, &sale).await,
         SaleCommand::Report { sale, metrics } => report::run(&context, &connection, &sale, &metrics).await,
-        SaleCommand::List => {
-            let sales = all_sales(&connection).await?;
+        SaleCommand::List { rehearsals } => {
+            let sales = all_sales(&connection, rehearsals).await?;
             let views: Vec<SaleView> = sales.iter().map(SaleView::from).collect();
             output::print(context.format, &serde_json::json!({ "sales": views }), |_| {
                 sales_table(&sales)
@@ -271,14 +275,23 @@ pub fn receipt_text(receipt: &ReceiptView) -> String {
     )
 }
 
-async fn all_sales(connection: &Connection) -> Result<Vec<Sale>, Failure> {
+async fn all_sales(connection: &Connection, rehearsals: bool) -> Result<Vec<Sale>, Failure> {
     let mut sales: Vec<Sale> = Vec::new();
     loop {
         let after = sales.last().map(|sale| sale.sale_id.clone());
-        let answer = connection
-            .client
-            .list_sales(after.as_deref(), LIST_PAGE, Consistency::Linearizable)
-            .await;
+        let (client, after) = (&connection.client, after.as_deref());
+        let answer = match rehearsals {
+            true => {
+                client
+                    .list_sales_and_rehearsals(after, LIST_PAGE, Consistency::Linearizable)
+                    .await
+            }
+            false => {
+                client
+                    .list_sales(after, LIST_PAGE, Consistency::Linearizable)
+                    .await
+            }
+        };
         let (page, _) = connection.told(Subject::read("list sales"), answer).await?;
         // The server may cap a page below what was asked: only an empty one is the end.
         if page.is_empty() {

@@ -6,7 +6,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use client::{Claim, ClaimStatus, Consistency, Cursor, Error, EventKind, Position, Reason, Receipt, Sale};
+use client::{
+    Claim, ClaimStatus, Consistency, Cursor, Error, EventKind, Position, Reason, Receipt, Sale, is_rehearsal,
+};
 use futures::StreamExt;
 use serde::Serialize;
 
@@ -90,6 +92,11 @@ pub async fn run(
     sale_id: &str,
     metrics: &[String],
 ) -> Result<(), Failure> {
+    if is_rehearsal(sale_id) {
+        return Err(Failure::Usage(format!(
+            "`{sale_id}` was a rehearsal, which no report counts; `holdfast sale get {sale_id}` shows what is left of it"
+        )));
+    }
     let what = || Subject::read(format!("read sale `{sale_id}`"));
     let client = &connection.client;
     let answer = client.get_sale(sale_id, Consistency::Linearizable).await;

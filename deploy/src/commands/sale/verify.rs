@@ -49,7 +49,7 @@ pub async fn run(context: &Context, connection: &Connection, sale_id: &str) -> R
     let verify = verify::check(connection, Some(sale_id)).await?;
     let mut walk = None;
     for _ in 0..READS_MAX {
-        walk = read(connection, sale_id).await?;
+        walk = read(connection, sale_id, |_| ()).await?;
         if walk.is_some() {
             break;
         }
@@ -76,8 +76,12 @@ pub async fn run(context: &Context, connection: &Connection, sale_id: &str) -> R
     }
 }
 
-/// Reads every claim; `None` when the sale changed meanwhile.
-async fn read(connection: &Connection, sale_id: &str) -> Result<Option<WalkView>, Failure> {
+/// Reads every claim and shows it to `each`; `None` when the sale changed meanwhile.
+pub async fn read(
+    connection: &Connection,
+    sale_id: &str,
+    mut each: impl FnMut(&Claim),
+) -> Result<Option<WalkView>, Failure> {
     let client = &connection.client;
     let what = || Subject::read(format!("read sale `{sale_id}`"));
     let get = || client.get_sale(sale_id, Consistency::Linearizable);
@@ -89,7 +93,10 @@ async fn read(connection: &Connection, sale_id: &str) -> Result<Option<WalkView>
         if page.is_empty() {
             break;
         }
-        page.iter().for_each(|claim| walk.take(claim));
+        for claim in &page {
+            walk.take(claim);
+            each(claim);
+        }
     }
     let (after, _) = connection.told(what(), get().await).await?;
     Ok((after.changed_index == sale.changed_index).then(|| walk.end(&sale)))
