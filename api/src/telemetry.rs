@@ -3,7 +3,8 @@
 //! Labels are names from our own source (routes, statuses, outcomes), never anything a caller sent, so
 //! the number of series is fixed and no user id can get into one. A `traceparent` (W3C) that comes in
 //! is continued, otherwise one is made; the answer carries it, and so does the log line of every
-//! request that failed on our side.
+//! request that failed on our side. Everything that a request does is part of that step: nodes are told the
+//! trace of what is followed, and of what operators do.
 
 use std::{
     sync::{
@@ -21,6 +22,7 @@ use axum::{
 };
 use metrics::Counter;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use spans::{Kind, Span, TraceContext};
 
 use crate::{
     checkout,
@@ -160,24 +162,45 @@ pub(crate) async fn observe(State(_): State<Arc<Door>>, mut request: Request, ne
         .get::<MatchedPath>()
         .map_or(routes::UNMATCHED, |matched| routes::name(matched.as_str()));
     let method = request.method().clone();
-    let trace = Trace::of(request.headers().get(&TRACEPARENT));
+    let caller = request.headers().get(&TRACEPARENT);
+    let caller = caller.and_then(|value| TraceContext::parse(value.as_bytes()));
+    let trace = match caller {
+        Some(caller) => caller.child(client::chance::random()),
+        None => TraceContext::new(
+            client::chance::random(),
+            client::chance::random(),
+            spans::samples(),
+        ),
+    };
+    let mut span = Span::of(trace, caller.map(|caller| caller.span_id()), Kind::Server, || {
+        format!("{method} {route}").into()
+    });
     // Whatever is said about this request further in is said under the same trace.
-    request.headers_mut().insert(TRACEPARENT, trace.header());
+    request.headers_mut().insert(TRACEPARENT, header(&trace));
 
-    let mut response = error::conform(next.run(request).await);
+    let answer = spans::within(trace, next.run(request));
+    let mut response = error::conform(answer.await);
 
     let took = began.elapsed();
     let status = response.status();
     metrics::counter!(REQUESTS, "route" => route, "status" => status_label(status.as_u16())).increment(1);
     metrics::histogram!(DURATION, "route" => route).record(took.as_secs_f64());
-    let trace_id = trace.id();
+    span.set("http.route", route);
+    span.set("http.response.status_code", u64::from(status.as_u16()));
     if error::is_failure(&response) {
+        span.fail(status);
+        let trace_id = trace.trace();
         tracing::warn!(trace_id, %method, route, status = status.as_u16(), ?took, "request failed");
     } else {
-        tracing::debug!(trace_id, %method, route, status = status.as_u16(), ?took, "request answered");
+        let trace_id = format_args!("{:032x}", trace.trace_id());
+        tracing::debug!(%trace_id, %method, route, status = status.as_u16(), ?took, "request answered");
     }
-    response.headers_mut().insert(TRACEPARENT, trace.header());
+    response.headers_mut().insert(TRACEPARENT, header(&trace));
     response
+}
+
+fn header(trace: &TraceContext) -> HeaderValue {
+    HeaderValue::from_bytes(&trace.header()).expect("hex digits and dashes")
 }
 
 /// Statuses as label values: those that this door gives, by class otherwise.
@@ -209,104 +232,5 @@ fn status_label(status: u16) -> &'static str {
             4 => "4xx",
             _ => "5xx",
         },
-    }
-}
-
-/// `00-<32 hex>-<16 hex>-<2 hex>`: trace, this step, flags.
-struct Trace([u8; Trace::BYTES]);
-
-impl Trace {
-    const BYTES: usize = 55;
-
-    /// Continues a trace, or begins one.
-    fn of(incoming: Option<&HeaderValue>) -> Self {
-        let mut text = [b'-'; Trace::BYTES];
-        text[..2].copy_from_slice(b"00");
-        match incoming
-            .map(HeaderValue::as_bytes)
-            .filter(|bytes| is_traceparent(bytes))
-        {
-            Some(bytes) => {
-                text[3..35].copy_from_slice(&bytes[3..35]);
-                text[53..].copy_from_slice(&bytes[53..55]);
-            }
-            None => {
-                // All zeroes would mean "no trace"; the last bit set avoids it.
-                hex(&mut text[3..35], client::chance::random::<u128>() | 1);
-                text[53..].copy_from_slice(b"00");
-            }
-        }
-        hex(&mut text[36..52], u128::from(client::chance::random::<u64>() | 1));
-        Trace(text)
-    }
-
-    fn id(&self) -> &str {
-        std::str::from_utf8(&self.0[3..35]).unwrap_or_default()
-    }
-
-    fn header(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.0).expect("hex digits and dashes")
-    }
-}
-
-fn hex(text: &mut [u8], mut value: u128) {
-    for digit in text.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(value & 15) as usize];
-        value >>= 4;
-    }
-}
-
-/// Version 00 exactly; later versions may be longer but begin the same. Upper case is malformed.
-fn is_traceparent(bytes: &[u8]) -> bool {
-    let is_hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let nonzero = |part: &[u8]| part.iter().any(|byte| *byte != b'0');
-    let Some((head, rest)) = bytes.split_at_checked(Trace::BYTES) else {
-        return false;
-    };
-    let (version, trace, step, flags) = (&head[..2], &head[3..35], &head[36..52], &head[53..]);
-    [head[2], head[35], head[52]] == [b'-'; 3]
-        && [version, trace, step, flags].into_iter().all(is_hex)
-        && version != b"ff"
-        && nonzero(trace)
-        && nonzero(step)
-        && (rest.is_empty() || (version != b"00" && rest[0] == b'-'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-    #[test]
-    fn a_trace_is_continued_with_a_step_of_our_own() {
-        let trace = Trace::of(Some(&HeaderValue::from_static(GOOD)));
-        assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        let header = trace.header();
-        assert!(is_traceparent(header.as_bytes()));
-        assert_ne!(header.as_bytes(), GOOD.as_bytes());
-        assert!(header.as_bytes().ends_with(b"-01"), "flags are kept");
-    }
-
-    #[test]
-    fn what_is_no_traceparent_begins_a_new_trace() {
-        let later = format!("01{}-more", &GOOD[2..]);
-        assert!(is_traceparent(later.as_bytes()));
-        for bad in [
-            "",
-            "00",
-            &GOOD[..54],
-            &format!("{GOOD}-more"),
-            &GOOD.replace("4bf9", "4BF9"),
-            &GOOD.replace("4bf9", "xyz9"),
-            &format!("ff{}", &GOOD[2..]),
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "00_4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7_01",
-        ] {
-            assert!(!is_traceparent(bad.as_bytes()), "{bad}");
-        }
-        let begun = Trace::of(Some(&HeaderValue::from_static("nonsense"))).header();
-        assert!(is_traceparent(begun.as_bytes()), "{begun:?}");
     }
 }

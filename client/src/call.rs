@@ -13,6 +13,7 @@ use proto::v1::{
     Command, GetClaimRequest, Operation, Outcome, Position, Reason, ResolveRequest, Take, command::Body,
     inventory_client::InventoryClient, outcome::Kind, resolution,
 };
+use spans::{Span, TraceContext};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -61,15 +62,35 @@ impl Shared {
     }
 
     /// Carries a command out, once, whatever it takes within the timeout.
-    pub(crate) async fn carry_out(&self, mut command: Command) -> Result<(Kind, Position), Error> {
+    pub(crate) async fn carry_out(&self, command: Command) -> Result<(Kind, Position), Error> {
+        let Some(step) = spans::current() else {
+            return self.carry_out_in(command, None).await;
+        };
+        let mut span = Span::below(step, spans::Kind::Client, SUBMIT_CALL);
+        let step = span.context().unwrap_or(step);
+        // What operators do is told in the audit log under its trace, whether or not anybody follows that.
+        let told = step.is_sampled() || is_operators(&command);
+        let result = self.carry_out_in(command, told.then_some(step)).await;
+        if let Err(error) = &result {
+            span.fail(error);
+        }
+        result
+    }
+
+    /// Carries a command out as part of a step.
+    async fn carry_out_in(
+        &self,
+        mut command: Command,
+        trace: Option<TraceContext>,
+    ) -> Result<(Kind, Position), Error> {
         let deadline = self.deadline();
         frame::check_command(&command)?;
         command.not_after_ms = self.nodes.not_after_ms(1, deadline).await?;
         let body = frame::encode_command(&command)?;
         self.lane.start(&self.nodes);
         self.budget.earn(1);
-        let answer = self.lane.submit(body.clone(), deadline).await;
-        self.see_through(command, body, deadline, answer).await
+        let answer = self.lane.submit(body.clone(), deadline, trace).await;
+        self.see_through(command, body, deadline, trace, answer).await
     }
 
     /// Goes on after the answer to the first attempt.
@@ -78,6 +99,7 @@ impl Shared {
         mut command: Command,
         mut body: bytes::Bytes,
         deadline: Instant,
+        trace: Option<TraceContext>,
         mut answer: Answer<Outcome>,
     ) -> Result<(Kind, Position), Error> {
         let mut attempts = Attempts::new(command.not_after_ms);
@@ -116,7 +138,7 @@ impl Shared {
                 }
                 _ => body.clone(),
             };
-            answer = self.lane.submit(body, deadline).await;
+            answer = self.lane.submit(body, deadline, trace).await;
         }
     }
 
@@ -338,7 +360,7 @@ impl Shared {
         answer: Answer<Outcome>,
     ) -> (usize, Result<Claimed, Error>) {
         let result = match frame::encode_command(&command) {
-            Ok(body) => self.see_through(command, body, deadline, answer).await,
+            Ok(body) => self.see_through(command, body, deadline, None, answer).await,
             Err(error) => Err(error),
         };
         (
@@ -346,6 +368,24 @@ impl Shared {
             result.and_then(|(kind, position)| convert::claimed(kind, position)),
         )
     }
+}
+
+/// The name of a call in a trace, as gRPC names it.
+const SUBMIT_CALL: &str = "holdfast.v1.Inventory/Submit";
+
+/// Whether this is something that operators do, and nodes keep in their audit log.
+fn is_operators(command: &Command) -> bool {
+    matches!(
+        command.body,
+        Some(
+            Body::CreateSale(_)
+                | Body::OpenSale(_)
+                | Body::PauseSale(_)
+                | Body::CloseSale(_)
+                | Body::Restock(_)
+                | Body::Withdraw(_)
+        )
+    )
 }
 
 fn claim_command(sale_id: &str, claim: &BulkClaim, not_after_ms: u64) -> Command {

@@ -8,7 +8,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use proto::v1::{Command, SubmitRequest, SubmitResponse};
+use proto::v1::{Command, SubmitRequest, SubmitResponse, Trace};
 use tonic::{
     Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -20,6 +20,8 @@ use crate::Error;
 const FRAME_ID: u32 = 1;
 /// Field number of `SubmitRequest.commands`.
 const COMMANDS: u32 = 2;
+/// Field number of `SubmitRequest.traces`.
+const TRACES: u32 = 3;
 
 /// Largest command, in bytes: the largest document body (16 KiB) and ample room for the rest. One
 /// that is larger is refused here, because it would be refused together with its whole frame there.
@@ -58,6 +60,8 @@ pub(crate) struct Frame {
     pub(crate) frame_id: u64,
     /// Commands in order, each item one or more of them.
     pub(crate) bodies: Vec<Bytes>,
+    /// Which of the commands belong to a trace; nearly always none.
+    pub(crate) traces: Vec<Trace>,
 }
 
 impl Frame {
@@ -66,11 +70,13 @@ impl Frame {
         for body in &self.bodies {
             buffer.put_slice(body);
         }
+        prost::encoding::message::encode_repeated(TRACES, &self.traces, buffer);
     }
 
     fn len(&self) -> usize {
         prost::encoding::uint64::encoded_len(FRAME_ID, &self.frame_id)
             + self.bodies.iter().map(Bytes::len).sum::<usize>()
+            + prost::encoding::message::encoded_len_repeated(TRACES, &self.traces)
     }
 }
 
@@ -148,9 +154,14 @@ mod tests {
             append_command(&command("c"), &mut body).unwrap();
             body.freeze()
         };
+        let traces = vec![Trace {
+            command: 1,
+            traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
+        }];
         let frame = Frame {
             frame_id: 300,
             bodies: vec![encode_command(&command("a")).unwrap(), many],
+            traces: traces.clone(),
         };
         let mut bytes = Vec::new();
         frame.write(&mut bytes);
@@ -158,6 +169,7 @@ mod tests {
         let expected = SubmitRequest {
             frame_id: 300,
             commands: vec![command("a"), command("b"), command("c")],
+            traces,
         };
         assert_eq!(SubmitRequest::decode(bytes.as_slice()).unwrap(), expected);
         assert_eq!(bytes, expected.encode_to_vec());

@@ -21,6 +21,7 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use proto::v1::{StatusRequest, StatusResponse, cluster_client::ClusterClient};
+use spans::TraceContext;
 use tokio::{
     sync::{Notify, Semaphore},
     time::{Instant, sleep, timeout_at},
@@ -473,10 +474,14 @@ async fn rest(tries: u32, deadline: Instant, error: Error) -> Result<(), Error> 
     Ok(())
 }
 
-/// A request that tells the node how long its caller waits.
+/// A request that tells the node how long its caller waits, and which trace it belongs to if anybody follows it.
 pub(crate) fn timed<T>(message: T, left: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(left);
+    if let Some(step) = spans::current().filter(TraceContext::is_sampled) {
+        let traceparent = step.to_string().parse().expect("hex digits and dashes");
+        request.metadata_mut().insert("traceparent", traceparent);
+    }
     request
 }
 

@@ -11,7 +11,8 @@
 use std::{collections::VecDeque, task::Waker, time::Duration};
 
 use bytes::Bytes;
-use proto::v1::{Outcome, Position, Run, SubmitResponse};
+use proto::v1::{Outcome, Position, Run, SubmitResponse, Trace};
+use spans::{FRAME_TRACES_MAX, TraceContext};
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{Rejected, frame::Frame};
@@ -94,6 +95,9 @@ pub(crate) struct Job {
     pub(crate) deadline: Instant,
     /// Who waits.
     pub(crate) done: Done,
+    /// The step that its first command is part of, if anybody follows it: boxed, so that the others, nearly all,
+    /// are not larger for it.
+    pub(crate) trace: Option<Box<TraceContext>>,
 }
 
 /// A job in flight; `done` is gone once its caller has stopped waiting.
@@ -318,6 +322,7 @@ impl Queue {
 
     fn gather(&mut self, now: Instant, deliveries: &mut Deliveries) -> Option<Frame> {
         let mut bodies = Vec::new();
+        let mut traces = Vec::new();
         let mut flight = Flight {
             frame_id: self.frame_id_last + 1,
             sent: now,
@@ -341,6 +346,14 @@ impl Queue {
                 continue;
             }
             bytes += job.body.len();
+            if let Some(trace) = job.trace
+                && traces.len() < FRAME_TRACES_MAX
+            {
+                traces.push(Trace {
+                    command: flight.commands as u32,
+                    traceparent: trace.to_string(),
+                });
+            }
             flight.commands += job.commands;
             bodies.push(job.body);
             flight.jobs.push(Waiting {
@@ -355,7 +368,11 @@ impl Queue {
         let frame_id = flight.frame_id;
         self.frame_id_last = frame_id;
         self.in_flight.push(flight);
-        Some(Frame { frame_id, bodies })
+        Some(Frame {
+            frame_id,
+            bodies,
+            traces,
+        })
     }
 
     /// Takes in an answer.

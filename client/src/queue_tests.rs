@@ -15,6 +15,7 @@ fn one(name: &str, now: Instant) -> (Job, Receiver<Answer<Outcome>>) {
             commands: 1,
             deadline: now + LONG,
             done: Done::One(done),
+            trace: None,
         },
         answer,
     )
@@ -29,6 +30,7 @@ fn many(commands: usize, now: Instant) -> (Job, Receiver<Answer<Vec<Outcome>>>) 
             commands,
             deadline: now + LONG,
             done: Done::Many(done),
+            trace: None,
         },
         answer,
     )
@@ -360,4 +362,45 @@ fn the_writer_is_woken_only_when_it_can_do_something() {
     );
     let (job, _second) = one("y", now);
     assert!(queue.push(job).unwrap().is_none(), "woken already");
+}
+
+#[test]
+fn a_frame_says_which_commands_belong_to_a_trace() {
+    let now = Instant::now();
+    let (mut queue, session) = opened();
+    let mut answers = Vec::new();
+    let mut follow = |queue: &mut Queue, job: (Job, Receiver<Answer<Outcome>>), span_id| {
+        let (mut job, answer) = job;
+        job.trace = Some(Box::new(TraceContext::new(3, span_id, true)));
+        answers.push(answer);
+        assert!(queue.push(job).is_ok());
+    };
+    let (before, _before) = many(5, now);
+    assert!(queue.push(before).is_ok());
+    follow(&mut queue, one("a", now), 9);
+    let (between, _between) = one("b", now);
+    assert!(queue.push(between).is_ok());
+    follow(&mut queue, one("c", now), 11);
+    let sent = frame(&mut queue, session, now).unwrap();
+    let places: Vec<(u32, &str)> = sent
+        .traces
+        .iter()
+        .map(|trace| (trace.command, trace.traceparent.as_str()))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            (5, "00-00000000000000000000000000000003-0000000000000009-01"),
+            (7, "00-00000000000000000000000000000003-000000000000000b-01"),
+        ]
+    );
+    // However many are followed, a frame names no more than it may.
+    for _ in 0..FRAME_TRACES_MAX + 1 {
+        follow(&mut queue, one("d", now), 13);
+    }
+    let sent = frame(&mut queue, session, now).unwrap();
+    assert_eq!(
+        (sent.bodies.len(), sent.traces.len()),
+        (FRAME_TRACES_MAX + 1, FRAME_TRACES_MAX)
+    );
 }

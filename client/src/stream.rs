@@ -21,6 +21,7 @@ use std::{
 
 use futures::Stream;
 use proto::v1::{Outcome, Reason, SubmitResponse, outcome::Kind, unsubmitted::Cause};
+use spans::TraceContext;
 use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, sleep, sleep_until, timeout},
@@ -111,13 +112,19 @@ impl Lane {
     }
 
     /// Sends one command and waits for its outcome, at most about until its deadline.
-    pub(crate) async fn submit(&self, body: bytes::Bytes, deadline: Instant) -> Answer<Outcome> {
+    pub(crate) async fn submit(
+        &self,
+        body: bytes::Bytes,
+        deadline: Instant,
+        trace: Option<TraceContext>,
+    ) -> Answer<Outcome> {
         let (done, answer) = oneshot::channel();
         self.push(Job {
             body,
             commands: 1,
             deadline,
             done: Done::One(done),
+            trace: trace.map(Box::new),
         })?;
         answer.await.unwrap_or_else(|_| Err(reader_gone()))
     }
@@ -135,6 +142,7 @@ impl Lane {
             commands,
             deadline,
             done: Done::Many(done),
+            trace: None,
         })?;
         answer.await.unwrap_or_else(|_| Err(reader_gone()))
     }

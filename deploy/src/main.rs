@@ -20,6 +20,7 @@ mod output;
 mod reload;
 #[cfg(test)]
 mod testing;
+mod traces;
 mod views;
 
 use std::process::ExitCode;

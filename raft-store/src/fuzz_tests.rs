@@ -17,7 +17,7 @@ use crate::{
     batcher::frame::Frame,
     convert,
     log_clock::Stamp,
-    service::prepare::Preparer,
+    service::{prepare::Preparer, source::Steps},
     storage::{
         disk::{Disk, DiskFile, OpenMode},
         disk_sim::SimDisk,
@@ -442,6 +442,10 @@ fn fuzz_commands() {
     let frame = v1::SubmitRequest {
         frame_id: 1,
         commands: commands.to_vec(),
+        traces: vec![v1::Trace {
+            command: 1,
+            traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
+        }],
     };
     let known = commands
         .iter()
@@ -449,6 +453,7 @@ fn fuzz_commands() {
             v1::SubmitRequest {
                 frame_id: 1,
                 commands: vec![command.clone()],
+                traces: Vec::new(),
             }
             .encode_to_vec()
         })
@@ -464,6 +469,8 @@ fn fuzz_commands() {
         let mut answers = Vec::new();
         if let Ok(request) = v1::SubmitRequest::decode(bytes) {
             let mut frame = Frame::default();
+            let step = Steps::of(&request.traces).of_command(1);
+            answers.extend(step.map(|_| "part of a step".to_owned()));
             for command in request.commands.into_iter().take(512) {
                 answers.push(said(preparer.add(command, &mut frame)));
             }

@@ -1,6 +1,9 @@
 //! The raft types of this store, and the runtime openraft runs on.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use inventory_machine::reply::Reply;
@@ -32,6 +35,17 @@ pub struct EntryReply {
     pub log_index: u64,
     /// One a command.
     pub replies: Vec<Reply>,
+    /// When it was applied here; only where somebody listens to spans.
+    pub applying: Option<Applying>,
+}
+
+/// When an entry was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applying {
+    /// When that began.
+    pub began: Instant,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// openraft's types for this store.

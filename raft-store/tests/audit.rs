@@ -10,6 +10,7 @@ use std::{
 
 use client::NewSale;
 use security::{Kind, access::GRPC};
+use spans::TraceContext;
 use tonic::metadata::MetadataMap;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -104,8 +105,17 @@ async fn every_action_of_an_operator_leaves_a_line() {
     };
     client.create_sale(sale).key("create").send().await.unwrap();
     client.claim("hot", "alice").key("a").send().await.unwrap();
-    client.withdraw("hot", 100).key("w").send().await.unwrap_err();
+    // Part of somebody's step, as at the HTTP door, though nobody follows it.
+    let step = TraceContext::new(0xfeed, 7, false);
+    let withdrawn = spans::within(step, client.withdraw("hot", 100).key("w").send());
+    withdrawn.await.unwrap_err();
     let told = lines.of_audit().split_off(before);
+    let traces: Vec<&str> = told
+        .iter()
+        .filter_map(|line| line["fields"]["trace_id"].as_str())
+        .collect();
+    assert_eq!(traces[1], step.trace(), "{traces:?}");
+    assert_ne!(traces[0], step.trace());
     let told: Vec<(String, String, String)> = told
         .iter()
         .map(|line| {

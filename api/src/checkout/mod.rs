@@ -126,12 +126,14 @@ impl Checkouts {
             .max(self.options.store_call_ms_max);
         let (tell, told) = oneshot::channel();
         let in_flight = Counted::new(&self.in_flight);
-        tokio::spawn(async move {
+        let driven = async move {
             let end = driver::drive(&steps, owner, Duration::from_millis(longest)).await;
             drop((place, in_flight));
             // Nobody may be waiting any more.
             let _ = tell.send(end);
-        });
+        };
+        // It outlives the request that began it, and stays part of its trace.
+        tokio::spawn(spans::carried(spans::current(), driven));
         told
     }
 

@@ -45,7 +45,7 @@ impl RaftStateMachine<TypeConfig> for EmptyMachine {
             if let Some(responder) = responder {
                 responder.send(EntryReply {
                     log_index: entry.log_id.index,
-                    replies: Vec::new(),
+                    ..EntryReply::default()
                 });
             }
         }

@@ -17,7 +17,9 @@ use figment::value::Value;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::ready::Ready;
-use crate::{config::ApiSettings, context::Context, exit::Failure, lifetime, logging::Filter, reload};
+use crate::{
+    config::ApiSettings, context::Context, exit::Failure, lifetime, logging::Filter, reload, traces::Traces,
+};
 
 /// What it takes beside the settings.
 #[derive(Args, Debug)]
@@ -131,6 +133,7 @@ pub async fn run(args: ApiArgs, context: Context, filter: Filter) -> Result<(), 
         ))
     })?;
     let address = listener.local_addr()?;
+    let traces = Traces::start(&context.settings.log, "holdfast-api", address.to_string())?;
     if let Some(path) = &args.ready_file {
         Ready::write(path, address, None)?;
     }
@@ -149,6 +152,7 @@ pub async fn run(args: ApiArgs, context: Context, filter: Filter) -> Result<(), 
         () = fresh => unreachable!("certificates are kept fresh until the process ends"),
         () = reloading => unreachable!("signals are followed until the process ends"),
     };
+    traces.stop().await;
     served.map_err(|error| match error {
         ServeError::Start(wrong) => Failure::Usage(format!("HTTP door: {wrong}")),
         cut => Failure::Failed(format!("HTTP door at {address}: {cut}")),

@@ -12,7 +12,9 @@ use raft_store::{
 };
 
 use super::ready::Ready;
-use crate::{context::Context, exit::Failure, lifetime, logging::Filter, metrics::Exporter, reload};
+use crate::{
+    context::Context, exit::Failure, lifetime, logging::Filter, metrics::Exporter, reload, traces::Traces,
+};
 
 /// What it takes beside the settings.
 #[derive(Args, Debug)]
@@ -98,6 +100,7 @@ pub async fn run(args: NodeArgs, context: Context, filter: Filter) -> Result<(),
         "" => None,
         listen => Some(Exporter::open(listen).await?),
     };
+    let traces = Traces::start(&context.settings.log, "holdfast-node", config.node_id.to_string())?;
     let (id, listen, dir) = (config.node_id, config.listen.clone(), config.data_dir.clone());
     let node = Node::start_guarded(config, seams, guard).await.map_err(|error| {
         let message = format!("node {id} at {listen}, {}: {error}", dir.display());
@@ -132,6 +135,7 @@ pub async fn run(args: NodeArgs, context: Context, filter: Filter) -> Result<(),
         }
     };
     node.stop().await;
+    traces.stop().await;
     ended.map_or(Ok(()), |reason| {
         let message = format!("node {id} ended: {reason}");
         Err(match reason {

@@ -43,6 +43,16 @@ pub const KNOWN: &[Known] = &[
         "what is logged, as in info,openraft=warn",
     ),
     known(
+        "log.otlp_endpoint",
+        "URL",
+        "OTLP collector that traces go to, as in http://127.0.0.1:4318/v1/traces; empty: none",
+    ),
+    known(
+        "log.otlp_sample_per_mille",
+        "requests in 1000",
+        "how many requests without a traceparent of their own begin a trace that is followed",
+    ),
+    known(
         "security.certificate_file",
         "file",
         "certificate of this process, in PEM; empty: plain text",

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use door::ApiSettings;
 pub use security::SecuritySettings;
 
-use crate::{exit::Failure, output::Format};
+use crate::{exit::Failure, output::Format, traces};
 
 /// Longest timeout of a call, in ms: no command may take effect later than this after it was sent.
 const TIMEOUT_MS_MAX: u64 = 60_000;
@@ -48,12 +48,14 @@ impl Default for Settings {
     }
 }
 
-/// Logs of the process itself, always on stderr.
+/// Logs of the process itself, always on stderr, and its traces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
     pub format: LogFormat,
     pub filter: String,
+    pub otlp_endpoint: String,
+    pub otlp_sample_per_mille: u32,
 }
 
 impl Default for LogSettings {
@@ -62,6 +64,9 @@ impl Default for LogSettings {
         LogSettings {
             format: LogFormat::Human,
             filter: "info,openraft=warn".into(),
+            otlp_endpoint: String::new(),
+            // At a thousand claims a second, one trace a second.
+            otlp_sample_per_mille: 1,
         }
     }
 }
@@ -147,6 +152,7 @@ impl Settings {
                 self.timeout_ms
             )));
         }
+        traces::check(&self.log)?;
         self.node.check().map_err(|wrong| {
             Failure::Usage(format!(
                 "`node.{}`: \"{}\": {}",

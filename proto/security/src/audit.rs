@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use spans::TraceContext;
+
 use crate::access::Caller;
 
 /// The tracing target.
@@ -40,15 +42,9 @@ pub fn action(
 /// The trace id of a W3C `traceparent`, or a fresh one: 32 hex digits.
 pub fn trace_id(traceparent: Option<&str>) -> String {
     traceparent
-        .and_then(|text| text.split('-').nth(1))
-        .filter(|id| {
-            id.len() == 32
-                && id
-                    .bytes()
-                    .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-                && id.bytes().any(|byte| byte != b'0')
-        })
-        .map_or_else(|| format!("{:032x}", rand::random::<u128>()), str::to_owned)
+        .and_then(|text| TraceContext::parse(text.as_bytes()))
+        .unwrap_or_else(|| TraceContext::new(rand::random(), rand::random(), false))
+        .trace()
 }
 
 #[cfg(test)]

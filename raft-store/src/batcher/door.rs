@@ -111,11 +111,17 @@ impl Door {
         })
     }
 
-    fn enter(&self, frame: Frame, peer: SocketAddr) -> Result<oneshot::Receiver<FrameAnswer>, Unsubmitted> {
-        self.check(&frame)?;
+    fn enter(
+        &self,
+        mut frame: Frame,
+        peer: SocketAddr,
+    ) -> Result<oneshot::Receiver<FrameAnswer>, Unsubmitted> {
         let (lane, count) = (Lane::of(&frame), frame.commands.len());
-        let source = self.room(lane).enter(Source::of(&frame, peer), count);
-        let source = source.ok_or(Unsubmitted::Overloaded)?;
+        let source = self.check(&frame).and_then(|()| {
+            let source = self.room(lane).enter(Source::of(&frame, peer), count);
+            source.ok_or(Unsubmitted::Overloaded)
+        });
+        let source = source.inspect_err(|why| frame.refused(why))?;
         let place = Place { lane, source };
         let (reply, answer) = oneshot::channel();
         self.0
@@ -220,6 +226,7 @@ mod tests {
         Frame {
             sales: vec!["hot".to_owned()],
             commands: vec![command; count],
+            followed: Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@ use inventory_machine::{
     command::{Body, Command, CreateSale, NAMESPACE_DEFAULT, PutDocument, Take},
     reply::Reply,
 };
+use spans::Span;
 use tokio::sync::oneshot;
 
 use super::door::Place;
@@ -128,12 +129,23 @@ impl PreparedCommand {
 }
 
 /// Commands that travel together, in order.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Frame {
     /// Ids of the sales that the commands name.
     pub sales: Vec<String>,
     /// The commands.
     pub commands: Vec<PreparedCommand>,
+    /// Those of them that somebody follows, in order; nearly always none.
+    pub followed: Vec<Followed>,
+}
+
+/// A command that somebody follows: its span ends when its frame is answered.
+#[derive(Debug)]
+pub struct Followed {
+    /// Its place in the frame.
+    pub place: usize,
+    /// From when the frame came in.
+    pub span: Span,
 }
 
 impl Frame {
@@ -149,6 +161,21 @@ impl Frame {
                 self.sales.len() - 1
             });
         u16::try_from(place).expect("a frame has at most FRAME_COMMANDS_MAX commands")
+    }
+
+    /// Follows the command added last, if anybody does.
+    pub fn follow(&mut self, span: Span) {
+        if span.context().is_some() {
+            let place = self.commands.len() - 1;
+            self.followed.push(Followed { place, span });
+        }
+    }
+
+    /// Notes for those who follow that nothing of it was proposed.
+    pub(super) fn refused(&mut self, why: &Unsubmitted) {
+        self.followed
+            .iter_mut()
+            .for_each(|followed| followed.span.fail(why));
     }
 }
 

@@ -19,12 +19,13 @@ mod flight;
 pub mod frame;
 mod shares;
 mod tally;
+mod trace;
 
 use std::time::Duration;
 
 use fault_points::{crash_point, planted};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use inventory_machine::{codec::BatchEncoder, command::Body, reply::Reply};
+use inventory_machine::{codec::BatchEncoder, command::Body};
 use openraft::{
     ReadPolicy,
     errors::{ClientWriteError, ForwardReason},
@@ -43,6 +44,7 @@ use self::{
     frame::{Answer, FrameAnswer, Position, PreparedBody, Run, SaleNumbers, Unsubmitted, Waiting},
     shares::Turns,
     tally::{Claims, Tally},
+    trace::EntryTrace,
 };
 use crate::{
     HoldfastRaft,
@@ -53,7 +55,7 @@ use crate::{
     },
     log_clock::Stamp,
     storage::state::SharedState,
-    types::{BatchBytes, LogId, TypeConfig},
+    types::{BatchBytes, EntryReply, LogId, TypeConfig},
 };
 
 /// The term this node leads in, once everything from before it is applied.
@@ -97,6 +99,7 @@ pub fn start(parts: Parts) -> (Door, JoinHandle<()>) {
             wall_time_ms: 0,
         },
         proposed_at: Instant::now(),
+        followed: false,
     };
     (door, tokio::spawn(batcher.run(inbox)))
 }
@@ -105,7 +108,7 @@ pub fn start(parts: Parts) -> (Door, JoinHandle<()>) {
 type FrameId = usize;
 
 /// Some commands of one frame in one entry.
-struct Span {
+struct Slice {
     frame: FrameId,
     first: usize,
     count: usize,
@@ -113,15 +116,17 @@ struct Span {
 
 /// One entry's way home.
 struct Landed {
-    spans: Vec<Span>,
+    slices: Vec<Slice>,
     /// What it was stamped with.
     stamp: Stamp,
     fate: Fate,
+    /// Its spans, if somebody follows one of its commands.
+    trace: Option<EntryTrace>,
 }
 
 /// What became of an entry.
 enum Fate {
-    Applied(LogId, Vec<Reply>),
+    Applied(LogId, EntryReply),
     /// Raft did not append it, here or anywhere.
     Refused(Unsubmitted),
     /// It may yet apply.
@@ -143,6 +148,8 @@ struct Batcher {
     lead: Option<Lead>,
     stamped: Stamp,
     proposed_at: Instant,
+    /// Whether somebody follows a frame of which the encoder holds commands.
+    followed: bool,
 }
 
 impl Batcher {
@@ -324,22 +331,22 @@ impl Batcher {
     async fn propose(&mut self) {
         while self.flying.len() < ENTRIES_IN_FLIGHT_MAX && self.lanes.iter().any(|lane| !lane.is_empty()) {
             let Some(stamp) = self.stamp() else { return };
-            let mut spans = Vec::new();
+            let mut slices = Vec::new();
             let settle_max = if self.lanes[Lane::Claims as usize].is_empty() {
                 ENTRY_COMMANDS_MAX
             } else {
                 ENTRY_COMMANDS_MAX * ENTRY_SETTLE_SHARE_PERCENT / 100
             };
-            self.pack(Lane::Settles, settle_max, &mut spans);
-            self.pack(Lane::Claims, ENTRY_COMMANDS_MAX, &mut spans);
-            self.pack(Lane::Settles, ENTRY_COMMANDS_MAX, &mut spans);
-            self.send(stamp, spans).await;
+            self.pack(Lane::Settles, settle_max, &mut slices);
+            self.pack(Lane::Claims, ENTRY_COMMANDS_MAX, &mut slices);
+            self.pack(Lane::Settles, ENTRY_COMMANDS_MAX, &mut slices);
+            self.send(stamp, slices).await;
         }
     }
 
     /// Moves commands from a lane into the entry, in turns of their sources, until the entry has
     /// `commands_max` of them.
-    fn pack(&mut self, lane: Lane, commands_max: usize, spans: &mut Vec<Span>) {
+    fn pack(&mut self, lane: Lane, commands_max: usize, slices: &mut Vec<Slice>) {
         while let Some((id, turn)) = self.lanes[lane as usize].next() {
             let Waiting {
                 frame,
@@ -362,7 +369,8 @@ impl Batcher {
             if count == 0 {
                 return;
             }
-            spans.push(Span {
+            self.followed |= !frame.followed.is_empty();
+            slices.push(Slice {
                 frame: id,
                 first,
                 count,
@@ -374,10 +382,13 @@ impl Batcher {
     }
 
     /// Proposes what the encoder holds, under the term it is stamped in.
-    async fn send(&mut self, stamp: Stamp, spans: Vec<Span>) {
+    async fn send(&mut self, stamp: Stamp, slices: Vec<Slice>) {
         let lead = self.lead.expect("stamped only while leading");
         metrics::histogram!("holdfast_batch_commands").record(self.encoder.count() as f64);
         crash_point!("batch-begins");
+        let trace = std::mem::take(&mut self.followed)
+            .then(|| EntryTrace::begin(&slices, &mut self.frames, self.encoder.count()))
+            .flatten();
         self.door.count_entry(self.encoder.count());
         let bytes = self.encoder.finish(stamp.log_time_ms, stamp.wall_time_ms);
         let (responder, receiver) = OneshotResponder::<TypeConfig, _>::new_pair();
@@ -394,7 +405,7 @@ impl Batcher {
         crash_point!("batch-proposed");
         let landed = receiver.map(move |result| {
             let fate = match result {
-                Ok(Ok(response)) => Fate::Applied(response.log_id, response.data.replies),
+                Ok(Ok(response)) => Fate::Applied(response.log_id, response.data),
                 // "Rejected before its entry was appended": the responder of an appended entry is only
                 // ever answered by applying, or with `LogEntryDiscarded`.
                 Ok(Err(ClientWriteError::ForwardToLeader(forward))) => Fate::Refused(match forward.reason {
@@ -404,7 +415,12 @@ impl Batcher {
                 // Whatever else raft says, the entry may yet commit.
                 Ok(Err(_)) | Err(_) => Fate::Unknown,
             };
-            Landed { spans, stamp, fate }
+            Landed {
+                slices,
+                stamp,
+                fate,
+                trace,
+            }
         });
         self.flying.push_back(landed.boxed());
         self.in_flight.propose();
@@ -412,12 +428,15 @@ impl Batcher {
 
     /// An entry came home: its replies go to the frames they belong to.
     fn land(&mut self, landed: Landed) {
+        if let Some(trace) = landed.trace {
+            trace.land(&landed.fate, &landed.slices, &mut self.frames);
+        }
         let (applied_index, mut replies, refused) = match landed.fate {
-            Fate::Applied(log_id, mut replies) => {
+            Fate::Applied(log_id, mut reply) => {
                 if planted!("replies-to-wrong-callers") {
-                    replies.reverse();
+                    reply.replies.reverse();
                 }
-                (log_id.index, replies.into_iter(), None)
+                (log_id.index, reply.replies.into_iter(), None)
             }
             Fate::Refused(why) => (0, Vec::new().into_iter(), Some(why)),
             Fate::Unknown => (0, Vec::new().into_iter(), None),
@@ -425,17 +444,17 @@ impl Batcher {
         self.in_flight.land();
         let mut position = 0;
         let mut tally = Tally::default();
-        for span in landed.spans {
-            let waiting = &mut self.frames[span.frame];
+        for slice in landed.slices {
+            let waiting = &mut self.frames[slice.frame];
             waiting.stamp.get_or_insert(landed.stamp);
             waiting.runs.push(Run {
                 log_index: applied_index,
                 position,
-                commands: span.count as u32,
+                commands: slice.count as u32,
                 log_time_ms: landed.stamp.log_time_ms,
             });
-            position += span.count as u32;
-            for command in &waiting.frame.commands[span.first..span.first + span.count] {
+            position += slice.count as u32;
+            for command in &waiting.frame.commands[slice.first..slice.first + slice.count] {
                 waiting.answers.push(match (replies.next(), refused) {
                     (Some(reply), _) => {
                         if command.takes_units() {
@@ -453,11 +472,11 @@ impl Batcher {
                 });
             }
             if waiting.answers.len() == waiting.frame.commands.len() {
-                let waiting = self.frames.remove(span.frame);
+                let waiting = self.frames.remove(slice.frame);
                 let position = self.position(&waiting, applied_index);
                 send(waiting, position);
             } else if let Some(why) = waiting.given_up {
-                self.give_up(span.frame, why);
+                self.give_up(slice.frame, why);
             }
         }
         self.claims.count(&tally);
@@ -526,6 +545,11 @@ impl Batcher {
 
 fn send(waiting: Waiting, position: Position) {
     crash_point!("frame-answered");
+    for mut followed in waiting.frame.followed {
+        if let Answer::Unsubmitted(why) = &waiting.answers[followed.place] {
+            followed.span.fail(why);
+        }
+    }
     // A caller that went away needs no answer.
     let _ = waiting.reply.send(FrameAnswer {
         answers: waiting.answers,

@@ -14,6 +14,7 @@ use inventory_machine::{
 };
 use openraft::async_runtime::watch::WatchReceiver;
 use proto::v1::{self, inventory_server::Inventory, outcome::Kind};
+use spans::Span;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
     outcome::{self, LeaderHint, OutcomesWriter},
     prepare::{Malformed, Preparer, check_sale_id, parse_claim_id, sale_number},
     refusal,
-    source::{Audit, Audits, Source},
+    source::{Audit, Audits, Source, Steps, call_of},
     watch,
 };
 use crate::{
@@ -65,7 +66,11 @@ impl InventoryService {
 
     /// Runs one frame to its answer. Never fails as a whole: every command has its own outcome.
     fn run(&self, request: v1::SubmitRequest, source: &Source) -> BoxFuture<'static, v1::SubmitResponse> {
-        let v1::SubmitRequest { frame_id, commands } = request;
+        let v1::SubmitRequest {
+            frame_id,
+            commands,
+            traces,
+        } = request;
         let count = commands.len();
         if count == 0 || count > FRAME_COMMANDS_MAX {
             let why = format!("the frame has {count} commands; 1 to {FRAME_COMMANDS_MAX} are possible");
@@ -94,10 +99,16 @@ impl InventoryService {
         // Where commands stood that do not enter, and what they are told; nearly always empty.
         let mut refused: Vec<(usize, v1::Outcome)> = Vec::new();
         let mut audits = Vec::new();
+        let steps = Steps::of(&traces);
         for (place, command) in commands.into_iter().enumerate() {
-            if let Some(audit) = Audit::of(place, &command) {
+            let step = steps.of_command(place);
+            if let Some(audit) = Audit::of(place, &command, step) {
                 audits.push(audit);
             }
+            let mut span = match (step, &command.body) {
+                (Some(step), Some(body)) => Span::below(step, spans::Kind::Server, call_of(body)),
+                _ => Span::default(),
+            };
             let told = match source.may(&command) {
                 Err(why) => Some(outcome::forbidden(why)),
                 Ok(()) => {
@@ -105,6 +116,10 @@ impl InventoryService {
                     added.err().map(|Malformed(why)| outcome::malformed(why))
                 }
             };
+            match &told {
+                None => frame.follow(span),
+                Some(_) => span.fail("refused for what it is, or who asks"),
+            }
             refused.extend(told.map(|outcome| (place, outcome)));
         }
         let audits = (!audits.is_empty()).then(|| Audits {

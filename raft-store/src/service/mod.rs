@@ -26,7 +26,7 @@ pub mod inventory;
 pub mod outcome;
 pub mod prepare;
 pub mod raft;
-mod source;
+pub(crate) mod source;
 pub mod watch;
 
 pub use connections::{Accepted, Arrived, ConnectionLimits, incoming, incoming_with};

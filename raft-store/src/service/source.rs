@@ -11,6 +11,7 @@ use security::{
     access::{COMMANDS, find},
     audit,
 };
+use spans::{FRAME_TRACES_MAX, TraceContext};
 use tonic::Request;
 
 use super::{
@@ -78,16 +79,37 @@ pub fn call_of(body: &Body) -> &'static str {
     }
 }
 
+/// Which commands of a frame are part of which step.
+pub struct Steps(Vec<(usize, TraceContext)>);
+
+impl Steps {
+    /// What a frame says of them. It is no reason to refuse a command when that makes no sense.
+    pub fn of(traces: &[v1::Trace]) -> Steps {
+        let step = |trace: &v1::Trace| {
+            let step = TraceContext::parse(trace.traceparent.as_bytes())?;
+            Some((trace.command as usize, step))
+        };
+        Steps(traces.iter().take(FRAME_TRACES_MAX).filter_map(step).collect())
+    }
+
+    /// What the command that stands here is part of.
+    pub fn of_command(&self, place: usize) -> Option<TraceContext> {
+        self.0.iter().find(|(at, _)| *at == place).map(|(_, step)| *step)
+    }
+}
+
 /// One command that the audit log keeps.
 pub struct Audit {
     place: usize,
     call: &'static str,
+    trace_id: Option<String>,
     arguments: String,
 }
 
 impl Audit {
-    /// What to keep of a command; `None` for what passes by the thousand.
-    pub fn of(place: usize, command: &v1::Command) -> Option<Audit> {
+    /// What to keep of a command; `None` for what passes by the thousand. `step` is what it is part of, if the
+    /// frame says so.
+    pub fn of(place: usize, command: &v1::Command, step: Option<TraceContext>) -> Option<Audit> {
         let body = command.body.as_ref()?;
         let audited = matches!(
             body,
@@ -101,6 +123,7 @@ impl Audit {
         audited.then(|| Audit {
             place,
             call: call_of(body),
+            trace_id: step.map(|step| step.trace()),
             arguments: format!("{body:?} principal={:?} key={:?}", command.principal, command.key),
         })
     }
@@ -127,12 +150,16 @@ impl Audits {
         let outcome = refusal
             .or_else(|| answer.map(outcome::in_words))
             .unwrap_or_else(|| "refused".to_owned());
+        let trace_id = match &audit.trace_id {
+            Some(trace_id) => trace_id.clone(),
+            None => audit::trace_id(self.source.traceparent.as_deref()),
+        };
         audit::action(
             self.source.caller.as_ref(),
             audit.call,
             &format_args!("{}", audit.arguments),
             &outcome,
-            &audit::trace_id(self.source.traceparent.as_deref()),
+            &trace_id,
         );
     }
 }
@@ -177,7 +204,7 @@ mod tests {
         assert_eq!(commands.len(), COMMANDS.len());
         for (call, command) in &commands {
             let row = find(COMMANDS, call).unwrap_or_else(|| panic!("{call} has no row"));
-            assert_eq!(Audit::of(0, command).is_some(), row.audited, "{call}");
+            assert_eq!(Audit::of(0, command, None).is_some(), row.audited, "{call}");
             for kind in Who::ALL {
                 let may = source(kind).may(command);
                 let allowed = matches!(row.who, security::access::Who::Only(kinds) if kinds.contains(&kind));

@@ -100,6 +100,7 @@ impl Caller {
         let request = v1::SubmitRequest {
             frame_id: 1,
             commands,
+            traces: Vec::new(),
         };
         let answer = self.0.clone().execute(request).await.unwrap().into_inner();
         let outcomes = answer.outcomes.into_iter().map(|outcome| outcome.kind.unwrap());

@@ -165,7 +165,7 @@ impl RaftStateMachine<TypeConfig> for MemState {
             if let Some(responder) = responder {
                 responder.send(EntryReply {
                     log_index: entry.log_id.index,
-                    replies: Vec::new(),
+                    ..EntryReply::default()
                 });
             }
         }

@@ -5,6 +5,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 use fault_points::{crash_point, planted};
@@ -33,7 +34,7 @@ use crate::{
         rows::{Standing, index_of},
         snapshot::{SnapshotData, SnapshotStore},
     },
-    types::{Entry, EntryReply, LogId, SnapshotMeta, StoredMembership, TypeConfig},
+    types::{Applying, Entry, EntryReply, LogId, SnapshotMeta, StoredMembership, TypeConfig},
 };
 
 /// Most entries applied under one hold of the lock.
@@ -162,7 +163,7 @@ fn apply_entry(
     );
     let mut reply = EntryReply {
         log_index: index,
-        replies: Vec::new(),
+        ..EntryReply::default()
     };
     let mut events = EntryEvents {
         log_index: index,
@@ -174,8 +175,13 @@ fn apply_entry(
             let batch = Batch::parse(&batch.0).map_err(|error| undecodable(index, error))?;
             let undecodable = |error| undecodable(index, error);
             if answered {
+                let began = spans::is_listening().then(Instant::now);
                 let applied = held.machine.apply(index, term, &batch).map_err(undecodable)?;
                 (reply.replies, events) = (applied.replies, applied.events);
+                reply.applying = began.map(|began| Applying {
+                    began,
+                    took: began.elapsed(),
+                });
             } else {
                 events = held.machine.follow(index, term, &batch).map_err(undecodable)?;
             }
