@@ -5,12 +5,12 @@ mod common;
 use std::{
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Stdio,
     sync::mpsc::{self, Receiver},
     time::Duration,
 };
 
-use common::{binary, endpoints, found, start};
+use common::{endpoints, found, served::Served, start};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -19,39 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A door, and what it logs.
 struct Door {
-    process: Child,
+    served: Served,
     lines: Receiver<Value>,
-    url: String,
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        // Gone already, if it cannot be killed.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 impl Door {
-    fn open(dir: &Path, config: &Path, endpoints: &str) -> Door {
-        let ready = dir.join("ready");
-        let mut process = Command::new(binary())
-            .args([
-                "api",
-                "--endpoints",
-                endpoints,
-                "--listen",
-                "127.0.0.1:0",
-                "--dev",
-                "--config",
-            ])
-            .arg(config)
-            .arg("--ready-file")
-            .arg(&ready)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(process.stderr.take().unwrap());
+    fn open(dir: &Path, config: &str, endpoints: &str) -> Door {
+        let arguments = ["--endpoints", endpoints, "--dev", "--config", config];
+        let mut served = Served::start(dir, "api", &arguments, Stdio::piped());
+        let stderr = BufReader::new(served.process.stderr.take().unwrap());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
@@ -59,21 +35,12 @@ impl Door {
                 let _ = sender.send(serde_json::from_str(&line).unwrap_or(Value::String(line)));
             }
         });
-        let said = loop {
-            if let Ok(said) = std::fs::read(&ready) {
-                break said;
-            }
-            assert_eq!(process.try_wait().unwrap(), None, "the door ended");
-            std::thread::yield_now();
-        };
-        let said: Value = serde_json::from_slice(&said).unwrap();
-        let url = format!("http://{}", said["listen"].as_str().unwrap());
-        Door { process, lines, url }
+        Door { served, lines }
     }
 
     /// Sends SIGHUP, and waits for a line with this message.
     fn reread(&self, message: &str) -> Value {
-        let pid = Pid::from_child(&self.process);
+        let pid = Pid::from_child(&self.served.process);
         kill_process(pid, Signal::HUP).unwrap();
         loop {
             let line = self
@@ -94,11 +61,11 @@ impl Door {
         api::payment::use_ring();
         let http = reqwest::Client::new();
         let token = http
-            .post(format!("{}/dev/token", self.url))
+            .post(format!("http://{}/dev/token", self.served.address))
             .json(&json!({ "sub": user }));
         let token: Value = token.send().await.unwrap().json().await.unwrap();
         let claim = http
-            .post(format!("{}/v1/sales/hot/claims", self.url))
+            .post(format!("http://{}/v1/sales/hot/claims", self.served.address))
             .bearer_auth(token["token"].as_str().unwrap())
             .header("idempotency-key", user)
             .json(&json!({}));
@@ -120,7 +87,7 @@ async fn what_may_change_changes_at_sighup_and_a_wrong_file_changes_nothing() {
         std::fs::write(&config, text).unwrap();
     };
     write("info", 7, "");
-    let door = Door::open(dir.path(), &config, &endpoints(&nodes));
+    let door = Door::open(dir.path(), config.to_str().unwrap(), &endpoints(&nodes));
     assert_eq!(door.limit("ada").await, "7");
 
     write("info", 3, "");

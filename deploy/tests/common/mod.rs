@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod load;
+pub mod served;
 
 use std::{
     path::Path,
@@ -40,6 +41,8 @@ pub async fn found(nodes: &[NodeProcess], units_total: u32) -> Client {
     let sale = NewSale {
         sale_id: "hot".into(),
         units_total,
+        price_minor: 4_900,
+        currency: "EUR".into(),
         open: true,
         ..NewSale::default()
     };

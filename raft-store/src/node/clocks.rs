@@ -39,8 +39,13 @@ impl Clocks {
         let mut tick = tokio::time::interval(Duration::from_millis(CLOCK_EXCHANGE_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut off = false;
+        let mut applied = self.reads.shared().applied();
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                // The first voters are known: not a second later, or a young cluster's answers have no date.
+                () = self.voters_known(&mut applied), if !self.has_voters() => {}
+            }
             let membership = self.reads.shared().membership();
             let membership = membership.membership();
             self.clock.lock().set_voters(membership.voter_ids());
@@ -63,6 +68,14 @@ impl Clocks {
                 super::end(&stop, reason);
             }
         }
+    }
+
+    fn has_voters(&self) -> bool {
+        self.reads.shared().membership().voter_ids().next().is_some()
+    }
+
+    async fn voters_known(&self, applied: &mut watch::Receiver<u64>) {
+        while !self.has_voters() && applied.changed().await.is_ok() {}
     }
 
     async fn exchange_with(&self, id: u64, endpoint: String) {

@@ -233,6 +233,32 @@ fn damaged_images_are_moved_aside_and_made_anew() {
 }
 
 #[test]
+fn an_image_that_is_still_locked_is_waited_for() {
+    run(async {
+        let workload = Workload::new(17, 160);
+        let place = stopped(&workload).await;
+        // As a store does that was dropped and whose threads have not ended.
+        let held = fs::File::open(place.image().join("db")).expect("sled's file");
+        held.lock().expect("nobody else has it");
+        let mark = place.root.path().join("image.opening");
+        let release = std::thread::spawn(move || {
+            while !mark.exists() {
+                std::thread::yield_now();
+            }
+            // It is being opened, and now and then that was tried already: whether or not, this is the end of it.
+            std::thread::sleep(Duration::from_millis(50));
+            drop(held);
+        });
+        assert_eq!(
+            recovered(&place, &workload, 159, "locked").await,
+            Base::Image(159)
+        );
+        release.join().expect("it saw the mark");
+        assert_eq!(place.damaged_images(), [""; 0]);
+    });
+}
+
+#[test]
 fn a_lost_image_is_made_anew() {
     run(async {
         let workload = Workload::new(15, 160);

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use fault_points::crash_point;
@@ -24,6 +25,16 @@ pub const SLED_CACHE_BYTES: u64 = 64 << 20;
 
 /// Bytes of rows handed to sled at once: half of one of its segments.
 pub const CUT_BATCH_BYTES_MAX: usize = 256 << 10;
+
+/// sled's lock outlives the store that was dropped, by as long as its threads take to end; a node that starts again
+/// in the same process waits for that, and takes the image for damaged not on that account. Five seconds in all.
+const LOCK_WAIT: Duration = Duration::from_millis(10);
+const LOCK_TRIES_MAX: u32 = 500;
+
+/// Whether somebody else has the image open, in sled's own words; it has no other way of saying so.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
+}
 
 /// What was found where the image should be.
 pub(crate) enum Found {
@@ -163,8 +174,21 @@ impl ImageStore {
             .mode(sled::Mode::HighThroughput)
             .cache_capacity(SLED_CACHE_BYTES)
             .flush_every_ms(None);
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let mut opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        for _ in 0..LOCK_TRIES_MAX {
+            let Ok(Err(error)) = &opened else { break };
+            if !is_locked(error) {
+                break;
+            }
+            std::thread::sleep(LOCK_WAIT);
+            opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        }
         let found = match opened {
+            Ok(Err(error)) if is_locked(&error) => {
+                // Somebody has it: nothing is known against it, and it stays where it is.
+                fs::remove_file(mark).map_err(StorageError::io("removing", mark))?;
+                return Err(StorageError::io("opening the image in", dir)(error.into()));
+            }
             Err(panic) => Err((
                 None,
                 Unusable::Damaged(format!("sled: {}", describe_panic(&*panic))),
