@@ -384,6 +384,10 @@ pub const CRASH_POINTS: &[CrashPoint] = &[
         "the replies of applied entries are on their way to the batcher",
     ),
     everywhere("frame-answered", "the answers to a frame are about to leave"),
+    everywhere(
+        "founder-enlisted",
+        "the founder has written its cluster's id down, nobody else has",
+    ),
     everywhere("cluster-initialized", "the first membership is in the log"),
     everywhere("founding-proposed", "raft has taken the founding entry"),
     everywhere(
