@@ -208,6 +208,7 @@ fn fuzz_node_file() {
         let node = NodeFile {
             node_id: 3,
             cluster_id,
+            founded: false,
         };
         written(NODE_FILE_NAME, |disk| node.store(disk, dir).unwrap())
     });

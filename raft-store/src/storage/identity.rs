@@ -75,21 +75,26 @@ impl Identity {
         self.node_file().cluster_id.map(u128::from_be_bytes)
     }
 
-    /// Writes the cluster id down when it is new. Blocks then.
+    /// Log or snapshots hold the cluster's founding: writes that down when it is new. Blocks then.
     ///
     /// # Errors
     /// Another one is known already; the disk failed.
     pub(crate) fn learn_now(&self, cluster_id: u128) -> Result<(), StorageError> {
+        self.write_down(cluster_id, true)
+    }
+
+    fn write_down(&self, cluster_id: u128, founded: bool) -> Result<(), StorageError> {
         let inner = &self.inner;
         let mut node_file = inner.node_file.lock().unwrap_or_else(PoisonError::into_inner);
-        node_file.join_cluster(&*inner.disk, &inner.dir, cluster_id.to_be_bytes())?;
+        node_file.join_cluster(&*inner.disk, &inner.dir, cluster_id.to_be_bytes(), founded)?;
         inner.snapshots.set_cluster_id(cluster_id);
         Ok(())
     }
 
     /// [`Identity::learn_now`], beside the runtime.
     pub(crate) async fn learn(&self, cluster_id: u128) -> io::Result<()> {
-        if self.cluster_id() == Some(cluster_id) {
+        let known = self.node_file();
+        if known.founded && known.cluster_id == Some(cluster_id.to_be_bytes()) {
             return Ok(());
         }
         let identity = self.clone();
@@ -105,6 +110,10 @@ impl fmt::Debug for Identity {
 
 impl ClusterKeeper for Identity {
     fn keep(&self, cluster_id: ClusterId) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(self.learn(cluster_id))
+        let identity = self.clone();
+        Box::pin(async move {
+            let workers = identity.inner.workers;
+            Ok(blocking(workers, move || identity.write_down(cluster_id, false)).await??)
+        })
     }
 }

@@ -26,7 +26,10 @@ pub const NODE_FILE_NAME: &str = "NODE";
 pub const DIRECTORY_FORMAT: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"HOLDFAST";
-/// magic 8, format 4, has cluster id 4, node id 8, cluster id 16, checksum 4.
+/// What stands before the cluster id: zero without one.
+const FOUNDED: u32 = 1;
+const ENLISTED: u32 = 2;
+/// magic 8, format 4, standing 4, node id 8, cluster id 16, checksum 4.
 const FILE_BYTES: usize = 44;
 const CHECKED_BYTES: usize = FILE_BYTES - 4;
 
@@ -35,8 +38,10 @@ const CHECKED_BYTES: usize = FILE_BYTES - 4;
 pub struct NodeFile {
     /// The node this directory belongs to.
     pub node_id: NodeId,
-    /// The cluster it belongs to; `None` until the cluster is founded or joined.
+    /// The cluster it belongs to; `None` until it is enlisted.
     pub cluster_id: Option<[u8; 16]>,
+    /// Whether log or snapshots have held the cluster's founding: from then on they cannot be empty.
+    pub founded: bool,
 }
 
 impl NodeFile {
@@ -88,9 +93,11 @@ impl NodeFile {
         }
         let mut cluster_id = [0; 16];
         cluster_id.copy_from_slice(&bytes[24..40]);
+        let standing = u32_at(&bytes, 12);
         Ok(Some(NodeFile {
             node_id: u64::from(u32_at(&bytes, 16)) | u64::from(u32_at(&bytes, 20)) << 32,
-            cluster_id: (u32_at(&bytes, 12) == 1).then_some(cluster_id),
+            cluster_id: [FOUNDED, ENLISTED].contains(&standing).then_some(cluster_id),
+            founded: standing == FOUNDED,
         }))
     }
 
@@ -102,7 +109,12 @@ impl NodeFile {
         let mut bytes = Vec::with_capacity(FILE_BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&DIRECTORY_FORMAT.to_le_bytes());
-        bytes.extend_from_slice(&u32::from(self.cluster_id.is_some()).to_le_bytes());
+        let standing = match self.cluster_id {
+            None => 0,
+            Some(_) if self.founded => FOUNDED,
+            Some(_) => ENLISTED,
+        };
+        bytes.extend_from_slice(&standing.to_le_bytes());
         bytes.extend_from_slice(&self.node_id.to_le_bytes());
         bytes.extend_from_slice(&self.cluster_id.unwrap_or_default());
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
@@ -145,11 +157,13 @@ impl NodeFile {
         disk: &dyn Disk,
         dir: &Path,
         cluster_id: [u8; 16],
+        founded: bool,
     ) -> Result<(), StorageError> {
         self.check(dir, self.node_id, Some(cluster_id))?;
-        if self.cluster_id.is_none() {
+        if self.cluster_id.is_none() || (founded && !self.founded) {
             let joined = NodeFile {
                 cluster_id: Some(cluster_id),
+                founded,
                 ..self.clone()
             };
             joined.store(disk, dir)?;

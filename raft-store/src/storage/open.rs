@@ -14,8 +14,7 @@
 //!
 //! - a log that does not reach back to the state: entries in between are gone;
 //! - a whole image beyond the log's end: it is only ever written up to what the log has synced;
-//! - a cluster id in NODE, which is written down only when log or snapshots hold the founding, and
-//!   neither entries nor a state.
+//! - the word in NODE that log or snapshots have held the cluster's founding, and neither entries nor a state.
 //!
 //! A snapshot beyond the log's end proves nothing: a crash right after installing a peer's snapshot
 //! leaves just that, and openraft then begins the log behind it.
@@ -180,6 +179,7 @@ pub fn open(dir: &Path, seams: &Seams, options: &StoreOptions) -> Result<Opened,
     let node_file = known.unwrap_or(NodeFile {
         node_id: options.node_id,
         cluster_id: None,
+        founded: false,
     });
     if new {
         node_file.store(disk, dir)?;
@@ -319,7 +319,7 @@ fn choose(
         );
         return Err(StorageError::damaged(&dir.join(SNAPSHOTS_DIR_NAME), 0, what));
     }
-    if node_file.cluster_id.is_some() && index.is_none() && last.is_none() {
+    if node_file.founded && index.is_none() && last.is_none() {
         let why =
             "NODE says that this node belongs to a cluster, but here are neither entries nor a snapshot";
         return Err(StorageError::Missing {

@@ -458,10 +458,12 @@ fn a_crash_while_replacing_the_node_file_leaves_the_old_one_or_the_new_one() {
     let old = NodeFile {
         node_id: 7,
         cluster_id: None,
+        founded: false,
     };
     let new = NodeFile {
         node_id: 7,
         cluster_id: Some([5; 16]),
+        founded: true,
     };
     // Create, write, sync, rename, directory sync.
     for operation in 1..=5 {

@@ -344,14 +344,21 @@ fn the_node_file_refuses_another_node_and_another_cluster() {
     let mut node = NodeFile {
         node_id: 7,
         cluster_id: None,
+        founded: false,
     };
     node.store(&disk, dir).expect("stored");
     node.check(dir, 7, Some([1; 16]))
         .expect("no cluster yet: any will do");
-    node.join_cluster(&disk, dir, [1; 16]).expect("joined");
-    node.join_cluster(&disk, dir, [1; 16]).expect("joined already");
+    node.join_cluster(&disk, dir, [1; 16], false).expect("enlisted");
+    let enlisted = NodeFile::load(&disk, dir).expect("whole").expect("there");
+    assert_eq!((enlisted.cluster_id, enlisted.founded), (Some([1; 16]), false));
+    node.join_cluster(&disk, dir, [1; 16], true).expect("founded");
+    node.join_cluster(&disk, dir, [1; 16], true)
+        .expect("founded already");
+    node.join_cluster(&disk, dir, [1; 16], false)
+        .expect("enlisted again");
     let error = node
-        .join_cluster(&disk, dir, [2; 16])
+        .join_cluster(&disk, dir, [2; 16], true)
         .expect_err("another cluster");
     assert!(
         error.to_string().contains("02020202020202020202020202020202"),
@@ -362,7 +369,8 @@ fn the_node_file_refuses_another_node_and_another_cluster() {
         found,
         NodeFile {
             node_id: 7,
-            cluster_id: Some([1; 16])
+            cluster_id: Some([1; 16]),
+            founded: true,
         }
     );
     let error = found.check(dir, 8, None).expect_err("another node");

@@ -219,6 +219,7 @@ fn every_flipped_byte_of_the_node_file_is_noticed() {
     let node = NodeFile {
         node_id: 3,
         cluster_id: Some([9; 16]),
+        founded: true,
     };
     node.store(&disk, dir).expect("stored");
     let path = dir.join(NODE_FILE_NAME);

@@ -150,6 +150,7 @@ pub async fn restore(
         let node_file = NodeFile {
             node_id: *node_id,
             cluster_id: Some(founding.cluster_id.to_be_bytes()),
+            founded: true,
         };
         node_file.store(&RealDisk, &node_dir)?;
     }
