@@ -290,7 +290,7 @@ impl Fleet {
             }
             if Instant::now() > deadline {
                 let mut seen = Vec::new();
-                for &id in self.nodes.keys() {
+                for (&id, node) in &self.nodes {
                     seen.push(match self.status(id).await {
                         Some(status) => format!(
                             "node {id} {} term {} leader {} applied {} committed {}",
@@ -300,7 +300,8 @@ impl Fleet {
                             status.applied_index,
                             status.committed_index
                         ),
-                        None => format!("node {id} silent"),
+                        // Its files may be gone by the time that somebody reads this.
+                        None => format!("node {id} silent, its log ends:\n{}", node.process.log_tail()),
                     });
                 }
                 return Err(Trouble::Store(format!(
