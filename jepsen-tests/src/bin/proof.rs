@@ -30,7 +30,7 @@ enum Arguments {
     /// Under ten minutes on two cores once built: one seed twice, 300 seeds and 100 of checkouts, the corpora of seeds
     /// and histories, three runs of the shipped binary, a power cut at every crash point, six planted bugs in rotation
     Quick(Common),
-    /// Two hours on two cores: fresh seeds, every workload on three and on five processes, every crash point
+    /// Somewhat over an hour on two cores: fresh seeds, every workload on three and on five processes, every crash point
     /// and every planted bug
     Long(Common),
 }
@@ -76,6 +76,7 @@ async fn run(arguments: Arguments) -> io::Result<ExitCode> {
         _ => plan::long(&places, rotation, &common.without)?,
     };
     make_room(&places.dir)?;
+    places.warm_planted()?;
     let mut replay =
         format!("cargo run --profile proof -p jepsen-tests --bin proof -- {name} --rotation {rotation}");
     for without in &common.without {

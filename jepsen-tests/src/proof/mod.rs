@@ -7,6 +7,7 @@
 //!
 //! Left out: retries. A stage that is red once is red.
 
+mod artifacts;
 mod page;
 pub mod plan;
 mod stage;
