@@ -7,7 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use fuzz::Target;
-use inventory_machine::{Machine, codec::BatchEncoder};
+use inventory_machine::{
+    Machine,
+    codec::{Batch, BatchEncoder},
+    command::{Body, Command, CreateSale, Found, NAMESPACE_DEFAULT, OPEN_AT_ONCE, PutDocument, Take},
+};
 use openraft::{BasicNode, EntryPayload, Membership, entry::RaftEntry};
 use prost::Message;
 use proto::{internal as wire, v1};
@@ -33,7 +37,7 @@ use crate::{
     types::{BatchBytes, Entry, LogId, StoredMembership, Vote},
 };
 
-const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 
 fn log_id(index: u64) -> LogId {
     rows::log_id(3, 2, index)
@@ -146,19 +150,19 @@ fn fuzz_log_frames() {
 }
 
 /// A disk with one file.
-fn disk_with(name: &str, bytes: &[u8]) -> SimDisk {
+pub(crate) fn disk_with(name: &str, bytes: &[u8]) -> SimDisk {
     let disk = SimDisk::new();
     disk.create_dir_all(Path::new("d")).unwrap();
     file(&disk, name, OpenMode::Create).write_at(0, bytes).unwrap();
     disk
 }
 
-fn file(disk: &SimDisk, name: &str, mode: OpenMode) -> Box<dyn DiskFile> {
+pub(crate) fn file(disk: &SimDisk, name: &str, mode: OpenMode) -> Box<dyn DiskFile> {
     disk.open(&Path::new("d").join(name), mode).unwrap()
 }
 
 /// What a function leaves in a file.
-fn written(name: &str, write: impl FnOnce(&SimDisk)) -> Vec<u8> {
+pub(crate) fn written(name: &str, write: impl FnOnce(&SimDisk)) -> Vec<u8> {
     let disk = SimDisk::new();
     disk.create_dir_all(Path::new("d")).unwrap();
     write(&disk);
@@ -166,7 +170,7 @@ fn written(name: &str, write: impl FnOnce(&SimDisk)) -> Vec<u8> {
 }
 
 /// An error as an answer.
-fn said<T>(result: Result<T, impl std::fmt::Display>) -> String {
+pub(crate) fn said<T>(result: Result<T, impl std::fmt::Display>) -> String {
     result.map_or_else(|error| error.to_string(), |_| "ok".to_owned())
 }
 
@@ -231,12 +235,68 @@ fn fuzz_node_file() {
         });
 }
 
-fn standing(machine: &Machine) -> Standing {
-    Standing {
-        last_log_id: Some(log_id(77)),
-        membership: StoredMembership::new(Some(log_id(5)), membership()),
-        node_id_highest: 17,
+/// A machine with rows of every kind.
+pub(crate) fn machine() -> Machine {
+    let mut encoder = BatchEncoder::new();
+    let sale = encoder.sale(NAMESPACE_DEFAULT, "hot");
+    let create = CreateSale {
+        sale,
+        name: "Hot",
+        units_total: 3,
+        per_user_units_max: 1,
+        hold_ms: 180_000,
+        checkout_max_ms: 600_000,
+        opens_at_ms: OPEN_AT_ONCE,
+        closes_at_ms: 0,
+        price_minor: 4_900,
+        currency: *b"EUR",
+        claims_max: 0,
+    };
+    let document = PutDocument {
+        document: b"orders/1",
+        body: b"{}",
+        version_expected: 0,
+        fencing_token: 0,
+        ttl_ms: 60_000,
+    };
+    let found = Found {
         cluster_id: 0xfeed,
+        secret: 3,
+        incarnation: 1,
+    };
+    let take = Take {
+        sale,
+        user: 7,
+        quantity: 1,
+    };
+    let bodies = [
+        Body::Found(found),
+        Body::CreateSale(create),
+        Body::Claim(take),
+        Body::PutDocument(document),
+    ];
+    for (key, body) in (1..).zip(bodies) {
+        encoder.push(&Command {
+            principal: 1,
+            key,
+            not_after_ms: 60_000,
+            body,
+        });
+    }
+    let bytes = encoder.finish(1_000, 1_000);
+    let mut machine = Machine::default();
+    machine.apply(1, 3, &Batch::parse(&bytes).unwrap()).unwrap();
+    let made = machine.sales(NAMESPACE_DEFAULT, None, usize::MAX)[0].claims_made;
+    assert!(made == 1 && machine.founding().is_some());
+    machine
+}
+
+pub(crate) fn standing(machine: &Machine) -> Standing {
+    Standing {
+        last_log_id: Some(log_id(machine.applied_index())),
+        membership: StoredMembership::new(Some(log_id(1)), membership()),
+        node_id_highest: 17,
+        cluster_id: machine.founding().map_or(0, |found| found.cluster_id),
         row_count: machine.freeze().row_count(),
         digest: machine.digest(),
     }
@@ -244,7 +304,7 @@ fn standing(machine: &Machine) -> Standing {
 
 #[test]
 fn fuzz_standing_rows() {
-    let standing = standing(&Machine::default());
+    let standing = standing(&machine());
     let mut alone = Vec::new();
     standing.encode(&mut alone);
     let known = [
@@ -280,7 +340,7 @@ fn reseal(bytes: &mut [u8]) {
 
 #[test]
 fn fuzz_snapshot_file() {
-    let machine = Machine::default();
+    let machine = machine();
     let (frozen, standing) = (machine.freeze(), standing(&machine));
     let whole = written("s", |disk| {
         let file = file(disk, "s", OpenMode::Create);
@@ -292,6 +352,9 @@ fn fuzz_snapshot_file() {
             bytes[body..].copy_from_slice(&sum.to_be_bytes());
         }
     };
+    let disk = disk_with("s", &whole);
+    let loaded = format::load(&*file(&disk, "s", OpenMode::Read));
+    assert!(loaded.is_ok(), "what is mutated is refused as it is");
     Target::new("snapshot_file", PACKAGE)
         .known([whole])
         .run_mended(mend, |bytes| {
@@ -501,7 +564,7 @@ fn into_the_log(frame: &Frame) {
         return;
     }
     let bytes = encoder.finish(1_000, 1_000);
-    let batch = inventory_machine::codec::Batch::parse(&bytes).unwrap();
+    let batch = Batch::parse(&bytes).unwrap();
     assert!(
         batch.commands().all(|command| command.is_ok()),
         "our own batch is read"

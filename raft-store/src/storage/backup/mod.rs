@@ -21,8 +21,7 @@ mod restore;
 mod section;
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -36,7 +35,7 @@ pub use self::{
     restore::{INDEX_GAP, Restored, restore},
 };
 use super::{
-    disk::{Disk, OpenMode},
+    disk::{Disk, DiskFile, OpenMode},
     disk_real::RealDisk,
     error::StorageError,
     rows::Standing,
@@ -184,15 +183,19 @@ impl Backup {
 /// # Errors
 /// The file cannot be read, is no backup, is damaged (says where), or is newer than this program.
 pub fn load(path: &Path) -> Result<Backup, BackupError> {
-    let (manifest, head_bytes) = read_head(path)?;
+    load_from(&RealDisk, path)
+}
+
+fn load_from(disk: &dyn Disk, path: &Path) -> Result<Backup, BackupError> {
+    let file = disk
+        .open(path, OpenMode::Read)
+        .map_err(disk_error("opening backup", path))?;
+    let (manifest, head_bytes) = read_head(&*file, path)?;
     let damaged = |why: String| BackupError::Damaged {
         path: path.to_path_buf(),
         part: "snapshot",
         why,
     };
-    let file = RealDisk
-        .open(path, OpenMode::Read)
-        .map_err(disk_error("opening backup", path))?;
     let bytes = file.len().map_err(disk_error("reading backup", path))? - head_bytes;
     if bytes != manifest.snapshot_bytes {
         let wanted = manifest.snapshot_bytes;
@@ -232,17 +235,16 @@ pub fn load(path: &Path) -> Result<Backup, BackupError> {
 }
 
 /// Reads the lines before the snapshot, and how long they are.
-fn read_head(path: &Path) -> Result<(Manifest, u64), BackupError> {
+fn read_head(file: &dyn DiskFile, path: &Path) -> Result<(Manifest, u64), BackupError> {
     let damaged = |why: &str| BackupError::Damaged {
         path: path.to_path_buf(),
         part: "manifest",
         why: why.to_owned(),
     };
-    let file = File::open(path).map_err(disk_error("opening backup", path))?;
-    let mut bytes = Vec::new();
-    file.take(HEAD_BYTES_MAX as u64)
-        .read_to_end(&mut bytes)
-        .map_err(disk_error("reading backup", path))?;
+    let reading = || disk_error("reading backup", path);
+    let bytes = file.len().map_err(reading())?.min(HEAD_BYTES_MAX as u64);
+    let mut bytes = vec![0; bytes as usize];
+    file.read_at(0, &mut bytes).map_err(reading())?;
     let mut ends = (0..).zip(&bytes).filter(|(_, byte)| **byte == b'\n');
     let mut line_end = || ends.next().map(|(at, _): (usize, _)| at);
     let (Some(first), Some(second), Some(third)) = (line_end(), line_end(), line_end()) else {
@@ -271,3 +273,6 @@ fn read_head(path: &Path) -> Result<(Manifest, u64), BackupError> {
         .map_err(|error| damaged(&format!("its checksum matches, but it makes no sense: {error}")))?;
     Ok((manifest, third as u64 + 1))
 }
+
+#[cfg(test)]
+mod fuzz_tests;
