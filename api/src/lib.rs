@@ -45,5 +45,5 @@ pub use auth::{Auth, Keys, Role, mint_hs256};
 pub use checkout::{CheckoutOptions, Payments, overview as checkouts};
 pub use documents::{DocumentWrite, Documents};
 pub use options::{Options, SALE_CACHE_MS_MAX, StartError, WhenFull};
-pub use serve::{ServeError, router, serve};
+pub use serve::{Connections, ServeError, router, serve, serve_router};
 pub use store::{NodeSeen, SaleChange, Settle, Step, Store, Take};

@@ -113,15 +113,25 @@ pub async fn serve(
 }
 
 /// Limits of whoever serves connections; their reasons stand where they are set.
-pub(crate) struct Connections {
-    pub(crate) connections_max: usize,
-    pub(crate) header_read_ms_max: u64,
-    pub(crate) drain_ms_max: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct Connections {
+    /// Open at one time; others wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Longest that a request's head may take, and a connection may be silent, in ms.
+    pub header_read_ms_max: u64,
+    /// Longest that stopping may take, in ms.
+    pub drain_ms_max: u64,
 }
 
-/// Serves a router until `leaving` completes; then takes no new connections, calls `stop` for those that
-/// would never end, and finishes what is being answered.
-pub(crate) async fn serve_router(
+/// Serves a router of anybody's within these limits until `leaving` completes; then takes no new connections,
+/// calls `stop` for those that would never end, and finishes what is being answered.
+///
+/// # Errors
+/// [`ServeError::Cut`].
+///
+/// # Panics
+/// If more connections are allowed than 32 bits count.
+pub async fn serve_router(
     listener: TcpListener,
     router: Router,
     limits: &Connections,

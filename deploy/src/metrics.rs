@@ -6,6 +6,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use api::{Connections, ServeError, serve_router};
 use axum::{Router, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use raft_store::node::readiness::Readiness;
@@ -23,6 +24,14 @@ const FSYNC_BUCKETS_S: [f64; 12] = [
 
 /// How often samples are folded into their buckets; without that they pile up until somebody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Probes and scrapers are few and ask at once. Whoever else comes waits until a silent one is sent away; and nobody
+/// waits for those that are still reading when the process ends.
+const LIMITS: Connections = Connections {
+    connections_max: 64,
+    header_read_ms_max: 2_000,
+    drain_ms_max: 0,
+};
 
 /// The recorder of this process, and the listener that shows it.
 pub struct Exporter {
@@ -64,7 +73,7 @@ impl Exporter {
     }
 
     /// Serves until dropped; `readiness` is of the node whose metrics these are.
-    pub async fn serve(self, readiness: Readiness) -> std::io::Result<()> {
+    pub async fn serve(self, readiness: Readiness) -> Result<(), ServeError> {
         let handle = self.handle.clone();
         let upkeep = async {
             loop {
@@ -80,7 +89,7 @@ impl Exporter {
             .route("/readyz", get(async move || ready(&readiness)))
             .route("/metrics", get(async move || (headers, render.render())));
         tokio::select! {
-            served = axum::serve(self.listener, router) => served,
+            served = serve_router(self.listener, router, &LIMITS, std::future::pending(), || ()) => served,
             () = upkeep => Ok(()),
         }
     }

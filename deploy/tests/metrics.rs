@@ -167,3 +167,20 @@ async fn without_the_setting_there_is_no_listener() {
     let (_node, _, metrics) = start(dir.path(), &[]).await;
     assert_eq!(metrics, None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_nothing_is_sent_away_and_keeps_no_scraper_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_node, _, metrics) = start(dir.path(), &["node.metrics_listen=127.0.0.1:0"]).await;
+    let metrics = metrics.unwrap();
+    // More than may be open at one time.
+    let mut silent = Vec::new();
+    for _ in 0..80 {
+        silent.push(TcpStream::connect(&metrics).await.unwrap());
+    }
+    assert!(get(&metrics, "/livez").await.0.starts_with("HTTP/1.1 200"));
+    let mut word = [0];
+    let ended = tokio::time::timeout(Duration::from_secs(60), silent[0].read(&mut word)).await;
+    let ended = ended.expect("the first that came is still connected");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
