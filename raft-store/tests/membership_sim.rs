@@ -259,6 +259,29 @@ fn a_learner_is_added_promoted_and_removed_and_every_step_repeats() {
 }
 
 #[test]
+fn steps_asked_for_at_once_are_made_one_after_the_other() {
+    let story = async |nodes: Vec<Node>, _: Nodes| {
+        let leader = leader_of(&nodes[..3]).await;
+        let calls = client(leader.identity.node_id());
+        let add = async |node_id| {
+            let added = calls.clone().add_learner(within(30, learner(node_id))).await;
+            added.unwrap().into_inner().log_index
+        };
+        let (fourth, fifth) = tokio::join!(add(4), add(5));
+        assert_ne!(fourth, fifth);
+        let promote = async |node_id| {
+            let node_ids = vec![node_id];
+            let promote = within(30, v1::PromoteRequest { node_ids });
+            calls.clone().promote(promote).await.unwrap().into_inner()
+        };
+        let (fourth, fifth) = tokio::join!(promote(4), promote(5));
+        let last = [fourth, fifth].into_iter().max_by_key(|step| step.log_index);
+        assert_eq!(ids(&last.unwrap().members, true), [1, 2, 3, 4, 5]);
+    };
+    cluster_of_three(9, 5, story).run().unwrap();
+}
+
+#[test]
 fn removal_never_costs_the_quorum_unasked() {
     let story = async |nodes: Vec<Node>, _: Nodes| {
         let partition = SimPartition { node_count: 3 };
