@@ -8,7 +8,7 @@ use security::{Tls, tls::Callers};
 use crate::{
     cli::Cli,
     config::{Loaded, Settings},
-    exit::{Failure, Subject},
+    exit::{Failure, Subject, UNANSWERED},
     output::Format,
 };
 
@@ -89,6 +89,12 @@ impl Connection {
             Ok(value) => Ok(value),
             Err(error) => Err(subject.failed(error, &self.client, &self.endpoints).await),
         }
+    }
+
+    /// That nobody answers, and what to do.
+    pub fn unanswered(&self) -> Failure {
+        let endpoints = self.endpoints.join(", ");
+        Failure::Unreachable(format!("no node answers at {endpoints}; {UNANSWERED}"))
     }
 }
 

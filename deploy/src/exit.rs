@@ -89,6 +89,10 @@ pub struct Subject {
     pub guarded: bool,
 }
 
+/// What to do when nobody answers. A node that speaks TLS looks like one that is not there to who does not.
+pub const UNANSWERED: &str = "start one there, name others with --endpoints, or show a certificate that they take \
+                              (--certificate) if they speak TLS";
+
 impl Subject {
     /// A call that changes nothing.
     pub fn read(what: impl Into<String>) -> Self {
@@ -138,7 +142,7 @@ impl Subject {
                 }
             }
             Error::Unavailable { message, .. } if reach.answered == 0 => Failure::Unreachable(format!(
-                "{what}: no node answers at {} ({message}); start a node there or name others with --endpoints",
+                "{what}: no node answers at {} ({message}); {UNANSWERED}",
                 reach.asked.join(", "),
             )),
             Error::Unavailable { message, .. } if !reach.led => Failure::NoQuorum(format!(

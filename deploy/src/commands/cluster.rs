@@ -165,10 +165,7 @@ pub fn leading<'a>(
     connection: &Connection,
 ) -> Result<&'a NodeStatus, Failure> {
     if views.iter().all(|(_, answer)| answer.is_err()) {
-        return Err(Failure::Unreachable(format!(
-            "no node answers at {}; start one there or name others with --endpoints",
-            connection.endpoints.join(", ")
-        )));
+        return Err(connection.unanswered());
     }
     leader_view(views).ok_or_else(|| {
         Failure::NoQuorum(

@@ -206,10 +206,7 @@ async fn see(connection: &Connection) -> Result<Seen, Failure> {
             .map(|status| status.node_id)
             .collect();
         if answering.is_empty() {
-            return Err(Failure::Unreachable(format!(
-                "no node answers at {}; start one there or name others with --endpoints",
-                connection.endpoints.join(", ")
-            )));
+            return Err(connection.unanswered());
         }
         let late = Instant::now() >= deadline;
         if let Some(leader) = leader_view(&views) {
