@@ -31,7 +31,21 @@ async fn record(dir: &Path, workload: Workload, kinds: &[Kind]) -> (Record, Cove
     (record.expect("the cluster is founded"), coverage)
 }
 
+/// Runs until a fault has come about: on a machine with no time to spare there may be nobody to lead, and nothing to
+/// lose, for as long as a run.
+const RUNS_MAX: usize = 5;
+
 async fn assert_valid(workload: Workload, kinds: &[Kind]) {
+    for _ in 0..RUNS_MAX {
+        if run_is_valid(workload, kinds).await > 0 {
+            return;
+        }
+    }
+    panic!("no fault came about in {RUNS_MAX} runs");
+}
+
+/// Gives how many faults came about.
+async fn run_is_valid(workload: Workload, kinds: &[Kind]) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let (record, coverage) = record(dir.path(), workload, kinds).await;
     let faults = std::fs::read_to_string(dir.path().join("faults.txt")).unwrap();
@@ -41,9 +55,8 @@ async fn assert_valid(workload: Workload, kinds: &[Kind]) {
     for finding in findings {
         assert_eq!(finding.verdict, Verdict::Valid, "{finding:?}\n{faults}");
     }
-    let fired = coverage.counts().iter().map(|count| count.count).sum::<u64>();
-    assert!(fired > 0, "no fault came about: {:?}", coverage.missing());
     assert!(!record.run.operations.is_empty());
+    coverage.counts().iter().map(|count| count.count).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
