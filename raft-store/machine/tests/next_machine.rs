@@ -93,6 +93,22 @@ fn a_command_means_what_it_meant_in_its_batch() {
 }
 
 #[test]
+fn rows_say_what_is_needed_and_not_what_is_known() {
+    let version = |machine: &Machine| {
+        let row = &rows_of(&machine.freeze())[&b"m"[..]];
+        u16::from_le_bytes([row[2], row[3]])
+    };
+    let mut machine = with_document();
+    assert_eq!(
+        version(&machine),
+        MACHINE_VERSION_FIRST,
+        "an older machine may read it"
+    );
+    apply(&mut machine, 1, &bytes_of(&[], &[command(3, DELETE_ANY)], 0, 0));
+    assert_eq!(version(&machine), MACHINE_VERSION);
+}
+
+#[test]
 fn a_state_remembers_what_it_has_needed() {
     let mut machine = with_document();
     let before = machine.digest();

@@ -38,7 +38,7 @@ pub use self::{
 use super::{
     disk::{Disk, OpenMode},
     disk_real::RealDisk,
-    error::StorageError,
+    error::{Newer, StorageError},
     rows::Standing,
     snapshot::{SnapshotData, SnapshotError, SnapshotStore, format},
     state::SharedState,
@@ -79,8 +79,7 @@ pub enum BackupError {
     },
     /// Written by a newer Holdfast.
     #[error(
-        "the {part} of backup {} has format {version}, which is newer than this program: use a Holdfast at least \
-         as new as the one that wrote it",
+        "the {part} of backup {} has {newer}: use a Holdfast at least as new as the one that wrote it",
         path.display()
     )]
     Newer {
@@ -88,8 +87,8 @@ pub enum BackupError {
         path: PathBuf,
         /// Which part of it.
         part: &'static str,
-        /// Its format.
-        version: u32,
+        /// What of it is newer.
+        newer: Newer,
     },
     /// Something is there already.
     #[error("{} {what}; restore into a directory that is empty or not there", path.display())]
@@ -205,10 +204,10 @@ pub fn load(path: &Path) -> Result<Backup, BackupError> {
     let (contents, machine) = format::load(&section).map_err(|error| match error {
         format::ReadError::Disk(source) => disk_error("reading backup", path)(source),
         format::ReadError::Damaged(why) => damaged(why),
-        format::ReadError::Newer(version) => BackupError::Newer {
+        format::ReadError::Newer(newer) => BackupError::Newer {
             path: path.to_path_buf(),
             part: "snapshot",
-            version,
+            newer,
         },
     })?;
     let facts = Facts::of(&machine);
@@ -264,7 +263,7 @@ fn read_head(path: &Path) -> Result<(Manifest, u64), BackupError> {
         return Err(BackupError::Newer {
             path: path.to_path_buf(),
             part: "manifest",
-            version: format,
+            newer: Newer::format(format, BACKUP_FORMAT),
         });
     }
     let manifest = serde_json::from_slice(&bytes[first + 1..second])
