@@ -5,7 +5,7 @@ mod common;
 use std::{collections::BTreeSet, path::Path, process::Stdio};
 
 use common::{
-    binary, done, endpoints, found, holdfast, leader, load::Load, refused, replicas_agree, said, start,
+    binary, done, endpoints, found, holdfast, leader, load::Load, refused, replicas_agree, said, start, told,
 };
 use jepsen_tests::processes::NodeProcess;
 use rustix::process::{Pid, Signal, kill_process};
@@ -84,6 +84,7 @@ async fn a_cluster_under_load_grows_to_five_and_shrinks_to_three_without_its_lea
     }
     let at = at_of(&nodes, &stay);
     assert_eq!(voters(&at).await, stay);
+    told(&at, &[1; 3]).await;
 
     let told = load.stop().await;
     common::load::nothing_failed_nothing_lost(&client, &told).await;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use client::{Client, Consistency, Error, NodeStatus, Reason};
-use common::{binary, done, endpoints, found, leader, load::Load, refused, replicas_agree};
+use common::{binary, done, endpoints, found, leader, load::Load, refused, replicas_agree, told};
 use jepsen_tests::processes::NodeProcess;
 
 /// Names the binary to upgrade from. Not one of ours, which nodes would take for settings.
@@ -67,22 +67,6 @@ async fn delete_any(client: &Client) -> Result<(), Error> {
 async fn document_is_there(client: &Client) -> bool {
     let found = client.get_document(DOCUMENT, Consistency::Linearizable).await;
     found.expect("it serves").is_some()
-}
-
-/// What the leader says that each member knows.
-async fn versions(at: &str) -> Vec<Option<u64>> {
-    let text = done(at, &["-o", "json", "member", "list"]).await;
-    let list: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let members = list["members"].as_array().expect("a list").iter();
-    members.map(|member| member["machine_version"].as_u64()).collect()
-}
-
-/// Waits until the leader has heard from each member what it knows now.
-async fn told(at: &str, wanted: &[u64]) {
-    let wanted: Vec<_> = wanted.iter().copied().map(Some).collect();
-    while versions(at).await != wanted {
-        tokio::task::yield_now().await;
-    }
 }
 
 /// Two snapshots, and nothing in the leader's log before the first: who joins now is sent a snapshot.

@@ -121,3 +121,19 @@ pub async fn replicas_agree(client: &Client, nodes: &[NodeProcess], members: &BT
     }
     assert_eq!(digests.len(), 1, "replicas differ");
 }
+
+/// Which version of the machine each member has told the leader.
+async fn machine_versions(at: &str) -> Vec<Option<u64>> {
+    let text = done(at, &["-o", "json", "member", "list"]).await;
+    let list: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let members = list["members"].as_array().expect("a list").iter();
+    members.map(|member| member["machine_version"].as_u64()).collect()
+}
+
+/// Waits until the leader has heard from each member that it knows these versions of the machine.
+pub async fn told(at: &str, wanted: &[u64]) {
+    let wanted: Vec<_> = wanted.iter().copied().map(Some).collect();
+    while machine_versions(at).await != wanted {
+        tokio::task::yield_now().await;
+    }
+}
