@@ -173,6 +173,10 @@ impl Attempts {
                     }
                     Step::Again(pause)
                 }
+                // Somebody has to upgrade a node first: nothing to wait for within a call.
+                Cause::Upgrade => {
+                    Step::Finish(Err(self.failed(refused.message, refused.retry_after_ms.max(1))))
+                }
             },
             Kind::Unknown(unknown) => self.lost(unknown.message, budget, left, chance),
             Kind::Rejected(rejected) if rejected.reason() == Reason::KeyReused => {

@@ -285,6 +285,21 @@ fn an_overloaded_node_is_given_the_time_it_asks_for() {
 }
 
 #[test]
+fn a_command_that_a_member_does_not_know_yet_is_not_tried_again() {
+    let step = Call::new().hears(unsubmitted(Cause::Upgrade, 10_000), 0);
+    assert!(
+        matches!(
+            step,
+            Step::Finish(Err(Error::Unavailable {
+                retry_after_ms: 10_000,
+                ..
+            }))
+        ),
+        "nothing was proposed, and nothing changes within a call: {step:?}"
+    );
+}
+
+#[test]
 fn without_budget_nothing_is_tried_again() {
     let mut call = Call {
         attempts: Attempts::new(60_000),

@@ -430,7 +430,7 @@ fn leaves(response: &SubmitResponse) -> Option<Option<String>> {
                 Some(Some(refused.leader_endpoint.clone()).filter(|endpoint| !endpoint.is_empty()))
             }
             Cause::Starting | Cause::Stopping => Some(None),
-            Cause::Unspecified | Cause::Overloaded | Cause::DiskReserve => None,
+            Cause::Unspecified | Cause::Overloaded | Cause::DiskReserve | Cause::Upgrade => None,
         },
         _ => None,
     })

@@ -166,6 +166,8 @@ pub struct MemberView {
     /// Log entries the member still lacks, as the leader sees it.
     pub behind_entries: Option<u64>,
     pub heard_ms_ago: Option<u64>,
+    /// As the member itself last told whoever gave this.
+    pub machine_version: Option<u32>,
 }
 
 impl MemberView {
@@ -181,8 +183,14 @@ impl MemberView {
                 .matched_index
                 .map(|matched| status.last_log_index.saturating_sub(matched)),
             heard_ms_ago: member.heard_ms_ago,
+            machine_version: member.machine_version,
         }
     }
+}
+
+/// A version of the machine as people know it: nodes that tell none have the first.
+pub fn machine_version(told: u32) -> u32 {
+    told.max(1)
 }
 
 /// One node's own view, or why it gave none.
@@ -205,6 +213,10 @@ pub struct NodeView {
     pub commands_per_entry: f64,
     pub wall_offset_ms: i64,
     pub version: String,
+    /// Null where it gave no answer.
+    pub machine_version: Option<u32>,
+    /// Null where it gave no answer.
+    pub machine_version_needed: Option<u32>,
     /// Null: not known.
     pub disk_free_bytes: Option<u64>,
     pub disk_reserve_bytes: u64,
@@ -219,7 +231,10 @@ impl NodeView {
             Ok(status) => (status.clone(), None),
             Err(error) => (NodeStatus::default(), Some(error.to_string())),
         };
+        let told = |version| error.is_none().then(|| machine_version(version));
         NodeView {
+            machine_version: told(status.machine_version),
+            machine_version_needed: told(status.machine_version_needed),
             endpoint: endpoint.to_owned(),
             error,
             node_id: status.node_id,

@@ -4,8 +4,9 @@ mod common;
 
 use std::{collections::BTreeSet, path::Path, process::Stdio};
 
-use client::{Client, Consistency};
-use common::{binary, done, endpoints, found, holdfast, load::Load, refused, said, start};
+use common::{
+    binary, done, endpoints, found, holdfast, leader, load::Load, refused, replicas_agree, said, start, told,
+};
 use jepsen_tests::processes::NodeProcess;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -32,14 +33,6 @@ async fn voters(endpoints: &str) -> BTreeSet<u64> {
         .collect()
 }
 
-/// Who leads.
-async fn leader(client: &Client) -> u64 {
-    let views = client.cluster().status_all().await;
-    let leads = |status: &client::NodeStatus| status.role == "leader";
-    let mut views = views.into_iter().filter_map(|(_, status)| status.ok());
-    views.find(leads).expect("one of them leads").node_id
-}
-
 /// Waits until a node has ended by itself; gives what it said.
 async fn ended(nodes: &mut [NodeProcess], id: u64) -> String {
     let node = nodes
@@ -50,20 +43,6 @@ async fn ended(nodes: &mut [NodeProcess], id: u64) -> String {
         tokio::task::yield_now().await;
     }
     node.log_tail()
-}
-
-/// Every member that runs has the same state at one index, and its counters are right.
-async fn replicas_agree(client: &Client, nodes: &[NodeProcess], members: &BTreeSet<u64>) {
-    let (_, position) = client.get_sale("hot", Consistency::Linearizable).await.unwrap();
-    let mut digests = BTreeSet::new();
-    for node in nodes.iter().filter(|node| members.contains(&node.id)) {
-        let cluster = client.cluster();
-        let hash = cluster.state_hash(&node.endpoint, position.applied_index).await;
-        let hash = hash.expect("every member has that index");
-        assert!(hash.sales_wrong.is_empty(), "node {}", node.id);
-        digests.insert(hash.digest);
-    }
-    assert_eq!(digests.len(), 1, "replicas differ");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,6 +84,12 @@ async fn a_cluster_under_load_grows_to_five_and_shrinks_to_three_without_its_lea
     }
     let at = at_of(&nodes, &stay);
     assert_eq!(voters(&at).await, stay);
+    let stays = nodes.iter().find(|node| stay.contains(&node.id));
+    let own = client
+        .cluster()
+        .status(&stays.expect("three stay").endpoint)
+        .await;
+    told(&at, &[own.expect("it serves").machine_version.into(); 3]).await;
 
     let told = load.stop().await;
     common::load::nothing_failed_nothing_lost(&client, &told).await;

@@ -170,6 +170,11 @@ impl NodeProcess {
         self.settings.environment = environment;
     }
 
+    /// The binary of its next starts.
+    pub fn set_binary(&mut self, binary: &Path) {
+        self.binary = binary.to_path_buf();
+    }
+
     /// Starts it again on what its directory holds, where it listened before.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub mod convert;
 mod fuzz_tests;
 pub mod limits;
 pub mod log_clock;
+pub mod machine_versions;
 pub mod membership;
 pub mod net_tcp;
 pub mod network;

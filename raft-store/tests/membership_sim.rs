@@ -9,6 +9,7 @@ use common::{
     scenario::{Partition, leader_of},
     sim::{Nodes, SimPartition, endpoint, running, simulation},
 };
+use inventory_machine::codec::MACHINE_VERSION;
 use jepsen_tests::simulation::net::SimNet;
 use openraft::async_runtime::watch::WatchReceiver;
 use proto::v1::{self, cluster_client::ClusterClient};
@@ -279,6 +280,47 @@ fn steps_asked_for_at_once_are_made_one_after_the_other() {
         assert_eq!(ids(&last.unwrap().members, true), [1, 2, 3, 4, 5]);
     };
     cluster_of_three(9, 5, story).run().unwrap();
+}
+
+#[test]
+fn who_cannot_apply_what_the_log_holds_does_not_join() {
+    let story = async |nodes: Vec<Node>, _: Nodes| {
+        let leader = leader_of(&nodes[..3]).await;
+        let mut calls = client(leader.identity.node_id());
+        let needed = MACHINE_VERSION + 1;
+        leader.state.need_version(needed);
+        let error = calls.add_learner(learner(4)).await.unwrap_err();
+        assert_eq!(
+            (error.code(), reason(&error, "").0.as_str()),
+            (Code::FailedPrecondition, "MACHINE_VERSION")
+        );
+        let versions =
+            format!("version {needed} are in this cluster's log, and node 4 knows up to {MACHINE_VERSION}");
+        assert!(error.message().contains(&versions), "{error}");
+        assert_eq!(nodes[3].identity.cluster_id(), None, "it was not enlisted");
+
+        // Before anything new was used, an older node may come and go.
+        leader.state.need_version(MACHINE_VERSION);
+        let added = calls.add_learner(learner(4)).await.unwrap().into_inner();
+        assert_eq!(ids(&added.members, false), [4]);
+        // It has told how little it knows, and is no voter once more than that is needed.
+        leader.versions.hear(4, MACHINE_VERSION);
+        leader.state.need_version(needed);
+        let promote = || v1::PromoteRequest { node_ids: vec![4] };
+        let error = calls.promote(promote()).await.unwrap_err();
+        assert_eq!(reason(&error, "").0, "MACHINE_VERSION");
+        let status = calls.status(v1::StatusRequest {}).await.unwrap().into_inner();
+        assert_eq!(ids(&status.members, true), [1, 2, 3]);
+        let told = |node_id: usize| status.members[node_id - 1].machine_version;
+        assert_eq!(
+            (told(4), status.machine_version),
+            (Some(MACHINE_VERSION.into()), MACHINE_VERSION.into())
+        );
+        leader.versions.hear(4, needed);
+        let promoted = calls.promote(promote()).await.unwrap().into_inner();
+        assert_eq!(ids(&promoted.members, true), [1, 2, 3, 4]);
+    };
+    cluster_of_three(14, 4, story).run().unwrap();
 }
 
 #[test]

@@ -187,7 +187,8 @@ pub fn leader_view(views: &[(String, Result<NodeStatus, client::Error>)]) -> Opt
 
 fn nodes_table(nodes: &[NodeView], members: &[MemberView]) -> comfy_table::Table {
     let mut table = output::table(&[
-        "NODE", "ENDPOINT", "ROLE", "VOTER", "TERM", "APPLIED", "LAST", "SNAPSHOT", "CLAIMS",
+        "NODE", "ENDPOINT", "ROLE", "VOTER", "TERM", "APPLIED", "LAST", "SNAPSHOT", "CLAIMS", "MACHINE",
+        "NEEDED",
     ]);
     for node in nodes {
         if node.error.is_some() {
@@ -208,6 +209,8 @@ fn nodes_table(nodes: &[NodeView], members: &[MemberView]) -> comfy_table::Table
             output::number(node.last_log_index),
             output::number(node.snapshot_index),
             output::number(node.claims_total),
+            output::number(node.machine_version.unwrap_or(0)),
+            output::number(node.machine_version_needed.unwrap_or(0)),
         ]);
     }
     table

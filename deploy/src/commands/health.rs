@@ -12,6 +12,7 @@ use crate::{
     context::{Connection, Context},
     exit::Failure,
     output,
+    views::machine_version,
 };
 
 /// A voter this many entries behind the leader is not of much use when the leader fails: it must catch up first.
@@ -155,13 +156,22 @@ pub fn look(views: &Views) -> Vec<Check> {
         "one version",
         answers
             .iter()
-            .filter(|node| node.version != leader.version)
-            .map(|node| format!("node {} runs {}", node.node_id, node.version)),
-        leader.version.clone(),
+            .filter(|node| versions(node) != versions(leader))
+            .map(|node| format!("node {} runs {}", node.node_id, versions(node))),
+        versions(leader),
         "the leader's on every node".into(),
         "finish the upgrade, or take it back",
     ));
     checks
+}
+
+/// What a node runs: the program, and the newest commands that it can apply.
+fn versions(node: &NodeStatus) -> String {
+    format!(
+        "{}, machine version {}",
+        node.version,
+        machine_version(node.machine_version)
+    )
 }
 
 /// A check that names what is wrong, and says `fine` when nothing is.
@@ -232,6 +242,11 @@ mod tests {
         assert_eq!(failing(|node| node.applied_index = 29_999), ["replicas keep up"]);
         assert_eq!(failing(|node| node.wall_offset_ms = -501), ["clocks agree"]);
         assert_eq!(failing(|node| node.version = "1.1.0".into()), ["one version"]);
+        assert_eq!(failing(|node| node.machine_version = 2), ["one version"]);
+        assert!(
+            failing(|node| node.machine_version = 1).is_empty(),
+            "not told is the first"
+        );
         assert_eq!(failing(|node| node.leader_id = 0), ["one leader"]);
         assert_eq!(failing(|node| node.term = 3), ["one leader"]);
     }

@@ -6,12 +6,13 @@ pub mod load;
 pub mod served;
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     process::{Command, Output},
     time::Duration,
 };
 
-use client::{Client, NewSale};
+use client::{Client, Consistency, NewSale};
 use jepsen_tests::processes::NodeProcess;
 
 /// The binary under test.
@@ -97,4 +98,42 @@ pub async fn refused(endpoints: &str, arguments: &[&str]) -> String {
 /// What a command wrote to standard error.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Who leads.
+pub async fn leader(client: &Client) -> u64 {
+    let views = client.cluster().status_all().await;
+    let leads = |status: &client::NodeStatus| status.role == "leader";
+    let mut views = views.into_iter().filter_map(|(_, status)| status.ok());
+    views.find(leads).expect("one of them leads").node_id
+}
+
+/// Every member that runs has the same state at one index, and its counters are right.
+pub async fn replicas_agree(client: &Client, nodes: &[NodeProcess], members: &BTreeSet<u64>) {
+    let (_, position) = client.get_sale("hot", Consistency::Linearizable).await.unwrap();
+    let mut digests = BTreeSet::new();
+    for node in nodes.iter().filter(|node| members.contains(&node.id)) {
+        let cluster = client.cluster();
+        let hash = cluster.state_hash(&node.endpoint, position.applied_index).await;
+        let hash = hash.expect("every member has that index");
+        assert!(hash.sales_wrong.is_empty(), "node {}", node.id);
+        digests.insert(hash.digest);
+    }
+    assert_eq!(digests.len(), 1, "replicas differ");
+}
+
+/// Which version of the machine each member has told the leader.
+async fn machine_versions(at: &str) -> Vec<Option<u64>> {
+    let text = done(at, &["-o", "json", "member", "list"]).await;
+    let list: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let members = list["members"].as_array().expect("a list").iter();
+    members.map(|member| member["machine_version"].as_u64()).collect()
+}
+
+/// Waits until the leader has heard from each member that it knows these versions of the machine.
+pub async fn told(at: &str, wanted: &[u64]) {
+    let wanted: Vec<_> = wanted.iter().copied().map(Some).collect();
+    while machine_versions(at).await != wanted {
+        tokio::task::yield_now().await;
+    }
 }

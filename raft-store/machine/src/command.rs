@@ -4,6 +4,8 @@
 //! their 128-bit keyed hash ([`crate::hash`]). A sale is named by its place in the batch's own table
 //! of sale names, so that a hot sale's name stands in an entry once, not once per claim.
 
+use crate::codec::MACHINE_VERSION_FIRST;
+
 /// Milliseconds of log time: hold time, which only the log moves (see the log clock).
 pub type LogMs = u64;
 
@@ -146,6 +148,38 @@ pub enum Body<'a> {
         /// Length of the lease from now, in ms of log time; zero gives it back.
         lease_ms: u64,
     },
+}
+
+impl Body<'_> {
+    /// The version of the machine that this came with: the one table of them. A command that is added, or is to mean
+    /// something else, takes the next; what it meant before stays what it means in batches of an older version.
+    #[inline]
+    pub fn version(&self) -> u16 {
+        match self {
+            // What the next version adds, where it is built for tests: a document deleted whatever its version.
+            #[cfg(feature = "next-machine")]
+            Body::DeleteDocument {
+                version_expected: 0, ..
+            } => crate::codec::MACHINE_VERSION,
+            Body::Found(_)
+            | Body::CreateSale(_)
+            | Body::OpenSale { .. }
+            | Body::PauseSale { .. }
+            | Body::CloseSale { .. }
+            | Body::Restock { .. }
+            | Body::Withdraw { .. }
+            | Body::Claim(_)
+            | Body::Decrement(_)
+            | Body::Confirm(_)
+            | Body::Release(_)
+            | Body::Extend(_)
+            | Body::Cancel(_)
+            | Body::Resolve(_)
+            | Body::PutDocument(_)
+            | Body::DeleteDocument { .. }
+            | Body::LeaseDocument { .. } => MACHINE_VERSION_FIRST,
+        }
+    }
 }
 
 /// The cluster's identity. Applied once; a second one is refused.

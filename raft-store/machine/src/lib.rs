@@ -18,6 +18,8 @@
 //!   [`reply::Rejection`], which is the same on every replica.
 //! - The state and its digest depend on the batches alone, not on how often it was frozen, written
 //!   out or loaded on the way.
+//! - Machines of two versions give the same state for every batch that both know. A batch says which version it
+//!   needs, the state remembers the newest that it has needed, and what is not known is refused, never guessed.
 //!
 //! # Where things are
 //!

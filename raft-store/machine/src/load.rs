@@ -43,6 +43,11 @@ pub enum LoadError {
         /// Theirs.
         version: u16,
     },
+    /// The rows are well, and the state needs a newer machine: commands of that version made it.
+    Newer {
+        /// The version that it needs.
+        version: u16,
+    },
 }
 
 impl core::fmt::Display for LoadError {
@@ -58,6 +63,7 @@ impl core::fmt::Display for LoadError {
                     rows::ROW_VERSION
                 )
             }
+            LoadError::Newer { version } => DecodeError::Newer { version: *version }.fmt(f),
         }
     }
 }
@@ -107,9 +113,14 @@ impl Loader {
         let Some(name) = rows::name_of(key) else {
             return refuse(key, "no row has such a key");
         };
+        if matches!(name, Name::Meta)
+            && let Some(version) = rows::format_of(body).filter(|version| *version != rows::ROW_VERSION)
+        {
+            return Err(LoadError::Version { version });
+        }
         let twice = match self.take(name, body) {
             Ok(twice) => twice,
-            Err(DecodeError::Newer { version }) => return Err(LoadError::Version { version }),
+            Err(DecodeError::Newer { version }) => return Err(LoadError::Newer { version }),
             Err(_) => return refuse(key, "its value does not decode"),
         };
         self.found += 1;
@@ -278,22 +289,42 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{MACHINE_VERSION, MACHINE_VERSION_FIRST};
 
     #[test]
     fn another_version_is_named() {
-        let frozen = Machine::default().freeze();
-        let mut value = Vec::new();
-        assert!(frozen.row(rows::META_KEY, &mut value));
-        value.truncate(value.len() - rows::CHECKSUM_BYTES);
-        value[0] += 1;
-        rows::seal(rows::META_KEY, &mut value, 0);
-        let refused = Machine::loader().row(rows::META_KEY, &value);
+        let loaded = |format: u16, machine: u16| {
+            let mut value = Vec::new();
+            assert!(Machine::default().freeze().row(rows::META_KEY, &mut value));
+            value.truncate(value.len() - rows::CHECKSUM_BYTES);
+            value[..2].copy_from_slice(&format.to_le_bytes());
+            value[2..4].copy_from_slice(&machine.to_le_bytes());
+            rows::seal(rows::META_KEY, &mut value, 0);
+            let mut loader = Machine::loader();
+            loader.row(rows::META_KEY, &value)?;
+            loader.finish()
+        };
+        let (format, machine) = (rows::ROW_VERSION + 1, MACHINE_VERSION + 1);
+        let refused = |format, machine| loaded(format, machine).err();
         assert_eq!(
-            refused,
-            Err(LoadError::Version {
-                version: rows::ROW_VERSION + 1
-            })
+            refused(format, MACHINE_VERSION),
+            Some(LoadError::Version { version: format })
         );
+        // A format that is not known may keep its machine's version anywhere.
+        assert_eq!(
+            refused(format, machine),
+            Some(LoadError::Version { version: format })
+        );
+        assert_eq!(
+            refused(rows::ROW_VERSION, machine),
+            Some(LoadError::Newer { version: machine })
+        );
+        assert!(matches!(
+            refused(rows::ROW_VERSION, 0),
+            Some(LoadError::Row { .. })
+        ));
+        let read = loaded(rows::ROW_VERSION, MACHINE_VERSION_FIRST).expect("all began with it");
+        assert_eq!(read.version_needed(), MACHINE_VERSION_FIRST);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 use crate::{
     bytes::Put,
     change::Changes,
+    codec::MACHINE_VERSION_FIRST,
     command::{Found, LogMs, Namespace, WallMs},
     document::Documents,
     effect::{Fences, Memory},
@@ -29,11 +30,24 @@ pub struct Applied {
 }
 
 /// Where the log has brought the state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Clock {
     pub applied_index: u64,
     pub log_time_ms: LogMs,
     pub wall_time_ms: WallMs,
+    /// The newest version that any batch has needed.
+    pub version: u16,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock {
+            applied_index: 0,
+            log_time_ms: 0,
+            wall_time_ms: 0,
+            version: MACHINE_VERSION_FIRST,
+        }
+    }
 }
 
 /// Log indices are below this: so much room a claim id has for them.
@@ -119,6 +133,11 @@ impl Machine {
     /// Wall time of the last batch.
     pub fn wall_time_ms(&self) -> WallMs {
         self.clock.wall_time_ms
+    }
+
+    /// The newest version of the machine that any batch has needed: no older one can go on from here.
+    pub fn version_needed(&self) -> u16 {
+        self.clock.version
     }
 
     /// Identity from [`crate::command::Found`], when applied.
@@ -261,10 +280,14 @@ pub(crate) fn clock_digest(
 ) -> u128 {
     scratch.clear();
     encode_clock(clock, founding, sales, scratch);
-    xxh3_128_with_seed(scratch, CLOCK_SEED)
+    // As the seed, so that the version which all began with leaves no trace: states keep the digest they had.
+    xxh3_128_with_seed(
+        scratch,
+        CLOCK_SEED ^ u64::from(clock.version - MACHINE_VERSION_FIRST),
+    )
 }
 
-/// The clock and identity in bytes, as digest and row `m` have them.
+/// The clock, but for its version, and the identity in bytes, as digest and row `m` have them.
 pub(crate) fn encode_clock(clock: &Clock, founding: &Option<Found>, sales: u32, out: &mut Vec<u8>) {
     out.put_u64(clock.applied_index);
     out.put_u64(clock.log_time_ms);

@@ -7,7 +7,7 @@
 //! | `e`, table u8, key u128 | effect |
 //! | `f`, key u128 | end of the fence |
 //! | `s`, sale u32 | terms and counters |
-//! | `m` | versions, rows, digest, clock, identity |
+//! | `m` | format, version of the machine needed, rows, digest, clock, identity |
 //!
 //! Keys are big-endian, values little-endian. Every value ends with 8 bytes of xxh3 over its bytes,
 //! seeded by its key, so that a row in another's place is damage too. Everything that can be derived
@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 use crate::{
     bytes::{Put, Reader, invalid},
     claim::{BLOCK_RECORDS, Block, Packed, RECORD_BYTES, Record},
-    codec::{DecodeError, MACHINE_VERSION},
+    codec::{DecodeError, MACHINE_VERSION, MACHINE_VERSION_FIRST},
     command::{Found, Operation},
     document::Document,
     effect::{Effect, Outcome},
@@ -323,20 +323,29 @@ pub(crate) struct Meta {
 /// Row `m`.
 pub(crate) fn encode_meta(meta: &Meta, out: &mut Vec<u8>) {
     out.extend_from_slice(&ROW_VERSION.to_le_bytes());
-    out.extend_from_slice(&MACHINE_VERSION.to_le_bytes());
+    // What the state needs, not what is known here: an older machine that knows as much may read it.
+    out.extend_from_slice(&meta.clock.version.to_le_bytes());
     out.put_u64(meta.rows);
     out.put_u128(meta.digest);
     encode_clock(&meta.clock, &meta.founding, meta.sales, out);
 }
 
-/// Reads what [`encode_meta`] wrote, behind its two versions.
+/// The version of the row formats that row `m` names.
+pub(crate) fn format_of(body: &[u8]) -> Option<u16> {
+    body.first_chunk().copied().map(u16::from_le_bytes)
+}
+
+/// Reads what [`encode_meta`] wrote in the format of [`ROW_VERSION`]; [`DecodeError::Newer`]: the state needs a newer
+/// machine.
 pub(crate) fn decode_meta(body: &[u8]) -> Result<Meta, DecodeError> {
     let mut reader = Reader::new(body, 0);
-    for known in [ROW_VERSION, MACHINE_VERSION] {
-        let version = reader.u16()?;
-        if version != known {
-            return Err(DecodeError::Newer { version });
-        }
+    reader.u16()?;
+    let version = reader.u16()?;
+    if version > MACHINE_VERSION {
+        return Err(DecodeError::Newer { version });
+    }
+    if version < MACHINE_VERSION_FIRST {
+        return invalid(reader.at() - 2);
     }
     let rows = reader.u64()?;
     let digest = reader.u128()?;
@@ -344,6 +353,7 @@ pub(crate) fn decode_meta(body: &[u8]) -> Result<Meta, DecodeError> {
         applied_index: reader.u64()?,
         log_time_ms: reader.u64()?,
         wall_time_ms: reader.u64()?,
+        version,
     };
     let sales = reader.u32()?;
     let founding = match reader.u8()? {

@@ -8,13 +8,14 @@ use std::{
     },
 };
 
+use inventory_machine::codec::MACHINE_VERSION_FIRST;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     frame::{Frame, FrameAnswer, Unsubmitted},
     shares::{Room, Source, SourceId},
 };
-use crate::limits::QUEUE_FRAMES_MAX;
+use crate::{limits::QUEUE_FRAMES_MAX, machine_versions::Behind};
 
 /// Which queue a frame waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +64,11 @@ pub enum LeadState {
     Leading = 2,
 }
 
+/// The member that knows least, if that is less than this version of the machine.
+pub(super) type BehindNow = Box<dyn Fn(u16) -> Option<Behind> + Send + Sync>;
+
 struct Shared {
+    behind: BehindNow,
     inbox: mpsc::Sender<Submission>,
     rooms: [Mutex<Room>; 2],
     lead: AtomicU8,
@@ -77,9 +82,10 @@ struct Shared {
 #[derive(Clone)]
 pub struct Door(Arc<Shared>);
 
-pub(super) fn open() -> (Door, mpsc::Receiver<Submission>) {
+pub(super) fn open(behind: BehindNow) -> (Door, mpsc::Receiver<Submission>) {
     let (inbox, receiver) = mpsc::channel(2 * QUEUE_FRAMES_MAX);
     let door = Door(Arc::new(Shared {
+        behind,
         inbox,
         rooms: Default::default(),
         lead: AtomicU8::new(LeadState::Following as u8),
@@ -162,7 +168,26 @@ impl Door {
         {
             return Err(Unsubmitted::DiskReserve);
         }
-        Ok(())
+        frame
+            .commands
+            .iter()
+            .try_for_each(|command| self.check_version(command.version()))
+    }
+
+    /// Whether every member could apply a command that came with this version. Nothing that fails this enters; asked
+    /// command by command, one that does keeps no others of its frame out. Only the leader's word counts.
+    ///
+    /// # Errors
+    /// A member could not.
+    pub fn check_version(&self, needed: u16) -> Result<(), Unsubmitted> {
+        if needed == MACHINE_VERSION_FIRST || self.0.lead.load(Ordering::Acquire) != LeadState::Leading as u8
+        {
+            return Ok(());
+        }
+        match (self.0.behind)(needed) {
+            Some(behind) => Err(Unsubmitted::Upgrade { needed, behind }),
+            None => Ok(()),
+        }
     }
 
     /// Says whether commands can be proposed here.
@@ -214,7 +239,10 @@ mod tests {
         super::frame::{PreparedBody, PreparedCommand},
         *,
     };
-    use crate::limits::{FRAME_COMMANDS_MAX, QUEUE_COMMANDS_MAX};
+    use crate::{
+        limits::{FRAME_COMMANDS_MAX, QUEUE_COMMANDS_MAX},
+        machine_versions::MachineVersions,
+    };
 
     fn frame(body: Body<'static>, count: usize) -> Frame {
         let command = PreparedCommand {
@@ -252,7 +280,7 @@ mod tests {
     }
 
     fn leading() -> (Door, mpsc::Receiver<Submission>) {
-        let (door, inbox) = open();
+        let (door, inbox) = open(Box::new(|_| None));
         door.set_lead(LeadState::Leading);
         (door, inbox)
     }
@@ -323,7 +351,7 @@ mod tests {
 
     #[test]
     fn nothing_enters_where_nothing_could_come_of_it() {
-        let (door, mut inbox) = open();
+        let (door, mut inbox) = open(Box::new(|_| None));
         assert_eq!(
             door.submit(claims(1), peer(1)).unwrap_err(),
             Unsubmitted::NotLeader
@@ -340,6 +368,34 @@ mod tests {
             Unsubmitted::Stopping
         );
         assert!(inbox.try_recv().is_err(), "a refused frame is not inside");
+    }
+
+    #[test]
+    fn what_a_member_does_not_know_stays_outside() {
+        let versions = MachineVersions::new(1);
+        let told = versions.clone();
+        let (door, _inbox) = open(Box::new(move |needed| versions.behind(needed, [1, 2, 3])));
+        told.hear(1, 2);
+        told.hear(2, 2);
+        assert_eq!(door.check_version(2), Ok(()), "who does not lead says so instead");
+        door.set_lead(LeadState::Leading);
+        let refused = door.check_version(2).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "this command needs machine version 2; node 3 has not said what it knows: upgrade it first"
+        );
+        told.hear(3, 1);
+        let refused = door.check_version(2).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "this command needs machine version 2; node 3 knows 1: upgrade it first"
+        );
+        // What everybody knows goes on meanwhile.
+        door.submit(claims(1), peer(1))
+            .expect("claims came with the first version");
+        told.hear(3, 2);
+        assert_eq!(door.check_version(2), Ok(()));
+        assert!(door.check_version(3).is_err());
     }
 
     #[test]

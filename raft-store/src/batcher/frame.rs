@@ -11,7 +11,7 @@ use spans::Span;
 use tokio::sync::oneshot;
 
 use super::door::Place;
-use crate::log_clock::Stamp;
+use crate::{log_clock::Stamp, machine_versions::Behind};
 
 /// One command, checked and hashed: ready to be encoded. Sales are named by their place in the frame's list.
 #[derive(Clone, Debug)]
@@ -54,10 +54,37 @@ pub enum PreparedBody {
 }
 
 impl PreparedCommand {
-    /// Adds this command to a batch; `place` translates the frame's sale places to the batch's.
+    /// Adds this command to a batch.
     pub fn encode(&self, sales: &[String], encoder: &mut BatchEncoder) {
-        let mut place = |sale: u16| encoder.sale(NAMESPACE_DEFAULT, &sales[usize::from(sale)]);
-        let body = match &self.body {
+        let body = self
+            .body
+            .placed(|sale| encoder.sale(NAMESPACE_DEFAULT, &sales[usize::from(sale)]));
+        encoder.push(&Command {
+            principal: self.principal,
+            key: self.key,
+            not_after_ms: self.not_after_ms,
+            body,
+        });
+    }
+
+    /// The version of the machine that it came with.
+    pub fn version(&self) -> u16 {
+        self.body.placed(|sale| sale).version()
+    }
+
+    /// Whether it asks for new units: those wait in the lane that a flash crowd fills.
+    pub fn takes_units(&self) -> bool {
+        matches!(
+            self.body,
+            PreparedBody::Plain(Body::Claim(_) | Body::Decrement(_))
+        )
+    }
+}
+
+impl PreparedBody {
+    /// As the machine has it; `place` translates the frame's sale places to the batch's.
+    fn placed(&self, mut place: impl FnMut(u16) -> u16) -> Body<'_> {
+        match self {
             PreparedBody::Plain(body) => match *body {
                 Body::OpenSale { sale } => Body::OpenSale { sale: place(sale) },
                 Body::PauseSale { sale } => Body::PauseSale { sale: place(sale) },
@@ -110,21 +137,7 @@ impl PreparedCommand {
                 fencing_token: *fencing_token,
                 lease_ms: *lease_ms,
             },
-        };
-        encoder.push(&Command {
-            principal: self.principal,
-            key: self.key,
-            not_after_ms: self.not_after_ms,
-            body,
-        });
-    }
-
-    /// Whether it asks for new units: those wait in the lane that a flash crowd fills.
-    pub fn takes_units(&self) -> bool {
-        matches!(
-            self.body,
-            PreparedBody::Plain(Body::Claim(_) | Body::Decrement(_))
-        )
+        }
     }
 }
 
@@ -245,6 +258,17 @@ pub enum Unsubmitted {
     /// Too little disk space for new claims.
     #[error("the disk reserve is reached: no new claims until there is space")]
     DiskReserve,
+    /// A member could not apply it: the cluster is being upgraded.
+    #[error("this command needs machine version {needed}; {}: upgrade it first", match behind.known {
+        Some(known) => format!("node {} knows {known}", behind.node_id),
+        None => format!("node {} has not said what it knows", behind.node_id),
+    })]
+    Upgrade {
+        /// The version that the command came with.
+        needed: u16,
+        /// Who knows less.
+        behind: Behind,
+    },
 }
 
 impl Unsubmitted {
@@ -257,6 +281,7 @@ impl Unsubmitted {
             Unsubmitted::NoQuorum => "no-quorum",
             Unsubmitted::Stopping => "stopping",
             Unsubmitted::DiskReserve => "disk-reserve",
+            Unsubmitted::Upgrade { .. } => "upgrade",
         }
     }
 }

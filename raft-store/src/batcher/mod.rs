@@ -4,7 +4,8 @@
 //! only a few entries are in flight; it never lingers, so one lonely claim commits at raft's own latency.
 //! Commands stay in order within their frame; frames are unordered.
 //!
-//! - Full queues, a missing lead and a full disk refuse at the door ([`Door`]), before anything is proposed;
+//! - Full queues, a missing lead, a full disk and commands that a member does not know yet are refused at the door
+//!   ([`Door`]), before anything is proposed;
 //!   a full queue refuses first those who fill it, and those who wait are served in turns (`shares`).
 //! - A frame whose every claim would be refused by the applied state is answered without a log entry: after
 //!   a ReadIndex round shared by all that wait, and only while no claim of the same user or key is in flight.
@@ -28,6 +29,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use inventory_machine::{codec::BatchEncoder, command::Body};
 use openraft::{
     ReadPolicy,
+    async_runtime::watch::WatchReceiver,
     errors::{ClientWriteError, ForwardReason},
     impls::OneshotResponder,
 };
@@ -54,6 +56,7 @@ use crate::{
         ENTRY_SETTLE_SHARE_PERCENT,
     },
     log_clock::Stamp,
+    machine_versions::MachineVersions,
     storage::state::SharedState,
     types::{BatchBytes, EntryReply, LogId, TypeConfig},
 };
@@ -75,12 +78,18 @@ pub struct Parts {
     pub clock: NodeClock,
     /// Whether this node leads.
     pub lead: watch::Receiver<Option<Lead>>,
+    /// What each node can apply.
+    pub versions: MachineVersions,
 }
 
 /// Starts the batcher: the door to it, and the task, which ends when the door is told to stop and
 /// everything proposed has been answered.
 pub fn start(parts: Parts) -> (Door, JoinHandle<()>) {
-    let (door, inbox) = door::open();
+    let (raft, versions) = (parts.raft.clone(), parts.versions.clone());
+    let (door, inbox) = door::open(Box::new(move |needed| {
+        let metrics = raft.metrics().borrow_watched().clone();
+        versions.behind(needed, metrics.membership_config.nodes().map(|(id, _)| *id))
+    }));
     let batcher = Batcher {
         door: door.clone(),
         parts,

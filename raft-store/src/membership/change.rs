@@ -15,6 +15,7 @@ use super::{
     matched, refused,
 };
 use crate::{
+    machine_versions,
     network::cluster_id_text,
     types::{NodeId, TypeConfig},
 };
@@ -24,7 +25,7 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
     /// matched index says how far it is.
     ///
     /// # Errors
-    /// The id or the endpoint is another member's, the node does not answer or belongs elsewhere (then
+    /// The id or the endpoint is another member's, the node does not answer, belongs elsewhere or is too old (then
     /// nothing was changed); or it was added and is not heard (then repeat or remove it).
     pub async fn add_learner(
         &self,
@@ -88,7 +89,7 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             return Err(MembershipError::Busy);
         }
         self.leading()?;
-        let highest = (self.highest_node_id)();
+        let highest = (self.admission)().node_id_highest;
         if node_id <= highest {
             return refused(
                 "NODE_ID_USED",
@@ -102,7 +103,22 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         Ok(())
     }
 
-    /// The node must be the one it should be, and of this cluster or of none.
+    /// The node must be able to apply all that was ever applied here.
+    fn check_version(&self, node_id: NodeId, known: u16) -> Result<(), MembershipError> {
+        let needed = (self.admission)().machine_version_needed;
+        if known >= needed {
+            return Ok(());
+        }
+        refused(
+            "MACHINE_VERSION",
+            format!(
+                "commands of machine version {needed} are in this cluster's log, and node {node_id} knows up to \
+                 {known}; start a Holdfast on it that is as new as the other members'"
+            ),
+        )
+    }
+
+    /// The node must be the one it should be, know what the log holds, and be of this cluster or of none.
     async fn check_joinable(
         &self,
         node_id: NodeId,
@@ -110,6 +126,7 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         until: Instant,
     ) -> Result<(), MembershipError> {
         let status = self.probe(node_id, endpoint, until).await?;
+        self.check_version(node_id, machine_versions::from_wire(status.machine_version))?;
         let ours = cluster_id_text(self.peers.identity().cluster_id());
         let foreign = match status.cluster_id.as_str() {
             "" => status.role != "uninitialized",
@@ -162,6 +179,10 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
             return Ok(self.answer(index_of(membership.log_id()), until).await);
         }
         for learner in &learners {
+            // Its word is needed only where it is too little: who has not been heard has not caught up.
+            if let Some(known) = self.versions.of(*learner) {
+                self.check_version(*learner, known)?;
+            }
             let caught_up = |metrics: &RaftMetrics<TypeConfig>| {
                 let caught_up = lag(metrics, *learner).is_some_and(|lag| lag <= LAG_ENTRIES_MAX);
                 self.is_alive(metrics, *learner) && caught_up

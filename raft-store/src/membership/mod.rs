@@ -7,7 +7,7 @@
 //! needs two quorums for everything that follows.
 //!
 //! A node id is never used again: ids only grow. Which one is the highest that any member ever had is part of
-//! the replicated state ([`HighestNodeId`]), so it outlives members, leaders and snapshots.
+//! the replicated state ([`Admission`]), so it outlives members, leaders and snapshots.
 //!
 //! Invariants: one change at a time on a leader; a configuration left joint by an earlier leader is
 //! finished before anything new; a node is counted on only if it was heard within
@@ -28,6 +28,7 @@ use proto::v1;
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
 use crate::{
+    machine_versions::MachineVersions,
     network::{ClusterId, Peers},
     raft_config::RaftOptions,
     types::{LogId, NodeId, StoredMembership, TypeConfig},
@@ -138,15 +139,25 @@ fn refused<T>(reason: &'static str, message: impl Into<String>) -> Result<T, Mem
     })
 }
 
-/// The highest id that any member ever had, as far as this node has applied the log.
-pub type HighestNodeId = Arc<dyn Fn() -> NodeId + Send + Sync>;
+/// What the applied state asks of a node that is to join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The highest id that any member ever had: its own is above.
+    pub node_id_highest: NodeId,
+    /// The newest version of the machine that any command has needed: it knows that.
+    pub machine_version_needed: u16,
+}
+
+/// [`Admission`] as far as this node has applied the log.
+pub type AdmissionNow = Arc<dyn Fn() -> Admission + Send + Sync>;
 
 /// Membership as operators see and change it. Cheap to clone.
 pub struct Membership<SM: RaftStateMachine<TypeConfig>> {
     raft: Raft<TypeConfig, SM>,
     peers: Peers,
     options: MembershipOptions,
-    highest_node_id: HighestNodeId,
+    admission: AdmissionNow,
+    versions: MachineVersions,
     changing: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -156,7 +167,8 @@ impl<SM: RaftStateMachine<TypeConfig>> Clone for Membership<SM> {
             raft: self.raft.clone(),
             peers: self.peers.clone(),
             options: self.options,
-            highest_node_id: self.highest_node_id.clone(),
+            admission: self.admission.clone(),
+            versions: self.versions.clone(),
             changing: self.changing.clone(),
         }
     }
@@ -168,13 +180,15 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         raft: Raft<TypeConfig, SM>,
         peers: Peers,
         options: MembershipOptions,
-        highest_node_id: HighestNodeId,
+        admission: AdmissionNow,
+        versions: MachineVersions,
     ) -> Self {
         Membership {
             raft,
             peers,
             options,
-            highest_node_id,
+            admission,
+            versions,
             changing: Arc::default(),
         }
     }
@@ -391,13 +405,26 @@ impl<SM: RaftStateMachine<TypeConfig>> Membership<SM> {
         let metrics = self.metrics();
         v1::MembershipResponse {
             log_index: at(&metrics),
-            members: members(&metrics, &metrics.membership_config),
+            members: self.members(&metrics, &metrics.membership_config),
         }
+    }
+
+    /// The members, with what this node knows of them.
+    pub fn members(
+        &self,
+        metrics: &RaftMetrics<TypeConfig>,
+        membership: &StoredMembership,
+    ) -> Vec<v1::Member> {
+        let of = |member: v1::Member| v1::Member {
+            machine_version: self.versions.of(member.node_id).map(u32::from),
+            ..member
+        };
+        members(metrics, membership).into_iter().map(of).collect()
     }
 }
 
 /// The members, with what the leader knows of them.
-pub fn members(metrics: &RaftMetrics<TypeConfig>, membership: &StoredMembership) -> Vec<v1::Member> {
+fn members(metrics: &RaftMetrics<TypeConfig>, membership: &StoredMembership) -> Vec<v1::Member> {
     let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
     let own_index = metrics
         .state
@@ -416,6 +443,7 @@ pub fn members(metrics: &RaftMetrics<TypeConfig>, membership: &StoredMembership)
             true => own_index.map(|_| 0),
             false => heard_ms_ago(metrics, *node_id),
         },
+        ..v1::Member::default()
     };
     membership.nodes().map(member).collect()
 }

@@ -1,9 +1,10 @@
-//! The exchange of clock reports: log time, wall clocks and the state's hash, about once a second, everybody with
-//! everybody.
+//! The exchange of clock reports: log time, wall clocks, the state's hash and the version of the machine, about once a
+//! second, everybody with everybody.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::join_all;
+use inventory_machine::codec::MACHINE_VERSION;
 use openraft::async_runtime::watch::WatchReceiver;
 use proto::internal::ClockReport;
 use tokio::{
@@ -17,6 +18,7 @@ use crate::{
     clock::NodeClock,
     limits::CLOCK_EXCHANGE_MS,
     log_clock::{Stamp, WALL_OFFSET_REPORTED_MS},
+    machine_versions::{self, MachineVersions},
     network::Peers,
     reads::Reads,
     service::raft::ClockExchange,
@@ -30,6 +32,7 @@ pub(super) struct Clocks {
     pub reads: Reads,
     pub peers: Peers,
     pub comparison: Arc<Comparison>,
+    pub versions: MachineVersions,
 }
 
 impl Clocks {
@@ -63,6 +66,7 @@ impl Clocks {
             .await;
             self.report_offset(&mut off);
             let members: BTreeSet<u64> = membership.nodes().map(|(&id, _)| id).collect();
+            self.versions.retain(&members);
             let voters = membership.voter_ids().collect();
             if let Some(reason) = self.comparison.judge(&members, &voters) {
                 super::end(&stop, reason);
@@ -103,6 +107,10 @@ impl Clocks {
     fn hear(&self, report: &ClockReport) {
         self.comparison
             .hear(report.node_id, report.state_index, digest_of(report));
+        self.versions.hear(
+            report.node_id,
+            machine_versions::from_wire(report.machine_version),
+        );
         let now = self.clock.now();
         let term = self.term();
         let mut clock = self.clock.lock();
@@ -139,6 +147,7 @@ impl Clocks {
             state_digest_low: state_digest as u64,
             // Rounded up: it is a bound.
             committed_age_ms: committed_age.map(|age| age.as_millis() as u64 + 1),
+            machine_version: MACHINE_VERSION.into(),
         }
     }
 

@@ -32,7 +32,8 @@ use crate::{
     config::{ConfigError, NodeConfig},
     limits::MESSAGE_BYTES_MAX,
     log_clock::{LogClock, Stamp},
-    membership::{Membership, MembershipOptions},
+    machine_versions::MachineVersions,
+    membership::{Admission, Membership, MembershipOptions},
     network::{Cluster, Identity, Network, NetworkOptions, Peers},
     raft_config::raft_config,
     reads::Reads,
@@ -217,12 +218,14 @@ impl Node {
             LogClock::new(config.node_id, applied_stamp(&shared)),
             seams.wall_clock.clone(),
         );
+        let versions = MachineVersions::new(config.node_id);
         let (lead, leading) = watch::channel(None);
         let (door, batcher) = batcher::start(batcher::Parts {
             raft: raft.clone(),
             shared: shared.clone(),
             clock: clock.clone(),
             lead: leading,
+            versions: versions.clone(),
         });
         let reads = Reads::new(raft.clone(), shared.clone());
         let (stop, stopped) = watch::channel(None);
@@ -232,6 +235,7 @@ impl Node {
             reads: reads.clone(),
             peers: peers.clone(),
             comparison: Arc::new(Comparison::new(config.node_id, shared.clone())),
+            versions: versions.clone(),
         };
         let exchange = clocks::exchange(&clocks);
         let mut tasks = JoinSet::new();
@@ -251,8 +255,12 @@ impl Node {
             MembershipOptions::new(&config.raft()),
             Arc::new({
                 let shared = shared.clone();
-                move || shared.node_id_highest()
+                move || Admission {
+                    node_id_highest: shared.node_id_highest(),
+                    machine_version_needed: shared.read(Machine::version_needed),
+                }
             }),
+            versions,
         );
         let removed = membership.watch_removal(heard.clone());
         let recounter = Arc::new(Recounter::new(shared.clone()));

@@ -62,9 +62,10 @@ impl NodeView for View {
     fn now(&self) -> ViewNow {
         let times = self.clock.newest();
         let local = self.clock.now();
-        let claims_total = self.shared.read(|machine| {
+        let (claims_total, machine_version_needed) = self.shared.read(|machine| {
             let sales = machine.sales(NAMESPACE_DEFAULT, None, usize::MAX);
-            sales.iter().map(|sale| u64::from(sale.claims_made)).sum()
+            let claims = sales.iter().map(|sale| u64::from(sale.claims_made));
+            (claims.sum(), machine.version_needed())
         });
         let commands_per_entry = self
             .pace
@@ -82,6 +83,7 @@ impl NodeView for View {
             wall_time_ms: times.wall_time_ms,
             wall_offset_ms: self.clock.lock().own_offset_ms(local),
             claims_total,
+            machine_version_needed,
             commands_per_entry,
             disk_free_bytes: *self.disk_free_bytes.borrow(),
             disk_reserve_bytes: self.disk_reserve_bytes,

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use inventory_machine::{Books, SaleBooks};
+use inventory_machine::{Books, SaleBooks, codec::MACHINE_VERSION};
 use openraft::{
     Raft, RaftMetrics, ServerState, async_runtime::watch::WatchReceiver, storage::RaftStateMachine,
 };
@@ -43,6 +43,8 @@ pub struct ViewNow {
     pub wall_offset_ms: i64,
     /// Claim records there are.
     pub claims_total: u64,
+    /// The newest version of the machine that any command has needed.
+    pub machine_version_needed: u16,
     /// Commands per entry over the last seconds; zero on followers.
     pub commands_per_entry: f64,
     /// Bytes free where its data is; `None`: not known.
@@ -148,7 +150,7 @@ impl<SM: RaftStateMachine<TypeConfig>> ClusterService<SM> {
             snapshot_index: index(metrics.snapshot),
             purged_index: index(metrics.purged),
             image_index: view.image_index,
-            members: membership::members(&metrics, committed),
+            members: self.membership.members(&metrics, committed),
             log_time_ms: view.log_time_ms,
             wall_time_ms: view.wall_time_ms,
             wall_offset_ms: view.wall_offset_ms,
@@ -160,6 +162,8 @@ impl<SM: RaftStateMachine<TypeConfig>> ClusterService<SM> {
             disk_free_bytes: view.disk_free_bytes,
             disk_reserve_bytes: view.disk_reserve_bytes,
             certificate_until_s: view.certificate_until_s,
+            machine_version: MACHINE_VERSION.into(),
+            machine_version_needed: view.machine_version_needed.into(),
         }
     }
 }

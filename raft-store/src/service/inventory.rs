@@ -111,10 +111,10 @@ impl InventoryService {
             };
             let told = match source.may(&command) {
                 Err(why) => Some(outcome::forbidden(why)),
-                Ok(()) => {
-                    let added = preparer.add(command, &mut frame);
-                    added.err().map(|Malformed(why)| outcome::malformed(why))
-                }
+                Ok(()) => match preparer.add(command, &mut frame) {
+                    Err(Malformed(why)) => Some(outcome::malformed(why)),
+                    Ok(()) => self.unknown_to_members(&mut frame),
+                },
             };
             match &told {
                 None => frame.follow(span),
@@ -174,6 +174,16 @@ impl InventoryService {
             service.merge(frame_id, answer, refused, audits, founding)
         }
         .boxed()
+    }
+
+    /// Takes the command that was added last out again when not every member could apply it yet, and says so; those
+    /// that travel with it go on.
+    fn unknown_to_members(&self, frame: &mut Frame) -> Option<v1::Outcome> {
+        let version = frame.commands.last()?.version();
+        let why = self.0.door.check_version(version).err()?;
+        frame.commands.pop();
+        metrics::counter!("holdfast_unsubmitted_commands_total", "cause" => why.cause()).increment(1);
+        Some(outcome::outcome(Answer::Unsubmitted(why), &LeaderHint::default()))
     }
 
     fn merge(

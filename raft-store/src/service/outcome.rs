@@ -26,6 +26,9 @@ const RETRY_AFTER_MS: u64 = 100;
 /// When a full disk may have been seen to, in ms.
 const RETRY_AFTER_DISK_MS: u64 = 5_000;
 
+/// When the next node may have been upgraded, in ms.
+const RETRY_AFTER_UPGRADE_MS: u64 = 10_000;
+
 /// Writes outcomes as the wire has them: see [`v1::SubmitResponse::outcomes_encoded`].
 pub struct OutcomesWriter<'a> {
     bytes: Vec<u8>,
@@ -204,6 +207,7 @@ pub fn unsubmitted(why: Unsubmitted, hint: &LeaderHint) -> v1::Unsubmitted {
         Unsubmitted::Starting | Unsubmitted::NoQuorum => (Cause::Starting, RETRY_AFTER_MS),
         Unsubmitted::Stopping => (Cause::Stopping, 0),
         Unsubmitted::DiskReserve => (Cause::DiskReserve, RETRY_AFTER_DISK_MS),
+        Unsubmitted::Upgrade { .. } => (Cause::Upgrade, RETRY_AFTER_UPGRADE_MS),
     };
     v1::Unsubmitted {
         cause: cause as i32,

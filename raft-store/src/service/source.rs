@@ -145,6 +145,7 @@ impl Audits {
         };
         let refusal = refused.and_then(|outcome| match &outcome.kind {
             Some(Kind::Rejected(rejected)) => Some(format!("refused: {}", rejected.message)),
+            Some(Kind::Unsubmitted(refused)) => Some(format!("never proposed: {}", refused.message)),
             _ => None,
         });
         let outcome = refusal

@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use inventory_machine::codec::MACHINE_VERSION;
+
 /// A storage error: fatal to the node that meets it.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -62,17 +64,14 @@ pub enum StorageError {
     },
     /// Written by a newer Holdfast.
     #[error(
-        "{} has format {found}, this program knows up to {known}: start a Holdfast at least as new as \
-         the one that wrote it",
+        "{} has {newer}: start a Holdfast at least as new as the one that wrote it",
         path.display()
     )]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its format.
-        found: u32,
-        /// The newest format known here.
-        known: u32,
+        /// What of it is newer.
+        newer: Newer,
     },
     /// The directory belongs to another node or another cluster.
     #[error(
@@ -118,6 +117,38 @@ pub enum StorageError {
         /// The log's directory.
         path: PathBuf,
     },
+}
+
+/// What a newer Holdfast wrote and this program does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {found}, this program knows up to {known}")]
+pub struct Newer {
+    /// What has versions.
+    pub what: &'static str,
+    /// The version found.
+    pub found: u32,
+    /// The newest known here.
+    pub known: u32,
+}
+
+impl Newer {
+    /// A format of bytes.
+    pub fn format(found: impl Into<u32>, known: impl Into<u32>) -> Newer {
+        Newer {
+            what: "format",
+            found: found.into(),
+            known: known.into(),
+        }
+    }
+
+    /// Commands, or a state that they made.
+    pub fn machine(found: u16) -> Newer {
+        Newer {
+            what: "machine version",
+            found: found.into(),
+            known: MACHINE_VERSION.into(),
+        }
+    }
 }
 
 impl StorageError {

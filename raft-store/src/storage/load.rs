@@ -3,23 +3,27 @@
 
 use inventory_machine::{LoadError, Loader, Machine, ROW_VERSION};
 
-use super::rows::{Standing, index_of};
+use super::{
+    error::Newer,
+    rows::{Standing, index_of},
+};
 
 /// Why rows are not the state they should be.
 #[derive(Debug)]
 pub(crate) enum LoadFailure {
     /// They are damaged; how.
     Damaged(String),
-    /// They were written by a newer machine.
-    Newer(u32),
+    /// They were written by a newer Holdfast, or need a newer machine.
+    Newer(Newer),
 }
 
 impl From<LoadError> for LoadFailure {
     fn from(error: LoadError) -> Self {
         LoadFailure::Damaged(match error {
             LoadError::Version { version } if version > ROW_VERSION => {
-                return LoadFailure::Newer(version.into());
+                return LoadFailure::Newer(Newer::format(version, ROW_VERSION));
             }
+            LoadError::Newer { version } => return LoadFailure::Newer(Newer::machine(version)),
             LoadError::Version { version } => format!("its rows have the unknown version {version}"),
             LoadError::Row { key, why } => {
                 let key = key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();

@@ -16,7 +16,7 @@ use fault_points::crash_point;
 
 use super::{
     disk::{Disk, OpenMode},
-    error::StorageError,
+    error::{Newer, StorageError},
 };
 use crate::types::NodeId;
 
@@ -85,11 +85,8 @@ impl NodeFile {
         }
         let format = u32_at(&bytes, 8);
         if format > DIRECTORY_FORMAT {
-            return Err(StorageError::Newer {
-                path,
-                found: format,
-                known: DIRECTORY_FORMAT,
-            });
+            let newer = Newer::format(format, DIRECTORY_FORMAT);
+            return Err(StorageError::Newer { path, newer });
         }
         let mut cluster_id = [0; 16];
         cluster_id.copy_from_slice(&bytes[24..40]);

@@ -16,20 +16,27 @@
 //! - a whole image beyond the log's end: it is only ever written up to what the log has synced;
 //! - the word in NODE that log or snapshots have held the cluster's founding, and neither entries nor a state.
 //!
+//! Refused as well, and left as it is for a newer program: what is in a format, or of a version of the machine, that
+//! is not known here.
+//!
 //! A snapshot beyond the log's end proves nothing: a crash right after installing a peer's snapshot
 //! leaves just that, and openraft then begins the log behind it.
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
-use inventory_machine::Machine;
+use inventory_machine::{
+    Machine,
+    codec::{Batch, DecodeError},
+};
+use openraft::EntryPayload;
 use tokio::sync::watch;
 
 use super::{
-    error::StorageError,
+    error::{Newer, StorageError},
     feed::{Feed, FeedLimits},
     identity::Identity,
     image::{self, CUT_EVERY, Image, ImageStore},
-    log::{LogOptions, LogStore, Origin},
+    log::{LOG_DIR_NAME, LogOptions, LogStore, Origin},
     node_file::NodeFile,
     rows::{Standing, index_of},
     snapshot::{SnapshotData, SnapshotError, SnapshotStore},
@@ -186,6 +193,7 @@ pub fn open(dir: &Path, seams: &Seams, options: &StoreOptions) -> Result<Opened,
     }
 
     let state = choose(dir, &node_file, &log, &snapshots, image.as_mut())?;
+    check_entries(dir, &log, index_of(&state.standing.last_log_id))?;
     let identity = Identity::new(
         seams.disk.clone(),
         seams.workers,
@@ -254,6 +262,29 @@ fn open_image(seams: &Seams) -> Result<Option<(ImageStore, image::Found)>, Stora
     Ok(Some((store, found)))
 }
 
+/// Entries that are still to be applied must be of versions known here, committed or not: a node that could never
+/// apply what it holds would vote and lead with it, only to stop.
+fn check_entries(dir: &Path, log: &LogStore, applied: Option<u64>) -> Result<(), StorageError> {
+    let mut next = applied.map_or(0, |index| index + 1);
+    loop {
+        let entries = log.read_blocking(next)?;
+        let Some(last) = entries.last() else {
+            return Ok(());
+        };
+        next = last.log_id.index + 1;
+        for entry in &entries {
+            if let EntryPayload::Normal(batch) = &entry.payload
+                && let Err(DecodeError::Newer { version }) = Batch::parse(&batch.0)
+            {
+                return Err(StorageError::Newer {
+                    path: dir.join(LOG_DIR_NAME),
+                    newer: Newer::machine(version),
+                });
+            }
+        }
+    }
+}
+
 struct State {
     machine: Machine,
     standing: Standing,
@@ -286,11 +317,7 @@ fn choose(
                 shown(last),
                 shown(index)
             );
-            return Err(StorageError::damaged(
-                &dir.join(super::log::LOG_DIR_NAME),
-                0,
-                what,
-            ));
+            return Err(StorageError::damaged(&dir.join(LOG_DIR_NAME), 0, what));
         }
         from_image = Some(State {
             machine: *machine,
@@ -413,11 +440,7 @@ impl From<SnapshotError> for StorageError {
                 offset: 0,
                 what: why,
             },
-            SnapshotError::Newer { path, version } => StorageError::Newer {
-                path,
-                found: version,
-                known: super::snapshot::SNAPSHOT_VERSION,
-            },
+            SnapshotError::Newer { path, newer } => StorageError::Newer { path, newer },
             error @ (SnapshotError::Busy { .. } | SnapshotError::NoSpace { .. }) => StorageError::Io {
                 doing: "writing a snapshot to",
                 path: Path::new(SNAPSHOTS_DIR_NAME).to_path_buf(),

@@ -15,7 +15,7 @@ use fault_points::{crash_point, planted};
 
 use super::{
     disk::{Disk, DiskFile, OpenMode},
-    error::StorageError,
+    error::{Newer, StorageError},
     node_file::replace_file,
 };
 use crate::types::Vote;
@@ -209,8 +209,7 @@ impl Record {
         if u32_at(4) > FORMAT {
             return Err(StorageError::Newer {
                 path: path.to_path_buf(),
-                found: u32_at(4),
-                known: FORMAT,
+                newer: Newer::format(u32_at(4), FORMAT),
             });
         }
         let vote = match u32_at(32) {

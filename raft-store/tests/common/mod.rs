@@ -28,7 +28,8 @@ use proto::{
     v1::cluster_client::ClusterClient,
 };
 use raft_store::{
-    membership::{Membership, MembershipOptions, Removal},
+    machine_versions::MachineVersions,
+    membership::{Admission, Membership, MembershipOptions, Removal},
     network::{Cluster, ClusterId, ClusterKeeper, Identity, Network, NetworkOptions, Peers},
     raft_config::{RaftOptions, raft_config},
     seams::Net,
@@ -57,6 +58,7 @@ pub struct Node {
     pub membership: Membership<MemState>,
     pub removal: watch::Receiver<Option<Removal>>,
     pub clock: Arc<Echo>,
+    pub versions: MachineVersions,
 }
 
 /// Answers a clock report with itself, and counts.
@@ -163,12 +165,16 @@ pub async fn start(
         .unwrap();
     let heard = LeaderHeard::default();
     let clock = Arc::new(Echo::default());
-    let state = disk.state.clone();
+    let (state, versions) = (disk.state.clone(), MachineVersions::new(node_id));
     let membership = Membership::new(
         raft.clone(),
         peers.clone(),
         MembershipOptions::new(&options),
-        Arc::new(move || state.node_id_highest()),
+        Arc::new(move || Admission {
+            node_id_highest: state.node_id_highest(),
+            machine_version_needed: state.version_needed(),
+        }),
+        versions.clone(),
     );
     let raft_service = RaftService::new(
         raft.clone(),
@@ -192,6 +198,7 @@ pub async fn start(
         membership,
         removal,
         clock,
+        versions,
     };
     let serving = async move {
         serving.await.unwrap();

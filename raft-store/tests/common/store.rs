@@ -111,6 +111,7 @@ struct StateInner {
     applied: Option<LogId>,
     membership: StoredMembership,
     node_id_highest: NodeId,
+    version_needed: u16,
     batches: Vec<Bytes>,
     snapshot: Option<(SnapshotMeta, MemSnapshot)>,
     snapshots_installed: u32,
@@ -128,6 +129,14 @@ impl MemState {
     /// The highest id that any member had, as far as applied entry by entry.
     pub fn node_id_highest(&self) -> NodeId {
         self.0.lock().unwrap().node_id_highest
+    }
+    /// The version of the machine that it has needed.
+    pub fn version_needed(&self) -> u16 {
+        self.0.lock().unwrap().version_needed
+    }
+    /// As if commands of this version had been applied.
+    pub fn need_version(&self, version: u16) {
+        self.0.lock().unwrap().version_needed = version;
     }
     /// How many snapshots were installed from a leader.
     pub fn snapshots_installed(&self) -> u32 {

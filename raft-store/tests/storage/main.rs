@@ -8,4 +8,5 @@ mod node;
 mod raft;
 mod snapshots;
 mod suite;
+mod versions;
 mod workload;

@@ -297,7 +297,9 @@ fn print(context: &Context, members: &[Member], leader: &NodeStatus) -> Result<(
         .map(|member| MemberView::new(member, leader))
         .collect();
     output::print(context.format, &json!({ "members": views }), |_| {
-        let mut table = output::table(&["NODE", "ENDPOINT", "ROLE", "MATCHED", "BEHIND", "HEARD"]);
+        let mut table = output::table(&[
+            "NODE", "ENDPOINT", "ROLE", "MATCHED", "BEHIND", "HEARD", "MACHINE",
+        ]);
         for member in &views {
             let role = match (member.leader, member.voter) {
                 (true, _) => "leader",
@@ -311,6 +313,9 @@ fn print(context: &Context, members: &[Member], leader: &NodeStatus) -> Result<(
             let heard = member
                 .heard_ms_ago
                 .map_or("-".into(), |ms| format!("{} ms ago", output::grouped(ms)));
+            let machine = member
+                .machine_version
+                .map_or("-".into(), |version| version.to_string());
             table.add_row([
                 &member.node_id.to_string(),
                 &member.endpoint,
@@ -318,6 +323,7 @@ fn print(context: &Context, members: &[Member], leader: &NodeStatus) -> Result<(
                 &matched,
                 &behind,
                 &heard,
+                &machine,
             ]);
         }
         table

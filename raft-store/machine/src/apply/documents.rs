@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::Entry;
 use crate::{
     bytes::Put,
+    codec::MACHINE_VERSION_FIRST,
     command::{Body, Command, DOCUMENT_BODY_BYTES_MAX, DOCUMENT_KEY_BYTES_MAX, Operation, PutDocument},
     document::{Document, LEASE_MS_MAX, TTL_MS_MAX},
     effect::Outcome,
@@ -125,7 +126,9 @@ impl Entry<'_> {
             return Err(Rejection::VersionMismatch { version: 0 });
         };
         check_token(before.fencing_token, before.leased_until_ms, 0)?;
-        if before.version != version_expected {
+        // In a batch of the first version, zero is a version that no document has.
+        let any = cfg!(feature = "next-machine") && self.version > MACHINE_VERSION_FIRST;
+        if before.version != version_expected && !(any && version_expected == 0) {
             return Err(Rejection::VersionMismatch {
                 version: before.version,
             });

@@ -94,6 +94,7 @@ impl Machine {
         self.step_to(log_index);
         self.clock.log_time_ms = batch.log_time_ms;
         self.clock.wall_time_ms = batch.wall_time_ms;
+        self.clock.version = self.clock.version.max(batch.version);
         if planted!("wall-clock-in-apply") {
             self.clock.wall_time_ms = fault_points::host_wall_ms();
         }
@@ -108,6 +109,7 @@ impl Machine {
             machine: self,
             at,
             wall_time_ms: batch.wall_time_ms,
+            version: batch.version,
             places,
             command: BY_TIME,
         };
@@ -170,6 +172,8 @@ struct Entry<'a> {
     /// Where in the log the current command is.
     at: Receipt,
     wall_time_ms: WallMs,
+    /// The version that the batch needs: its commands mean what they meant then.
+    version: u16,
     places: Vec<Place<'a>>,
     /// Place of the current command; [`BY_TIME`] while the clock moves.
     command: u32,

@@ -14,6 +14,8 @@ use crate::{
 /// A batch in its bytes. Parsing checks the header and the sale table; commands are checked as they are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
+    /// The version of the machine that it needs: its commands mean what they meant then.
+    pub version: u16,
     /// Log time it was stamped with.
     pub log_time_ms: LogMs,
     /// Wall time it was stamped with.
@@ -52,6 +54,7 @@ impl<'a> Batch<'a> {
             sale_name(&mut reader)?;
         }
         Ok(Batch {
+            version,
             log_time_ms,
             wall_time_ms,
             count,

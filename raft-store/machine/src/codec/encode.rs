@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{BATCH_COMMANDS_MAX, HEADER_BYTES, MACHINE_VERSION, PRINCIPAL_IS_USER, TIME_MS_MAX, tag};
+use super::{BATCH_COMMANDS_MAX, HEADER_BYTES, MACHINE_VERSION_FIRST, PRINCIPAL_IS_USER, TIME_MS_MAX, tag};
 use crate::{
     bytes::Put,
     command::{Body, Command, CreateSale, LogMs, Namespace, SALE_ID_BYTES_MAX, WallMs},
@@ -36,6 +36,8 @@ pub struct BatchEncoder {
     named_last: Option<u16>,
     commands: Vec<u8>,
     count: u32,
+    /// The newest version that any command came with; zero: there are none.
+    version: u16,
     /// `not_after` of the first command.
     base_ms: LogMs,
 }
@@ -54,6 +56,7 @@ impl BatchEncoder {
         self.named_last = None;
         self.commands.clear();
         self.count = 0;
+        self.version = 0;
         self.base_ms = 0;
     }
 
@@ -114,6 +117,7 @@ impl BatchEncoder {
             self.base_ms = command.not_after_ms;
         }
         self.count += 1;
+        self.version = self.version.max(command.body.version());
         let sales = self.places.len();
         let mut out = Writer {
             bytes: &mut self.commands,
@@ -150,7 +154,8 @@ impl BatchEncoder {
             "a time is out of range"
         );
         let mut bytes = Vec::with_capacity(self.bytes());
-        bytes.extend_from_slice(&MACHINE_VERSION.to_le_bytes());
+        let version = self.version.max(MACHINE_VERSION_FIRST);
+        bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(&0u16.to_le_bytes());
         bytes.extend_from_slice(&log_time_ms.to_le_bytes());
         bytes.extend_from_slice(&wall_time_ms.to_le_bytes());

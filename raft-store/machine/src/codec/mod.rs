@@ -2,7 +2,7 @@
 //! and under `apply`, which decodes them in place.
 //!
 //! ```text
-//! version u16 | flags u16 (zero) | log time u64 | wall time u64 | not_after base u64 | count u32
+//! version needed u16 | flags u16 (zero) | log time u64 | wall time u64 | not_after base u64 | count u32
 //! sales u16, then each: namespace u16 | length u8 | id
 //! commands, each: tag u8 | key u128 | principal u128 | not_after - base (zigzag varint) | body
 //! ```
@@ -21,8 +21,17 @@ mod encode;
 pub use decode::Batch;
 pub use encode::BatchEncoder;
 
-/// Version of the machine's commands. A batch of a newer version than the node knows stops the node.
-pub const MACHINE_VERSION: u16 = 1;
+/// The first version of the machine's commands: what whoever names none knows.
+pub const MACHINE_VERSION_FIRST: u16 = 1;
+
+/// The newest version of the machine's commands known here. A batch says which one it needs: the newest that any
+/// of its commands came with ([`Body::version`](crate::command::Body::version)), so that whoever knows all of them
+/// can apply it, however much older it is than who wrote it. A batch that needs more than is known stops the node.
+pub const MACHINE_VERSION: u16 = if cfg!(feature = "next-machine") {
+    MACHINE_VERSION_FIRST + 1
+} else {
+    MACHINE_VERSION_FIRST
+};
 
 /// Most commands in one batch: what a record's position (16 bits) can name.
 pub const BATCH_COMMANDS_MAX: u32 = 65_535;
@@ -66,9 +75,9 @@ pub enum DecodeError {
         /// Offset in bytes.
         offset: usize,
     },
-    /// Written by a newer machine.
+    /// It needs a newer machine.
     Newer {
-        /// Its version.
+        /// The version that it needs.
         version: u16,
     },
 }
@@ -81,7 +90,7 @@ impl core::fmt::Display for DecodeError {
             DecodeError::Newer { version } => {
                 write!(
                     f,
-                    "batch has version {version}, this machine knows up to {MACHINE_VERSION}"
+                    "it needs machine version {version}, this one knows up to {MACHINE_VERSION}"
                 )
             }
         }

@@ -37,7 +37,7 @@ pub use self::{
 use super::{
     disk::{Disk, DiskFile, OpenMode},
     disk_real::RealDisk,
-    error::StorageError,
+    error::{Newer, StorageError},
     rows::Standing,
     snapshot::{SnapshotData, SnapshotError, SnapshotStore, format},
     state::SharedState,
@@ -78,8 +78,7 @@ pub enum BackupError {
     },
     /// Written by a newer Holdfast.
     #[error(
-        "the {part} of backup {} has format {version}, which is newer than this program: use a Holdfast at least \
-         as new as the one that wrote it",
+        "the {part} of backup {} has {newer}: use a Holdfast at least as new as the one that wrote it",
         path.display()
     )]
     Newer {
@@ -87,8 +86,8 @@ pub enum BackupError {
         path: PathBuf,
         /// Which part of it.
         part: &'static str,
-        /// Its format.
-        version: u32,
+        /// What of it is newer.
+        newer: Newer,
     },
     /// Something is there already.
     #[error("{} {what}; restore into a directory that is empty or not there", path.display())]
@@ -208,10 +207,10 @@ fn load_from(disk: &dyn Disk, path: &Path) -> Result<Backup, BackupError> {
     let (contents, machine) = format::load(&section).map_err(|error| match error {
         format::ReadError::Disk(source) => disk_error("reading backup", path)(source),
         format::ReadError::Damaged(why) => damaged(why),
-        format::ReadError::Newer(version) => BackupError::Newer {
+        format::ReadError::Newer(newer) => BackupError::Newer {
             path: path.to_path_buf(),
             part: "snapshot",
-            version,
+            newer,
         },
     })?;
     let facts = Facts::of(&machine);
@@ -266,7 +265,7 @@ fn read_head(file: &dyn DiskFile, path: &Path) -> Result<(Manifest, u64), Backup
         return Err(BackupError::Newer {
             path: path.to_path_buf(),
             part: "manifest",
-            version: format,
+            newer: Newer::format(format, BACKUP_FORMAT),
         });
     }
     let manifest = serde_json::from_slice(&bytes[first + 1..second])

@@ -11,7 +11,7 @@ use fault_points::crash_point;
 use inventory_machine::Machine;
 
 use crate::storage::{
-    error::StorageError,
+    error::{Newer, StorageError},
     load::{self, LoadFailure},
     rows::{
         FormatError, KEY_COMPLETE, KEY_MACHINE, KEY_WRITING, STANDING_VERSION, Standing, decode_complete,
@@ -66,7 +66,7 @@ enum Unusable {
     /// It is sound, but stands in the middle of a cut.
     Unfinished { cut: u64 },
     /// It must be kept as it is, for a newer program.
-    Newer(u32),
+    Newer(Newer),
 }
 
 impl From<sled::Error> for Unusable {
@@ -79,7 +79,7 @@ impl From<LoadFailure> for Unusable {
     fn from(failure: LoadFailure) -> Self {
         match failure {
             LoadFailure::Damaged(why) => Unusable::Damaged(why),
-            LoadFailure::Newer(version) => Unusable::Newer(version),
+            LoadFailure::Newer(newer) => Unusable::Newer(newer),
         }
     }
 }
@@ -87,7 +87,7 @@ impl From<LoadFailure> for Unusable {
 impl From<FormatError> for Unusable {
     fn from(error: FormatError) -> Self {
         match error {
-            FormatError::Newer(version) => Unusable::Newer(version.into()),
+            FormatError::Newer(found) => Unusable::Newer(Newer::format(found, STANDING_VERSION)),
             error => Unusable::Damaged(format!("a record of what it stands for: {error}")),
         }
     }
@@ -121,14 +121,10 @@ impl ImageStore {
                     let why = "it was left in the middle of a cut".to_owned();
                     return Ok((store, Found::Nothing(Some(why))));
                 }
-                Err((store, Unusable::Newer(found))) => {
+                Err((store, Unusable::Newer(newer))) => {
                     close_quietly(store);
-                    let known = STANDING_VERSION.into();
-                    return Err(StorageError::Newer {
-                        path: dir.to_path_buf(),
-                        found,
-                        known,
-                    });
+                    let path = dir.to_path_buf();
+                    return Err(StorageError::Newer { path, newer });
                 }
                 Err((store, Unusable::Damaged(what))) => {
                     why = Some(what);

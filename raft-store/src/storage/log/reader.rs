@@ -74,6 +74,25 @@ impl RaftLogReader<TypeConfig> for LogStore {
 }
 
 impl LogStore {
+    /// Entries from `start` on: some while there are any, none at the log's end. Blocks.
+    pub(crate) fn read_blocking(&self, start: u64) -> Result<Vec<Entry>, StorageError> {
+        let end = start.saturating_add(READ_ENTRIES_MAX as u64);
+        let ReadPlan {
+            from_frames,
+            frames,
+            cached,
+        } = self.shared().memory().plan(start..end);
+        let mut limit = Limit {
+            bytes: READ_BYTES_MAX,
+            reached: false,
+        };
+        let mut entries = read_frames(from_frames, &frames, &mut limit)?;
+        if !limit.reached {
+            entries.extend(cached);
+        }
+        Ok(entries)
+    }
+
     async fn read(
         &self,
         range: Range<u64>,

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     storage::{
         disk::{Disk, OpenMode},
-        error::StorageError,
+        error::{Newer, StorageError},
     },
     types::LogId,
 };
@@ -130,11 +130,8 @@ fn load(disk: &dyn Disk, dir: &Path, number: u64) -> Result<Loaded, StorageError
     let header = match Header::decode(&bytes) {
         Decoded::Header(header) if header.kind == Kind::Head => header,
         Decoded::Newer(found) => {
-            return Err(StorageError::Newer {
-                path,
-                found: u32::from(found),
-                known: u32::from(FORMAT),
-            });
+            let newer = Newer::format(found, FORMAT);
+            return Err(StorageError::Newer { path, newer });
         }
         _ => {
             return Err(StorageError::damaged(
@@ -244,12 +241,8 @@ impl Replay {
                     })
                     .map(|payload| (header, payload)),
                 Decoded::Newer(found) => {
-                    let (path, known) = (segment.path.clone(), u32::from(FORMAT));
-                    return Err(StorageError::Newer {
-                        path,
-                        found: u32::from(found),
-                        known,
-                    });
+                    let (path, newer) = (segment.path.clone(), Newer::format(found, FORMAT));
+                    return Err(StorageError::Newer { path, newer });
                 }
                 _ => None,
             };

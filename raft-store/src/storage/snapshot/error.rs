@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::format::ReadError;
+use crate::storage::error::Newer;
 
 /// Why a snapshot could not be written, read or accepted.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +29,13 @@ pub enum SnapshotError {
         /// What is wrong with it.
         why: String,
     },
-    /// The file is whole, and of a newer format than this program knows.
-    #[error("snapshot {} has the newer format {version}", path.display())]
+    /// The file is whole, and of a newer Holdfast.
+    #[error("snapshot {} has {newer}: start a newer Holdfast on this node", path.display())]
     Newer {
         /// Which file.
         path: PathBuf,
-        /// Its format.
-        version: u32,
+        /// What of it is newer.
+        newer: Newer,
     },
     /// As many snapshots as may be are being received already.
     #[error("already receiving {receiving} snapshots")]
@@ -78,6 +79,6 @@ pub(super) fn read_error(path: &Path) -> impl FnOnce(ReadError) -> SnapshotError
             source,
         },
         ReadError::Damaged(why) => SnapshotError::Damaged { path, why },
-        ReadError::Newer(version) => SnapshotError::Newer { path, version },
+        ReadError::Newer(newer) => SnapshotError::Newer { path, newer },
     }
 }

@@ -18,8 +18,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::storage::{
     disk::DiskFile,
+    error::Newer,
     load::{self, LoadFailure},
-    rows::{FormatError, Standing},
+    rows::{FormatError, STANDING_VERSION, Standing},
 };
 
 const MAGIC: &[u8; 8] = b"HOLDSNAP";
@@ -49,8 +50,8 @@ pub(crate) enum ReadError {
     Disk(io::Error),
     /// The bytes are wrong.
     Damaged(String),
-    /// The file is whole, and of a newer format.
-    Newer(u32),
+    /// The file is whole, and of a newer Holdfast.
+    Newer(Newer),
 }
 
 impl From<io::Error> for ReadError {
@@ -157,7 +158,7 @@ impl From<LoadFailure> for ReadError {
     fn from(failure: LoadFailure) -> Self {
         match failure {
             LoadFailure::Damaged(why) => ReadError::Damaged(why),
-            LoadFailure::Newer(version) => ReadError::Newer(version),
+            LoadFailure::Newer(newer) => ReadError::Newer(newer),
         }
     }
 }
@@ -191,7 +192,7 @@ fn read(
         let version = u32::from_be_bytes([prefix[8], prefix[9], prefix[10], prefix[11]]);
         let standing_length = u32::from_be_bytes([prefix[12], prefix[13], prefix[14], prefix[15]]) as usize;
         if version > SNAPSHOT_VERSION {
-            return Err(ReadError::Newer(version));
+            return Err(ReadError::Newer(Newer::format(version, SNAPSHOT_VERSION)));
         }
         if standing_length > ROW_BYTES_MAX {
             return Err(damaged("what it stands for is larger than that can be"));
@@ -200,7 +201,7 @@ fn read(
             return Err(damaged("its format version was never written"));
         }
         let standing = Standing::decode(reader.take(standing_length)?).map_err(|error| match error {
-            FormatError::Newer(version) => ReadError::Newer(version.into()),
+            FormatError::Newer(found) => ReadError::Newer(Newer::format(found, STANDING_VERSION)),
             error => damaged(&error.to_string()),
         })?;
         loop {

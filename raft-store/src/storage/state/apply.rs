@@ -26,7 +26,7 @@ use super::{Held, SharedState, describe_panic};
 use crate::{
     seams::Workers,
     storage::{
-        error::StorageError,
+        error::{Newer, StorageError},
         feed::Feed,
         identity::Identity,
         log::LogStore,
@@ -103,8 +103,19 @@ impl StateMachine {
         let inner = &self.shared.inner;
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let mut held = self.shared.held_mut()?;
+            let mut too_new = None;
             for (entry, responder) in self.chunk.drain(..) {
-                let applied = apply_entry(&mut held, &entry, responder.is_some());
+                let index = entry.log_id.index();
+                let applied = match batch_of(&entry) {
+                    // Nothing is wrong with the entry, nor with the state, in which nothing of it was applied: what came
+                    // before stands, and may be read until the node has stopped.
+                    Err(error @ DecodeError::Newer { .. }) => {
+                        too_new = Some(undecodable(index, error));
+                        break;
+                    }
+                    Err(error) => Err(undecodable(index, error)),
+                    Ok(batch) => apply_entry(&mut held, &entry, batch, responder.is_some()),
+                };
                 // Some of its commands may have taken effect.
                 held.broken |= applied.is_err();
                 let (reply, entry_events, commands) = applied?;
@@ -121,9 +132,9 @@ impl StateMachine {
                     answers.push((responder, reply));
                 }
             }
-            Ok::<_, io::Error>((held.applied_index(), held.machine.founding()))
+            Ok::<_, io::Error>((held.applied_index(), held.machine.founding(), too_new))
         }));
-        let (index, founding) = match applied {
+        let (index, founding, too_new) = match applied {
             Ok(applied) => applied?,
             // The lock is poisoned: nobody reads what the panic left behind.
             Err(panic) => return Err(io::Error::other(format!("apply: {}", describe_panic(&*panic)))),
@@ -142,7 +153,15 @@ impl StateMachine {
             responder.send(reply);
         }
         crash_point!("entries-answered");
-        Ok(())
+        too_new.map_or(Ok(()), Err)
+    }
+}
+
+/// The batch in an entry, if it has one.
+fn batch_of(entry: &Entry) -> Result<Option<Batch<'_>>, DecodeError> {
+    match &entry.payload {
+        EntryPayload::Normal(batch) => Batch::parse(&batch.0).map(Some),
+        EntryPayload::Blank | EntryPayload::Membership(_) => Ok(None),
     }
 }
 
@@ -151,6 +170,7 @@ impl StateMachine {
 fn apply_entry(
     held: &mut Held,
     entry: &Entry,
+    batch: Option<Batch<'_>>,
     answered: bool,
 ) -> io::Result<(EntryReply, EntryEvents, Option<u32>)> {
     let (index, term) = (entry.log_id.index(), entry.log_id.committed_leader_id().term);
@@ -170,9 +190,8 @@ fn apply_entry(
         ..EntryEvents::default()
     };
     let mut commands = None;
-    match &entry.payload {
-        EntryPayload::Normal(batch) => {
-            let batch = Batch::parse(&batch.0).map_err(|error| undecodable(index, error))?;
+    match (&entry.payload, batch) {
+        (_, Some(batch)) => {
             let undecodable = |error| undecodable(index, error);
             if answered {
                 let began = spans::is_listening().then(Instant::now);
@@ -187,11 +206,11 @@ fn apply_entry(
             }
             commands = Some(batch.count);
         }
-        EntryPayload::Blank => skip(held, index),
-        EntryPayload::Membership(membership) => {
+        (EntryPayload::Membership(membership), None) => {
             held.set_membership(StoredMembership::new(Some(entry.log_id), membership.clone()));
             skip(held, index);
         }
+        (_, None) => skip(held, index),
     }
     held.last_log_id = Some(entry.log_id);
     held.remember_digest();
@@ -209,7 +228,10 @@ fn undecodable(index: u64, error: DecodeError) -> io::Error {
         DecodeError::Short => "it ends too early".to_owned(),
         DecodeError::Invalid { offset } => format!("byte {offset} makes no sense"),
         DecodeError::Newer { version } => {
-            format!("it needs machine version {version}: start a newer Holdfast on this node")
+            format!(
+                "it needs {}: start a newer Holdfast on this node",
+                Newer::machine(version)
+            )
         }
     };
     io::Error::new(

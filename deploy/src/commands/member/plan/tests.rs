@@ -10,6 +10,7 @@ fn seen(voters: &[u64], learners: &[u64], answering: &[u64]) -> Seen {
         voter,
         matched_index: Some(LAST_INDEX),
         heard_ms_ago: Some(3),
+        machine_version: Some(1),
     };
     let voters = voters.iter().map(|id| member(*id, true));
     Seen {
