@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Judge, Stage, artifacts};
-use crate::workloads::Workload;
+use crate::{simulation::scenario::CHECKOUT_SEEDS_FROM, workloads::Workload};
 
 /// The stage that builds what the others run.
 pub const BUILD: &str = "build";
@@ -41,9 +41,11 @@ const BUG_SEEDS_MAX: u64 = 300;
 const LONG_SIMULATE_MINUTES: u64 = 4;
 const LONG_RUN_MINUTES: u64 = 5;
 
-/// Fresh seeds of the long proof begin here, so many for each day: beyond those that everybody runs.
+/// Fresh seeds of the long proof begin here, so many for each day: beyond those that everybody runs, and below those
+/// that mean a checkout. After so many days the first ones come again.
 const LONG_SEEDS_FIRST: u64 = 100_000;
 const LONG_SEEDS_PER_DAY: u64 = 100_000;
+const LONG_SEEDS_DAYS: u64 = (CHECKOUT_SEEDS_FROM - LONG_SEEDS_FIRST) / LONG_SEEDS_PER_DAY;
 
 /// A seed in which much happens, run twice and compared to the byte.
 const META_SEED: u64 = 7;
@@ -166,7 +168,7 @@ pub fn long(places: &Places, rotation: u64, without: &[String]) -> io::Result<Ve
     stages.extend(meta(places));
     stages.push(corpus(places));
     stages.push(checker(places)?);
-    let first = LONG_SEEDS_FIRST + rotation * LONG_SEEDS_PER_DAY;
+    let first = fresh_seed(rotation);
     let line = format!("--first {first} --seeds {LONG_SEEDS_PER_DAY} --minutes {LONG_SIMULATE_MINUTES}");
     let what = format!("simulated clusters under faults for {LONG_SIMULATE_MINUTES} minutes");
     stages.push(seeds(places, "seeds", &what, &line));
@@ -194,6 +196,11 @@ fn keep_wanted(stages: Vec<Stage>, without: &[String]) -> Vec<Stage> {
     };
     let wanted = |stage: &Stage| !without.iter().any(|name| needs(stage).starts_with(name.as_str()));
     stages.into_iter().filter(wanted).collect()
+}
+
+/// The first of a day's seeds.
+fn fresh_seed(rotation: u64) -> u64 {
+    LONG_SEEDS_FIRST + rotation % LONG_SEEDS_DAYS * LONG_SEEDS_PER_DAY
 }
 
 /// So many of all, beginning where the rotation before this one ended.
@@ -330,6 +337,19 @@ mod tests {
             .collect();
         tried.sort_unstable();
         assert_eq!(tried, all);
+    }
+
+    #[test]
+    fn fresh_seeds_are_of_the_store_whatever_the_day() {
+        for rotation in [0, 1, LONG_SEEDS_DAYS - 1, LONG_SEEDS_DAYS, 20_780, 1 << 40] {
+            let first = fresh_seed(rotation);
+            assert!(first >= LONG_SEEDS_FIRST, "{rotation}: {first}");
+            assert!(
+                first + LONG_SEEDS_PER_DAY <= CHECKOUT_SEEDS_FROM,
+                "{rotation}: {first}"
+            );
+        }
+        assert_ne!(fresh_seed(20_780), fresh_seed(20_781));
     }
 
     #[test]
