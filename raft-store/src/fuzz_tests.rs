@@ -10,7 +10,9 @@ use fuzz::Target;
 use inventory_machine::{
     Machine,
     codec::{Batch, BatchEncoder},
-    command::{Body, Command, CreateSale, Found, NAMESPACE_DEFAULT, OPEN_AT_ONCE, PutDocument, Take},
+    command::{
+        Body, ClaimId, Command, CreateSale, Found, NAMESPACE_DEFAULT, OPEN_AT_ONCE, PutDocument, Take,
+    },
 };
 use openraft::{BasicNode, EntryPayload, Membership, entry::RaftEntry};
 use prost::Message;
@@ -464,7 +466,7 @@ fn fuzz_commands() {
         quantity: 2,
     };
     let settle = v1::Settle {
-        claim_id: "c".repeat(41),
+        claim_id: ClaimId([7; 24]).to_string(),
         fencing_token: 9,
     };
     use v1::command::Body;
