@@ -253,6 +253,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_build_does_not_hear_of_the_package_that_runs_it() {
+        let ours = "CARGO_MANIFEST_DIR";
+        assert!(std::env::var_os(ours).is_some(), "cargo tells its tests as well");
+        let dir = tempfile::tempdir().unwrap();
+        let proof = proved(dir.path(), vec![shell("env", "env")], Vec::new()).await;
+        let printed = &proof.found[0].printed;
+        assert!(printed.contains("PATH="), "{printed}");
+        assert!(
+            !printed.contains(ours) && !printed.contains("CARGO_PKG_"),
+            "{printed}"
+        );
+    }
+
+    #[tokio::test]
     async fn what_was_left_out_is_not_proved() {
         let dir = tempfile::tempdir().unwrap();
         let proof = proved(dir.path(), vec![shell("one", "true")], vec!["processes".into()]).await;

@@ -52,6 +52,21 @@ pub struct Stage {
     judge: Judge,
 }
 
+/// Whether this is a variable by which `cargo run` tells a program of its package. A cargo that inherits it takes it
+/// for changed, as far as a build script looks at it (ring's does): half of everything would be built again, and once
+/// more by whoever builds next without it.
+fn speaks_of_a_package(variable: &str) -> bool {
+    [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_",
+        "CARGO_PRIMARY_",
+    ]
+    .iter()
+    .any(|prefix| variable.starts_with(prefix))
+}
+
 impl Stage {
     /// A stage that runs a command.
     pub fn new<A: Into<OsString>>(
@@ -112,13 +127,18 @@ impl Stage {
     pub(super) async fn run(&self) -> io::Result<(Overall, String)> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let started = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn();
-        let mut child = match started {
+            .kill_on_drop(true);
+        for (name, _) in std::env::vars_os() {
+            if speaks_of_a_package(&name.to_string_lossy()) {
+                command.env_remove(name);
+            }
+        }
+        let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
                 let why = format!("{}: {error}\n", self.program.display());
