@@ -17,8 +17,8 @@ use tokio::{
 use super::{StopReason, housekeeping::SALES_PUBLISHED_MAX};
 use crate::storage::state::SharedState;
 
-/// How long is counted at a stretch: as long as a thread that serves may be away. By time and not by rows, since
-/// a block of 47 claims takes 2 µs, and one remembered key, of which there are a dozen for every order, a tenth.
+/// How long is counted at a stretch: as long as a thread that serves may be away. By time and not by rows: a row is a
+/// block of 47 claims, which takes 2 µs, or one remembered key, of which there are a dozen for every order.
 const STEP_TIME: Duration = Duration::from_micros(200);
 
 /// Rows counted between two looks at the clock: some 40 µs of the slowest.
