@@ -9,7 +9,7 @@ use std::{
     collections::BTreeSet,
     path::Path,
     process::{Command, Output},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use client::{Client, Consistency, NewSale};
@@ -130,10 +130,22 @@ async fn machine_versions(at: &str) -> Vec<Option<u64>> {
     members.map(|member| member["machine_version"].as_u64()).collect()
 }
 
+/// Longest that a member may take to tell its version: clocks, which carry it, are exchanged about once a second.
+const TOLD_MAX: Duration = Duration::from_secs(60);
+
 /// Waits until the leader has heard from each member that it knows these versions of the machine.
 pub async fn told(at: &str, wanted: &[u64]) {
     let wanted: Vec<_> = wanted.iter().copied().map(Some).collect();
-    while machine_versions(at).await != wanted {
+    let begun = Instant::now();
+    loop {
+        let versions = machine_versions(at).await;
+        if versions == wanted {
+            return;
+        }
+        assert!(
+            begun.elapsed() < TOLD_MAX,
+            "members should tell versions {wanted:?} and told {versions:?}; builds of before versions tell none"
+        );
         tokio::task::yield_now().await;
     }
 }
