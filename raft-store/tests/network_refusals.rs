@@ -357,8 +357,7 @@ fn appends_are_pipelined_in_order_on_one_connection() {
         assert_eq!(attempts.load(Ordering::Relaxed), 1);
 
         // A refusal ends the session; the next one begins anew.
-        let mut beyond = append(2_000);
-        beyond.entries.clear();
+        let beyond = append(2_000);
         let session = client
             .stream_append(stream::iter([beyond, append(1_000)]), option.clone())
             .await
@@ -374,6 +373,68 @@ fn appends_are_pipelined_in_order_on_one_connection() {
             .unwrap();
         assert_eq!(session.collect::<Vec<_>>().await, [Ok(Ok(Some(log_id(1_000))))]);
         assert_eq!(node.state.batches().len(), 0, "nothing was committed");
+    });
+}
+
+#[test]
+fn news_of_a_commit_travel_with_the_next_entries_or_alone_after_a_little() {
+    const SESSIONS: u32 = 200;
+    with_one_node(15, async |node: Node| {
+        let mut client = network(&Arc::default())
+            .new_client(1, &BasicNode::new(endpoint(1)))
+            .await;
+        let option = RPCOption::new(Duration::from_millis(100));
+        let leader = Vote::new_committed(1, 9);
+        let log_id = move |index| raft_store::types::LogId {
+            leader_id: leader.leader_id,
+            index,
+        };
+        let append = move |index: u64, commit: Option<u64>| AppendEntriesRequest::<TypeConfig> {
+            vote: leader,
+            prev_log_id: index.checked_sub(1).map(log_id),
+            entries: vec![raft_store::types::Entry {
+                log_id: log_id(index),
+                payload: openraft::EntryPayload::Normal(raft_store::types::BatchBytes(batch(index, 64))),
+            }],
+            leader_commit: commit.map(log_id),
+        };
+        let news = move |commit: u64| AppendEntriesRequest::<TypeConfig> {
+            vote: leader,
+            prev_log_id: Some(log_id(commit)),
+            entries: Vec::new(),
+            leader_commit: Some(log_id(commit)),
+        };
+        let applied = async |count: usize| {
+            common::eventually(|| (node.state.batches().len() == count).then_some(())).await;
+        };
+
+        // Entries follow: what they carry is newer.
+        let requests = stream::iter([append(0, None), news(0), append(1, Some(0))]);
+        let session = client.stream_append(requests, option.clone()).await.unwrap();
+        let answers: Vec<_> = session.collect().await;
+        assert_eq!(answers, [0, 1].map(|index| Ok(Ok(Some(log_id(index))))));
+        applied(1).await;
+
+        // Nothing follows, and the session goes on: it does not wait for ever.
+        let requests = stream::iter([append(2, None), news(2)]).chain(stream::pending());
+        let session = client.stream_append(requests, option.clone()).await.unwrap();
+        let answers: Vec<_> = session.take(2).collect().await;
+        assert_eq!(answers, [2, 2].map(|index| Ok(Ok(Some(log_id(index))))));
+        applied(3).await;
+
+        // The session's last, as a heartbeat or a ReadIndex round, waits for nothing: it takes as long as entries do.
+        let mut took = Vec::new();
+        for request in [append(2, None), news(2)] {
+            let begun = tokio::time::Instant::now();
+            for _ in 0..SESSIONS {
+                let requests = stream::iter([request.clone()]);
+                let session = client.stream_append(requests, option.clone()).await.unwrap();
+                assert_eq!(session.collect::<Vec<_>>().await, [Ok(Ok(Some(log_id(2))))]);
+            }
+            took.push(begun.elapsed());
+        }
+        let delays = SESSIONS * Duration::from_millis(5);
+        assert!(took[1] < took[0] + delays / 2, "{took:?}");
     });
 }
 

@@ -5,6 +5,11 @@
 //! gRPC stream, which outlives it when every request was answered, so that a heartbeat or a ReadIndex
 //! round costs two messages and no stream of its own.
 //!
+//! What is committed a follower learns with the next entries. Told of each commit at once, it would cost two
+//! messages more an entry, as much again as the entry itself, and nobody waits for it: answers come from the
+//! leader. So a request without entries waits for the next one a little ([`COMMIT_NEWS_DELAY`]), unless it is the
+//! session's last, as heartbeats and ReadIndex rounds are.
+//!
 //! Invariants: requests go out in order and answers belong to them in order; at most
 //! [`IN_FLIGHT_MAX`] requests and about [`IN_FLIGHT_BYTES_MAX`] bytes wait for answers; a session that
 //! ends in any other way than fully answered takes its wire with it, so no late answer can be taken
@@ -40,6 +45,10 @@ const IN_FLIGHT_MAX: usize = 64;
 /// No further request is sent while this many bytes wait for answers: some full appends, so that a
 /// slow peer costs the leader a bounded amount of memory.
 const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
+
+/// How long news of a commit may wait for entries to travel with: far below a heartbeat, and as long as followers
+/// may be behind when nothing else happens.
+const COMMIT_NEWS_DELAY: Duration = Duration::from_millis(5);
 
 type RpcError = openraft::errors::RPCError<TypeConfig>;
 type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
@@ -79,6 +88,8 @@ struct Session<'s, S, I> {
     wire: Wire,
     /// `None` once openraft has nothing more to send.
     input: Option<I>,
+    /// News of a commit, and until when it may wait. openraft takes the answer to a later request for one to this.
+    news: Option<(AppendEntriesRequest<TypeConfig>, Instant)>,
     in_flight: VecDeque<Sent>,
     in_flight_bytes: usize,
 }
@@ -114,6 +125,7 @@ where
         client,
         wire,
         input: Some(input),
+        news: None,
         in_flight: VecDeque::new(),
         in_flight_bytes: 0,
     };
@@ -150,6 +162,7 @@ where
             }
             let room = self.in_flight.len() < IN_FLIGHT_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX;
             let input = self.input.as_mut().filter(|_| room);
+            let news_due = self.news.as_ref().map(|(_, due)| *due);
             // Answers first: they make room, and openraft waits for them.
             tokio::select! {
                 biased;
@@ -158,14 +171,32 @@ where
                     return self.answered(answer).map(Some);
                 }
                 request = next_of(input) => match request {
-                    Some(request) => self.send(request)?,
-                    None => self.input = None,
+                    Some(request) if request.entries.is_empty() => {
+                        let due = news_due.unwrap_or_else(|| Instant::now() + COMMIT_NEWS_DELAY);
+                        self.news = Some((request, due));
+                    }
+                    Some(request) => {
+                        self.news = None;
+                        self.send(request)?;
+                    }
+                    None => {
+                        self.input = None;
+                        self.send_news()?;
+                    }
                 },
+                () = until(news_due) => self.send_news()?,
                 () = until(oldest.map(|at| at + patience)), if planted!("ack-before-commit") => {
                     return Ok(self.in_flight.pop_front().map(|sent| Ok(sent.last)));
                 }
                 () = until(oldest.map(|at| at + patience)) => return Err(CallError::Timeout(patience)),
             }
+        }
+    }
+
+    fn send_news(&mut self) -> Result<(), CallError> {
+        match self.news.take() {
+            Some((request, _)) => self.send(request),
+            None => Ok(()),
         }
     }
 
