@@ -8,11 +8,8 @@ pub mod psp;
 
 use std::future::Future;
 
-use raft_store::config::worker_threads_default;
-use tokio::{
-    runtime::{Builder, Runtime},
-    sync::mpsc,
-};
+use raft_store::{config::worker_threads_default, runtime::serving};
+use tokio::{runtime::Runtime, sync::mpsc};
 
 use crate::failure::{Doing, Failure};
 
@@ -22,8 +19,7 @@ fn runtime() -> Result<Runtime, Failure> {
         .with_writer(std::io::stderr)
         .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
         .init();
-    Builder::new_multi_thread()
-        .worker_threads(worker_threads_default())
+    serving(worker_threads_default())
         .enable_all()
         .build()
         .doing("starting a runtime")

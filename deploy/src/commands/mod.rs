@@ -27,7 +27,7 @@ pub mod watch;
 
 use std::future::Future;
 
-use raft_store::config::worker_threads_default;
+use raft_store::{config::worker_threads_default, runtime::serving};
 use tokio::runtime::Builder;
 
 use crate::{cli::Command, context::Context, exit::Failure, logging::Filter};
@@ -77,11 +77,8 @@ enum Threads {
 fn block_on(threads: Threads, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let mut builder = match threads {
         Threads::One => Builder::new_current_thread(),
-        Threads::Many(_) => Builder::new_multi_thread(),
+        Threads::Many(threads) => serving(threads),
     };
-    if let Threads::Many(threads) = threads {
-        builder.worker_threads(threads);
-    }
     let runtime = builder.enable_all().build()?;
     runtime.block_on(command)
 }
