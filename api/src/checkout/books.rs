@@ -18,8 +18,8 @@ use crate::{
 /// Rounds in which others may change an order before us.
 const ROUNDS_MAX: usize = 8;
 
-/// The order and what was held and charged.
-pub(crate) async fn paid(store: &dyn Documents, journal: &Journal) -> Result<(), Error> {
+/// The order and what was held and charged; gives the order, unless it is another's.
+pub(crate) async fn paid(store: &dyn Documents, journal: &Journal) -> Result<Option<Order>, Error> {
     let payment_id = journal.payment_id.as_deref().expect("what is paid has a payment");
     let order_id = order_id(&journal.claim_id);
     // Two documents that do not depend on one another.
@@ -47,8 +47,8 @@ pub(crate) async fn paid(store: &dyn Documents, journal: &Journal) -> Result<(),
         paid_at_ms: journal.began_wall_ms,
     });
     match orders::create(store, order).await {
-        Ok(_) => Ok(()),
-        Err(error) => taken(error),
+        Ok((order, _)) => Ok(Some(order)),
+        Err(error) => taken(error).map(|()| None),
     }
 }
 

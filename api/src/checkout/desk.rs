@@ -375,7 +375,8 @@ impl Checkouts {
         deadline: Instant,
     ) -> Result<Standing, Problem> {
         let journal = match timeout_at(deadline, driven).await {
-            Ok(Ok(End::Over(journal) | End::Parked(journal))) => journal,
+            Ok(Ok(End::Over(_, Some(order)))) => return Ok(Standing::Ordered(order)),
+            Ok(Ok(End::Over(journal, None) | End::Parked(journal))) => journal,
             // Left to others, or its task broke off; and then it is taken over.
             Ok(_) => return self.wait_elsewhere(claim_id, deadline).await,
             Err(_) => return self.now(claim_id).await,

@@ -15,8 +15,9 @@ use super::{
     owner::{Lost, Owner},
     saga,
     steps::Steps,
-    terms::{Stage, Step},
+    terms::{Outcome, Stage, Step},
 };
+use crate::orders::Order;
 
 /// First pause after a step in vain, in ms; doubled for each further one.
 const PAUSE_MS_MIN: u64 = 50;
@@ -37,8 +38,8 @@ const LOOK_MS_MAX: u64 = 30_000;
 /// How driving came to its end.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// It is over.
-    Over(Journal),
+    /// It is over; with the order, if it was written here.
+    Over(Journal, Option<Box<Order>>),
     /// It is the shopper's turn.
     Parked(Journal),
     /// Somebody else goes on with it, or will.
@@ -49,6 +50,7 @@ pub(crate) enum End {
 pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duration) -> End {
     let began = Instant::now();
     let mut last = owner.journal.clone();
+    let mut order = None;
     let end = loop {
         if let Err(lost) = owner.hold_on(longest_call).await {
             break left(last, &lost);
@@ -72,7 +74,7 @@ pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duratio
                     Ok(journal) => {
                         let ending = journal.ending.as_ref().map_or("unknown", |ending| ending.name());
                         metrics::ended(ending, began.elapsed());
-                        break End::Over(journal);
+                        break End::Over(journal, order);
                     }
                     // Everything was done; only the record of it is somebody else's now.
                     Err(lost) => break left(last, &lost),
@@ -95,6 +97,9 @@ pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duratio
             ?outcome,
             "checkout step"
         );
+        if let Outcome::Ordered(ordered) = &outcome {
+            order = ordered.clone();
+        }
         saga::record(&mut owner.journal, outcome);
         last = owner.journal.clone();
         if owner.journal.vain > vain {

@@ -227,7 +227,7 @@ fn learned(journal: &mut Journal, outcome: Outcome) {
             journal.refusal = Some(refusal);
             journal.doubt = Doubt::Payment;
         }
-        (S::Record, Outcome::Written) => finish(journal, Ending::Paid),
+        (S::Record, Outcome::Ordered(_)) => finish(journal, Ending::Paid),
 
         // Refused is it only when it is not confirmed any more: the unit is back already.
         (S::Return, Outcome::Settled | Outcome::Claim(_) | Outcome::StaleToken) => go(journal, S::Void),

@@ -123,6 +123,7 @@ fn outcome(words: &[&str]) -> Outcome {
             refund_id: "re_1".into(),
             amount_minor: 12_900,
         }),
+        ["ordered"] => Outcome::Ordered(None),
         ["written"] => Outcome::Written,
         ["not", "now"] => Outcome::NotNow { retry_after_ms: 500 },
         ["stuck"] => Outcome::Stuck,

@@ -346,7 +346,7 @@ impl World {
                     Order::None => self.order = Order::Paid(attempt),
                     Order::Paid(by) | Order::Cancelled(by) => assert_eq!(by, attempt, "two orders"),
                 }
-                Outcome::Written
+                Outcome::Ordered(None)
             }
             Effect::Close => {
                 // Compare-and-set: whoever comes later finds it written.

@@ -71,7 +71,10 @@ impl Steps {
             | Effect::Capture
             | Effect::Void
             | Effect::Refund => self.pay(effect, journal).await,
-            Effect::RecordPaid => written(self.in_time(books::paid(&*self.store, journal)).await),
+            Effect::RecordPaid => {
+                let order = self.in_time(books::paid(&*self.store, journal)).await;
+                order.map_or_else(of_error, |order| Outcome::Ordered(order.map(Box::new)))
+            }
             Effect::RecordCancelled => written(self.in_time(books::cancelled(&*self.store, journal)).await),
             Effect::Close => {
                 if let Err(error) = self.in_time(books::undone(&*self.store, journal)).await {

@@ -7,6 +7,7 @@ use fault_points::planted;
 use serde::{Deserialize, Serialize};
 
 use super::journal::Refunded;
+use crate::orders::Order;
 
 /// Where a checkout stands: what is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -275,7 +276,9 @@ pub(crate) enum Outcome {
     Refused(Refusal),
     /// `Refund`: accepted.
     Refunded(Refunded),
-    /// `RecordPaid`, `Close`, `RecordCancelled`: written.
+    /// `RecordPaid`: there is this order; `None`: one that does not take what was said of it.
+    Ordered(Option<Box<Order>>),
+    /// `Close`, `RecordCancelled`: written.
     Written,
     /// Certainly not done, for now.
     NotNow {
