@@ -21,10 +21,11 @@ use crate::{
     channel::Channel,
     convert, error, frame,
     leader::{Nodes, Repeat, timed},
-    model::{BulkClaim, Claimed, Consistency},
+    model::{BulkClaim, Claimed, Consistency, Sale},
     queue::{Answer, FRAME_BYTES_MAX, FRAME_COMMANDS_MAX, FRAMES_IN_FLIGHT_MAX},
     request::no_units,
     retry::{Attempts, Budget, Step, pause},
+    rounds::Rounds,
     stream::Lane,
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     pub(crate) timeout: Duration,
     pub(crate) principal: String,
+    /// Linearizable reads of single sales: in a sale everybody asks for the same one.
+    pub(crate) sale_reads: Rounds<Result<(Sale, Position), Error>>,
 }
 
 impl Drop for Shared {

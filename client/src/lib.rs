@@ -67,6 +67,7 @@ mod queue;
 mod reads;
 mod request;
 mod retry;
+mod rounds;
 mod stream;
 mod votes;
 mod watch;
@@ -85,6 +86,7 @@ use crate::{
     leader::Nodes,
     log_time::{LIFE_MAX, LIFE_MIN},
     retry::Budget,
+    rounds::Rounds,
     stream::Lane,
 };
 
@@ -191,6 +193,7 @@ impl Builder {
             budget: Budget::default(),
             timeout,
             principal: self.principal.unwrap_or_else(|| PRINCIPAL_DEFAULT.to_string()),
+            sale_reads: Rounds::default(),
         };
         Ok(Client {
             shared: Arc::new(shared),

@@ -3,6 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use proto::v1::{self, GetClaimRequest, GetSaleRequest, ListClaimsRequest, ListSalesRequest, ResolveRequest};
+use tokio::time::timeout_at;
 use tonic::{Response, Status};
 
 use crate::{
@@ -27,12 +28,28 @@ impl Client {
         }
     }
 
-    /// One sale.
+    /// One sale. Linearizable reads of the same sale by this client and its clones share their way: all who ask while
+    /// one is under way are answered by the next.
     ///
     /// # Errors
     /// [`Error::Rejected`] with [`Reason::SaleUnknown`]: there is none. [`Error::Unavailable`]: no node
     /// could answer so freshly.
     pub async fn get_sale(&self, sale_id: &str, consistency: Consistency) -> Result<(Sale, Position), Error> {
+        if consistency != Consistency::Linearizable {
+            return self.read_sale(sale_id, consistency).await;
+        }
+        let deadline = self.shared.deadline();
+        let (client, name) = (self.clone(), sale_id.to_owned());
+        let round = self.shared.sale_reads.join(sale_id, || async move {
+            client.read_sale(&name, Consistency::Linearizable).await
+        });
+        match timeout_at(deadline, round).await {
+            Ok(read) => read,
+            Err(_) => Err(Error::unavailable("reads of this sale take too long")),
+        }
+    }
+
+    async fn read_sale(&self, sale_id: &str, consistency: Consistency) -> Result<(Sale, Position), Error> {
         let request = GetSaleRequest {
             sale_id: sale_id.to_string(),
             consistency: Some(convert::consistency(consistency)),
