@@ -563,6 +563,24 @@ fn webhooks_are_late_shuffled_and_finally_given_up() {
 }
 
 #[test]
+fn an_endpoint_is_sent_the_kinds_that_it_names() {
+    let wanted = "payment_intent.succeeded";
+    let mut stage = Stage::new(1, Faults::default());
+    stage.provider = Provider::new(Options {
+        webhook_kinds: vec![wanted.to_owned()],
+        ..Options::default()
+    });
+    stage.play(&Act::Create {
+        method: "pm_card_visa",
+        manual: false,
+    });
+    stage.play(&Act::Confirm { payment: 0 });
+    let sent = stage.provider.deliveries(stage.now_ms + 60_000, 100);
+    let kinds: Vec<_> = sent.iter().map(|delivery| delivery.event.kind).collect();
+    assert_eq!(kinds, [wanted]);
+}
+
+#[test]
 fn limits_refuse_clearly_and_keys_are_forgotten_after_a_day() {
     let mut provider = Provider::new(Options {
         payments_max: 1,

@@ -1,11 +1,14 @@
-//! The payment provider to rehearse with: answers at once, and sends its webhooks to the door.
+//! The payment provider to rehearse with: answers at once, and sends the door those webhooks that one asks for.
 //!
 //! Door and provider need each other's address, so this one says its own first, and serves once it has heard
 //! `serve URL` with the address that its webhooks go to.
 
 use std::future::pending;
 
-use api::payment::simulator::{self, Faults, ServerOptions, Webhooks};
+use api::payment::{
+    simulator::{self, EVENT_KINDS, Faults, ServerOptions, Webhooks},
+    webhook::WebhookKind,
+};
 use tokio::net::TcpListener;
 
 use crate::failure::{Doing, Failure};
@@ -34,6 +37,10 @@ pub fn run(webhook_secret: String, faults: Vec<String>) -> Result<(), Failure> {
             }),
             ..ServerOptions::default()
         };
+        let wanted = WebhookKind::WANTED
+            .iter()
+            .filter(|kind| EVENT_KINDS.contains(kind));
+        options.provider.webhook_kinds = wanted.map(|kind| (*kind).to_owned()).collect();
         options.provider.faults = Faults::default().with(changes).doing("reading the faults")?;
         let provider = simulator::open(listener, options).doing("opening the provider")?;
         println!("serving");

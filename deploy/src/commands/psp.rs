@@ -23,6 +23,9 @@ pub struct PspArgs {
     /// Where webhooks go; repeated, they take turns, as through a balancer
     #[arg(long = "webhook-url", value_name = "URL", requires = "webhook_secret_file", value_parser = http_url)]
     webhook_urls: Vec<String>,
+    /// Kind of event to send, as an endpoint of Stripe's names them; may be repeated [default: all]
+    #[arg(long = "webhook-event", value_name = "KIND", value_parser = simulator::EVENT_KINDS, hide_possible_values = true)]
+    webhook_kinds: Vec<String>,
     /// File with the secret that webhooks are signed with
     #[arg(long, value_name = "FILE")]
     webhook_secret_file: Option<PathBuf>,
@@ -159,6 +162,7 @@ pub async fn run(args: PspArgs, context: Context) -> Result<(), Failure> {
         ..ServerOptions::default()
     };
     options.provider.seed = args.seed;
+    options.provider.webhook_kinds = args.webhook_kinds;
     options.provider.faults = args.faults.faults();
     options.provider.base_url = args
         .public_url

@@ -95,6 +95,7 @@ impl Mail {
         kind: &'static str,
         object: Value,
     ) {
+        let sent = options.sends(kind);
         let object_id = object["id"].as_str().unwrap_or_default().to_owned();
         let (request, key) = match &moment.request {
             Some((request, key)) => (Some(request), key.as_ref()),
@@ -107,7 +108,7 @@ impl Mail {
             "created": seconds(moment.now_ms),
             "data": { "object": object },
             "livemode": false,
-            "pending_webhooks": u8::from(options.webhooks),
+            "pending_webhooks": u8::from(sent),
             "request": { "id": request, "idempotency_key": key },
             "type": kind,
         });
@@ -126,7 +127,7 @@ impl Mail {
         }
         self.numbers.insert(id, self.forgotten + self.events.len() as u64);
         self.events.push_back(Arc::clone(&event));
-        if options.webhooks {
+        if sent {
             self.plan(options, faults, moment, &event);
         }
     }

@@ -44,7 +44,7 @@ pub use fault::{Faults, Rate};
 pub use help::help;
 pub use journal::JournalError;
 pub use ledger::{Ledger, PaymentRow, Reference, Totals, WebhookCounts};
-pub use options::Options;
+pub use options::{EVENT_KINDS, Options};
 pub use provider::Provider;
 pub use sender::{Webhooks, signature};
 pub use server::{Opened, ServerOptions, SimulatorError, open, router, serve};

@@ -4,6 +4,29 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
 
+/// Every kind of event that this provider tells of.
+pub const EVENT_KINDS: [&str; 19] = [
+    "charge.captured",
+    "charge.dispute.closed",
+    "charge.dispute.created",
+    "charge.dispute.funds_reinstated",
+    "charge.dispute.funds_withdrawn",
+    "charge.expired",
+    "charge.failed",
+    "charge.refund.updated",
+    "charge.refunded",
+    "charge.succeeded",
+    "payment_intent.amount_capturable_updated",
+    "payment_intent.canceled",
+    "payment_intent.created",
+    "payment_intent.payment_failed",
+    "payment_intent.requires_action",
+    "payment_intent.succeeded",
+    "refund.created",
+    "refund.failed",
+    "refund.updated",
+];
+
 /// What a provider is made with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
@@ -17,6 +40,9 @@ pub struct Options {
     pub base_url: String,
     /// Whether anybody listens to webhooks; if not, none are queued.
     pub webhooks: bool,
+    /// The kinds of events that are sent, of [`EVENT_KINDS`], as an endpoint of Stripe's names its own; empty: all.
+    #[serde(default)]
+    pub webhook_kinds: Vec<String>,
     /// How long an authorization can be captured, in ms. Seven days, as card networks commonly allow.
     pub authorization_ms: u64,
     /// How long a pending refund takes, and how long until one that will fail does, in ms.
@@ -40,6 +66,7 @@ impl Default for Options {
             faults: Faults::default(),
             base_url: "http://psp.invalid".into(),
             webhooks: true,
+            webhook_kinds: Vec::new(),
             authorization_ms: 7 * 24 * 3_600_000,
             refund_ms: 2_000,
             webhook_retry_ms: 500,
@@ -48,5 +75,13 @@ impl Default for Options {
             events_max: 200_000,
             deliveries_max: 200_000,
         }
+    }
+}
+
+impl Options {
+    /// Whether events of this kind are sent.
+    pub(super) fn sends(&self, kind: &str) -> bool {
+        assert!(EVENT_KINDS.contains(&kind), "{kind} is missing among the kinds");
+        self.webhooks && (self.webhook_kinds.is_empty() || self.webhook_kinds.iter().any(|sent| sent == kind))
     }
 }
