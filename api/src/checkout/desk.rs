@@ -329,6 +329,7 @@ impl Checkouts {
             began_ms: position.log_time_ms,
             began_wall_ms: position.wall_time_ms,
             wake_ms: 0,
+            looked_ms: 0,
             looks: 0,
             doubt: Doubt::Nothing,
             refusal: None,
@@ -350,7 +351,7 @@ impl Checkouts {
         };
         // He comes back from his bank and asks: so does this process, now rather than in a while.
         let waits = open.stage == Stage::AwaitShopper && self.till.is_some();
-        if waits && open.looked_ms() + STATUS_LOOK_MS_MIN <= known.now_ms {
+        if waits && open.looked_ms + STATUS_LOOK_MS_MIN <= known.now_ms {
             let deadline = Instant::now() + STATUS_WAIT;
             if let Some(driven) = self.poke(claim_id).await? {
                 return self.wait(claim_id, driven, deadline).await.map(Some);
@@ -457,6 +458,7 @@ impl Checkouts {
             began_ms: position.log_time_ms,
             began_wall_ms: position.wall_time_ms,
             wake_ms: 0,
+            looked_ms: 0,
             looks: 0,
             doubt: Doubt::Nothing,
             refusal: None,

@@ -35,6 +35,9 @@ const LOOK_MS_MIN: u64 = 4_000;
 /// Longest such wait, in ms of log time.
 const LOOK_MS_MAX: u64 = 30_000;
 
+/// How long after the end of a hold its claim surely says so, in ms of log time: the store ends holds within 50 ms.
+const HOLD_OVER_MS: u64 = 250;
+
 /// How driving came to its end.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -61,7 +64,8 @@ pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duratio
             Step::Park => {
                 let journal = &mut owner.journal;
                 let passed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                journal.wake_ms = owner.since_ms + passed_ms + look_ms(journal.looks);
+                journal.looked_ms = owner.since_ms + passed_ms;
+                journal.wake_ms = next_look_ms(journal);
                 last = journal.clone();
                 if let Err(lost) = owner.save().await {
                     break left(last, &lost);
@@ -132,11 +136,43 @@ fn pause(vain: u32) -> Duration {
     Duration::from_millis(full_ms / 2 + client::chance::below(full_ms / 2 + 1))
 }
 
+/// When to look again: the longer it takes, the more seldom; but once his hold is over, nobody waits for him any more.
+fn next_look_ms(journal: &Journal) -> u64 {
+    let look_ms = journal.looked_ms + look_ms(journal.looks);
+    let over_ms = journal.hold_until_ms + HOLD_OVER_MS;
+    if journal.looked_ms < over_ms {
+        look_ms.min(over_ms)
+    } else {
+        look_ms
+    }
+}
+
 /// How long a shopper who was looked after so often is let alone.
-pub(super) fn look_ms(looks: u32) -> u64 {
+fn look_ms(looks: u32) -> u64 {
     let mut wait_ms = LOOK_MS_MIN;
     for _ in 0..looks.min(16) {
         wait_ms += wait_ms / 2;
     }
     wait_ms.min(LOOK_MS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkout::saga::golden_tests::begun;
+
+    #[test]
+    fn a_shopper_is_looked_after_more_and_more_seldom_and_when_his_hold_ends() {
+        let mut journal = Journal {
+            hold_until_ms: 30_000,
+            ..begun(1, 0)
+        };
+        let mut looks = Vec::new();
+        for look in 0..6 {
+            journal.looks = look;
+            journal.looked_ms = next_look_ms(&journal);
+            looks.push(journal.looked_ms);
+        }
+        assert_eq!(looks, [4_000, 10_000, 19_000, 30_250, 50_500, 80_500]);
+    }
 }

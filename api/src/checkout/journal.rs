@@ -107,6 +107,9 @@ pub(crate) struct Journal {
     /// While it waits for the shopper: log time before which nobody need look at it unasked.
     #[serde(default)]
     pub(crate) wake_ms: u64,
+    /// When it was last looked at while it waits for the shopper, log time.
+    #[serde(default)]
+    pub(crate) looked_ms: u64,
     /// How often it was looked at in vain while waiting for the shopper.
     #[serde(default)]
     pub(crate) looks: u32,
@@ -119,13 +122,6 @@ pub(crate) struct Journal {
     /// Vain tries in a row of this owner: how long it pauses.
     #[serde(skip)]
     pub(crate) vain: u32,
-}
-
-impl Journal {
-    /// When it was last looked at while it waits for the shopper, log time: before any wait that it has.
-    pub(crate) fn looked_ms(&self) -> u64 {
-        self.wake_ms.saturating_sub(super::driver::look_ms(self.looks))
-    }
 }
 
 /// A refund that the provider accepted.

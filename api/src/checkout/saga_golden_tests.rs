@@ -54,6 +54,7 @@ pub(in crate::checkout) fn begun(attempt: u32, closed_version: u64) -> Journal {
         began_ms: 1_000,
         began_wall_ms: 1_700_000_000_000,
         wake_ms: 0,
+        looked_ms: 0,
         looks: 0,
         doubt: Doubt::Nothing,
         refusal: None,
