@@ -1,6 +1,7 @@
 //! A cluster of three real processes on loopback, with data on a real disk, and what must be true of it.
 //!
-//! Ports are free ones that the nodes take themselves; directories are temporary; fsync is on, as always.
+//! Ports are free ones that the nodes take themselves, and take again when they are started again; directories
+//! are temporary; fsync is on, as always.
 
 use std::{
     path::{Path, PathBuf},
@@ -35,6 +36,12 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 
 /// Pause between two looks at a replica that is not there yet.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Longest a cluster may be without a leader.
+const LEADER_MAX: Duration = Duration::from_secs(30);
+
+/// Where a node listens that may choose.
+const FREE_PORT: &str = "127.0.0.1:0";
 
 /// Hold of every sale: the longest there is, so that nothing expires under a measurement.
 const HOLD_MS: u64 = 24 * 3_600_000;
@@ -78,13 +85,18 @@ impl Certificates {
     }
 }
 
+/// Where a node's process is among all; they are numbered from one.
+fn place_of(node_id: u64) -> usize {
+    usize::try_from(node_id - 1).expect("as few as they are")
+}
+
 /// A running cluster.
 pub struct Cluster {
     nodes: Vec<Process>,
     certificates: Option<Certificates>,
     client: Client,
     // Last, so that the processes are gone before their files are.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 fn new_client<'a>(
@@ -96,6 +108,24 @@ fn new_client<'a>(
         builder = builder.tls(certificates.client.clone());
     }
     builder.build().doing("making a client")
+}
+
+/// Starts a node on its directory under `dir`, whether or not that has data already.
+async fn start_node(
+    dir: &Path,
+    id: u64,
+    listen: &str,
+    certificates: Option<&Certificates>,
+) -> Result<Process, Failure> {
+    let name = format!("node-{id}");
+    let data = dir.join(&name);
+    let (number, data) = (id.to_string(), data.to_string_lossy().into_owned());
+    let mut arguments = vec!["node", "--id", &number, "--listen", listen, "--dir", &data];
+    let certificates = certificates.map(|all| all.dir.to_string_lossy().into_owned());
+    if let Some(dir) = &certificates {
+        arguments.extend(["--certificates", dir]);
+    }
+    Process::start(dir, &name, &arguments).await
 }
 
 impl Cluster {
@@ -111,17 +141,7 @@ impl Cluster {
         let certificates = Certificates::asked_for(dir.path())?;
         let mut nodes = Vec::new();
         for id in 1..=NODES {
-            let name = format!("node-{id}");
-            let data = dir.path().join(&name);
-            let (number, data) = (id.to_string(), data.to_string_lossy().into_owned());
-            let mut arguments = vec!["node", "--id", &number, "--dir", &data];
-            let certificates = certificates
-                .as_ref()
-                .map(|all| all.dir.to_string_lossy().into_owned());
-            if let Some(dir) = &certificates {
-                arguments.extend(["--certificates", dir]);
-            }
-            nodes.push(Process::start(dir.path(), &name, &arguments).await?);
+            nodes.push(start_node(dir.path(), id, FREE_PORT, certificates.as_ref()).await?);
         }
         let endpoints: Vec<&str> = nodes.iter().map(Process::address).collect();
         let client = new_client(endpoints.iter().copied(), certificates.as_ref())?;
@@ -137,7 +157,7 @@ impl Cluster {
             nodes,
             certificates,
             client,
-            _dir: dir,
+            dir,
         })
     }
 
@@ -157,6 +177,46 @@ impl Cluster {
     /// Where its nodes listen.
     pub fn endpoints(&self) -> impl Iterator<Item = &str> {
         self.nodes.iter().map(Process::address)
+    }
+
+    /// The node that leads, as it sees itself; waits while none does.
+    ///
+    /// # Errors
+    /// None does for long, or a node does not answer.
+    pub async fn leader(&self) -> Result<NodeStatus, Failure> {
+        const DOING: &str = "looking for the leader";
+        let deadline = Instant::now() + LEADER_MAX;
+        loop {
+            let statuses = self.statuses().await.doing(DOING)?;
+            let leaders = statuses.into_iter().filter(|status| status.role == "leader");
+            // One that was replaced may not have heard of it yet.
+            if let Some(leader) = leaders.max_by_key(|status| status.term) {
+                return Ok(leader);
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::new(DOING, format!("there was none in {LEADER_MAX:?}")));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Kills a node's process, as a crash would.
+    ///
+    /// # Errors
+    /// It had ended by itself.
+    pub async fn kill(&mut self, node_id: u64) -> Result<(), Failure> {
+        self.nodes[place_of(node_id)].kill().await
+    }
+
+    /// Starts a killed node on its directory, where it listened before; waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn restart(&mut self, node_id: u64) -> Result<(), Failure> {
+        let node = &mut self.nodes[place_of(node_id)];
+        let listen = node.address().to_owned();
+        *node = start_node(self.dir.path(), node_id, &listen, self.certificates.as_ref()).await?;
+        Ok(())
     }
 
     /// Makes and opens a sale of so many units, which nobody's second claim can spoil: a claim a user.

@@ -64,6 +64,8 @@ enum Command {
     Checkout(Settings),
     /// 10,000 checkouts with faults in 5% of the provider's calls; takes minutes, however long the window.
     CheckoutFaults(Settings),
+    /// The leader killed, and leadership handed over, five times each; longer than the window.
+    Failover(Settings),
     /// Memory per live claim, between 1M and 4M.
     Memory(Settings),
     /// The limits alone: bare disk and bare raft.
@@ -75,6 +77,8 @@ enum Command {
     Node {
         #[arg(long)]
         id: u64,
+        #[arg(long)]
+        listen: String,
         #[arg(long)]
         dir: PathBuf,
         #[arg(long)]
@@ -136,14 +140,16 @@ fn main() -> ExitCode {
         Command::Http(settings) => measure(&settings, &[Scenario::Http]),
         Command::Checkout(settings) => measure(&settings, &[Scenario::Checkout]),
         Command::CheckoutFaults(settings) => measure(&settings, &[Scenario::CheckoutFaults]),
+        Command::Failover(settings) => measure(&settings, &[Scenario::Failover]),
         Command::Memory(settings) => measure(&settings, &[Scenario::Memory]),
         Command::Limits(settings) => measure(&settings, &[]),
         Command::All(settings) => measure(&settings, &Scenario::ALL),
         Command::Node {
             id,
+            listen,
             dir,
             certificates,
-        } => children::node::run(id, dir, certificates),
+        } => children::node::run(id, listen, dir, certificates),
         Command::Api {
             endpoints,
             secret,

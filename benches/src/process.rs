@@ -2,10 +2,11 @@
 //!
 //! A child writes `ready <address>` when it listens, then answers each line on its standard input with
 //! one line on its standard output, and ends when its input ends: so no child outlives the harness,
-//! however the harness ends. What it logs goes to a file, whose end is shown when the child fails.
+//! however the harness ends. What it logs goes to a file, whose end is shown when the child fails; one that
+//! is started again goes on in the same file.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -44,11 +45,12 @@ impl Process {
         let log = dir.join(format!("{name}.log"));
         let starting = format!("starting {name}");
         let executable = std::env::current_exe().doing(&starting)?;
+        let lines = OpenOptions::new().create(true).append(true).open(&log);
         let mut child = Command::new(executable)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(File::create(&log).doing(&starting)?)
+            .stderr(lines.doing(&starting)?)
             .kill_on_drop(true)
             .spawn()
             .doing(&starting)?;
@@ -138,18 +140,33 @@ impl Process {
         }
     }
 
+    /// Kills it, as a crash would: it hears nothing of it. Its address stays known.
+    ///
+    /// # Errors
+    /// It had ended by itself before.
+    pub async fn kill(&mut self) -> Result<(), Failure> {
+        let doing = format!("killing {}", self.name);
+        self.still_running(&doing)?;
+        self.child.kill().await.doing(&doing)
+    }
+
+    fn still_running(&mut self, doing: &str) -> Result<(), Failure> {
+        match self.child.try_wait().doing(doing)? {
+            None => Ok(()),
+            Some(status) => Err(Failure::new(
+                doing,
+                format!("it had ended with {status}{}", self.end_of_log()),
+            )),
+        }
+    }
+
     /// Ends it. What it has on disk is thrown away by whoever asked for it.
     ///
     /// # Errors
     /// It ended by itself before, which no child should.
     pub async fn stop(mut self) -> Result<(), Failure> {
         let doing = format!("stopping {}", self.name);
-        if let Some(status) = self.child.try_wait().doing(&doing)? {
-            return Err(Failure::new(
-                doing,
-                format!("it had ended with {status}{}", self.end_of_log()),
-            ));
-        }
+        self.still_running(&doing)?;
         drop(self.input.take());
         self.child.wait().await.doing(&doing)?;
         Ok(())

@@ -16,11 +16,11 @@ use crate::failure::{Doing, Failure};
 /// Name of the image's directory beside the log.
 const IMAGE_DIR_NAME: &str = "image";
 
-/// Runs node `id` with its data in `dir`, behind its certificate in `certificates`, if there are any.
+/// Runs node `id` at `listen` with its data in `dir`, behind its certificate in `certificates`, if there are any.
 ///
 /// # Errors
 /// It does not start, or stops by itself.
-pub fn run(id: u64, dir: PathBuf, certificates: Option<PathBuf>) -> Result<(), Failure> {
+pub fn run(id: u64, listen: String, dir: PathBuf, certificates: Option<PathBuf>) -> Result<(), Failure> {
     super::runtime()?.block_on(async {
         let seams = Seams {
             disk: Arc::new(RealDisk),
@@ -31,7 +31,7 @@ pub fn run(id: u64, dir: PathBuf, certificates: Option<PathBuf>) -> Result<(), F
         };
         let config = NodeConfig {
             node_id: id,
-            listen: "127.0.0.1:0".to_owned(),
+            listen,
             data_dir: dir,
             ..NodeConfig::default()
         };

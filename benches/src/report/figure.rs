@@ -93,11 +93,16 @@ impl Run {
         self.figures.push((id, figure));
     }
 
-    /// A figure of this run, if it was measured.
+    /// A figure of this run, if it was measured; the first, if it was measured more than once.
     pub fn get(&self, id: &str) -> Option<&Figure> {
+        self.all(id).next()
+    }
+
+    /// A figure each time that this run measured it.
+    pub fn all(&self, id: &str) -> impl Iterator<Item = &Figure> {
         self.figures
             .iter()
-            .find(|(known, _)| *known == id)
+            .filter(move |(known, _)| *known == id)
             .map(|(_, figure)| figure)
     }
 }

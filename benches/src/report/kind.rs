@@ -44,6 +44,10 @@ pub mod id {
     pub const FAULTS_ALL: &str = "checkout-faults-all";
     /// The longest of them.
     pub const FAULTS_LONGEST: &str = "checkout-faults-longest";
+    /// From the death of the leader to the next grant.
+    pub const FAILOVER: &str = "failover";
+    /// Longest gap between grants around a transfer of leadership.
+    pub const TRANSFER: &str = "leader-transfer";
     /// Memory per live claim.
     pub const MEMORY: &str = "memory-per-claim";
 }
@@ -141,7 +145,7 @@ impl Kind {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 22] = [
+pub const KINDS: [Kind; 24] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -225,6 +229,13 @@ pub const KINDS: [Kind; 22] = [
         Unit::Seconds,
     )
     .target(85.0),
+    kind(id::FAILOVER, "leader killed: to the next grant", Unit::Ms).target(1_000.0),
+    kind(
+        id::TRANSFER,
+        "leadership handed over: longest gap in grants",
+        Unit::Ms,
+    )
+    .target(50.0),
     kind(id::MEMORY, "memory per live claim, 1M to 4M", Unit::Bytes).target(150.0),
 ];
 

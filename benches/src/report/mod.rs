@@ -1,5 +1,6 @@
 //! What is measured, against what, and how it is shown: every figure with its spread over the runs, its
-//! target, and its share of the limit measured beside it in the same run.
+//! target, and its share of the limit measured beside it in the same run. What a run measures in several rounds
+//! counts by the round: median and extremes are over all rounds of all runs.
 
 mod figure;
 mod kind;
@@ -74,7 +75,7 @@ impl<'a> Report<'a> {
 
     fn lines(&self) -> impl Iterator<Item = Line<'static>> {
         KINDS.iter().filter_map(|kind| {
-            let figures: Vec<&Figure> = self.runs.iter().filter_map(|run| run.get(kind.id)).collect();
+            let figures: Vec<&Figure> = self.runs.iter().flat_map(|run| run.all(kind.id)).collect();
             let values: Vec<f64> = figures.iter().map(|figure| figure.value).collect();
             let shares = self.runs.iter().filter_map(|run| {
                 let (figure, limit) = (run.get(kind.id)?, run.get(kind.limit?)?);
@@ -255,6 +256,25 @@ mod tests {
             })
         );
         assert_eq!(Spread::of([4.0, 1.0]).unwrap().median, 2.5);
+    }
+
+    #[test]
+    fn rounds_count_each_for_themselves() {
+        let runs = [
+            run(&[
+                (id::FAILOVER, 300.0),
+                (id::FAILOVER, 900.0),
+                (id::FAILOVER, 500.0),
+            ]),
+            run(&[(id::FAILOVER, 400.0), (id::FAILOVER, 1_500.0)]),
+        ];
+        let json = Report::new(&runs).json(Path::new("/"), 4);
+        let figure = &json["figures"][0];
+        assert_eq!(figure["values"].as_array().unwrap().len(), 5);
+        assert_eq!(
+            (&figure["median"], &figure["max"]),
+            (&json!(500.0), &json!(1_500.0))
+        );
     }
 
     #[test]

@@ -4,9 +4,11 @@ mod callers;
 mod checkout;
 mod claims;
 mod confirm;
+mod failover;
 mod http;
 mod http_connection;
 mod memory;
+mod paced;
 mod retries;
 
 use std::{path::Path, time::Duration};
@@ -42,18 +44,21 @@ pub enum Scenario {
     Checkout,
     /// The same, with a provider that fails.
     CheckoutFaults,
+    /// The leader's death, and its handing over.
+    Failover,
     /// Memory per live claim.
     Memory,
 }
 
 impl Scenario {
-    /// All that take as long as the window.
-    pub const ALL: [Scenario; 6] = [
+    /// All but the checkouts with faults.
+    pub const ALL: [Scenario; 7] = [
         Scenario::Claims,
         Scenario::Retries,
         Scenario::Confirm,
         Scenario::Http,
         Scenario::Checkout,
+        Scenario::Failover,
         Scenario::Memory,
     ];
 
@@ -74,6 +79,7 @@ impl Scenario {
             Scenario::Http => &[id::HTTP_GRANTS, id::HTTP_REFUSED],
             Scenario::Checkout => &[id::CHECKOUT_WRITES, id::CHECKOUT, id::CHECKOUT_OVERHEAD],
             Scenario::CheckoutFaults => &[id::FAULTS_ALL, id::FAULTS_LONGEST],
+            Scenario::Failover => &[id::FAILOVER, id::TRANSFER],
             Scenario::Memory => &[id::MEMORY],
         }
     }
@@ -110,6 +116,7 @@ impl Scenario {
             Scenario::Http => http::measure(&mut bench).await?,
             Scenario::Checkout => checkout::measure(&mut bench).await?,
             Scenario::CheckoutFaults => checkout::measure_faults(&mut bench).await?,
+            Scenario::Failover => failover::measure(&mut bench).await?,
             Scenario::Memory => memory::measure(&mut bench).await?,
         }
         bench.cluster.stop().await
