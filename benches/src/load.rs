@@ -39,6 +39,8 @@ pub struct Tally {
     pub sold_out: u64,
     /// Claims made final.
     pub confirmed: u64,
+    /// Sales read.
+    pub read: u64,
     /// Proposed, outcome not known.
     pub unknown: u64,
     /// Anything else.
@@ -50,6 +52,11 @@ pub struct Tally {
 impl Tally {
     /// Operations that were answered.
     pub fn answered(&self) -> u64 {
+        self.asked_of_the_log() + self.read
+    }
+
+    /// Those of them that go through the log, or would if they were not refused at its door.
+    pub fn asked_of_the_log(&self) -> u64 {
         self.granted + self.repeated + self.sold_out + self.confirmed
     }
 
@@ -67,6 +74,7 @@ impl Tally {
         self.repeated += other.repeated;
         self.sold_out += other.sold_out;
         self.confirmed += other.confirmed;
+        self.read += other.read;
         self.unknown += other.unknown;
         self.failed += other.failed;
         if self.first_failure.is_none() {

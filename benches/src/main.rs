@@ -58,6 +58,8 @@ enum Command {
     Retries(Settings),
     /// Held claims confirmed.
     Confirm(Settings),
+    /// A sale read while it sells: linearizable, and from any node as it has it.
+    Reads(Settings),
     /// Claims granted and refused through one HTTP door.
     Http(Settings),
     /// Checkouts at 500 a second through one door, with a provider that answers at once: our side's time.
@@ -137,6 +139,7 @@ fn main() -> ExitCode {
         Command::Claims(settings) => measure(&settings, &[Scenario::Claims]),
         Command::Retries(settings) => measure(&settings, &[Scenario::Retries]),
         Command::Confirm(settings) => measure(&settings, &[Scenario::Confirm]),
+        Command::Reads(settings) => measure(&settings, &[Scenario::Reads]),
         Command::Http(settings) => measure(&settings, &[Scenario::Http]),
         Command::Checkout(settings) => measure(&settings, &[Scenario::Checkout]),
         Command::CheckoutFaults(settings) => measure(&settings, &[Scenario::CheckoutFaults]),

@@ -30,6 +30,10 @@ pub mod id {
     pub const RETRIES_BULK: &str = "retries-bulk";
     /// Confirms.
     pub const CONFIRMS: &str = "confirms";
+    /// Linearizable reads of a sale.
+    pub const READS: &str = "reads-linearizable";
+    /// Local reads of a sale.
+    pub const READS_LOCAL: &str = "reads-local";
     /// Grants over HTTP.
     pub const HTTP_GRANTS: &str = "http-grants";
     /// Refusals over HTTP.
@@ -145,7 +149,7 @@ impl Kind {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 24] = [
+pub const KINDS: [Kind; 26] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -194,6 +198,17 @@ pub const KINDS: [Kind; 24] = [
     )
     .of(id::RAFT_FULL),
     kind(id::CONFIRMS, "confirms, 512 single callers", Unit::PerSecond).of(id::RAFT_FULL),
+    kind(
+        id::READS,
+        "linearizable reads of a sale, 256 callers",
+        Unit::PerSecond,
+    )
+    .target(300_000.0),
+    kind(
+        id::READS_LOCAL,
+        "local reads of a sale, 256 callers",
+        Unit::PerSecond,
+    ),
     kind(
         id::HTTP_GRANTS,
         "HTTP grants, one door, 64 connections",

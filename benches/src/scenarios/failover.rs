@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Bench, paced::PacedClaims};
+use super::{
+    Bench,
+    paced::{GAP_CALLERS, PacedClaims},
+};
 use crate::{
     cluster::NODES,
     failure::{Doing, Failure},
@@ -32,7 +35,7 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
         }
         bench.endless_sale(id).await?;
         // A client of its own, which hears of no operator's call.
-        let load = PacedClaims::start(&bench.cluster.another_client()?, id, bench.names());
+        let load = PacedClaims::start(GAP_CALLERS, &bench.cluster.another_client()?, id, bench.names());
         for _ in 0..ROUNDS {
             bench.cluster.settled().await?;
             sleep(CALM).await;

@@ -9,6 +9,7 @@ mod http;
 mod http_connection;
 mod memory;
 mod paced;
+mod reads;
 mod retries;
 
 use std::{path::Path, time::Duration};
@@ -38,6 +39,8 @@ pub enum Scenario {
     Retries,
     /// Held claims made final.
     Confirm,
+    /// A sale looked at.
+    Reads,
     /// Through one HTTP door.
     Http,
     /// Paid through one HTTP door.
@@ -52,10 +55,11 @@ pub enum Scenario {
 
 impl Scenario {
     /// All but the checkouts with faults.
-    pub const ALL: [Scenario; 7] = [
+    pub const ALL: [Scenario; 8] = [
         Scenario::Claims,
         Scenario::Retries,
         Scenario::Confirm,
+        Scenario::Reads,
         Scenario::Http,
         Scenario::Checkout,
         Scenario::Failover,
@@ -76,6 +80,7 @@ impl Scenario {
             ],
             Scenario::Retries => &[id::RETRIES_BULK],
             Scenario::Confirm => &[id::CONFIRMS],
+            Scenario::Reads => &[id::READS, id::READS_LOCAL],
             Scenario::Http => &[id::HTTP_GRANTS, id::HTTP_REFUSED],
             Scenario::Checkout => &[id::CHECKOUT_WRITES, id::CHECKOUT, id::CHECKOUT_OVERHEAD],
             Scenario::CheckoutFaults => &[id::FAULTS_ALL, id::FAULTS_LONGEST],
@@ -113,6 +118,7 @@ impl Scenario {
             Scenario::Claims => claims::measure(&mut bench).await?,
             Scenario::Retries => retries::measure(&mut bench).await?,
             Scenario::Confirm => confirm::measure(&mut bench).await?,
+            Scenario::Reads => reads::measure(&mut bench).await?,
             Scenario::Http => http::measure(&mut bench).await?,
             Scenario::Checkout => checkout::measure(&mut bench).await?,
             Scenario::CheckoutFaults => checkout::measure_faults(&mut bench).await?,
@@ -186,8 +192,8 @@ impl Bench<'_> {
             p50_ms: Some(measured.latency_ms(0.50)),
             p99_ms: Some(measured.latency_ms(0.99)),
             processor: Some(processor),
-            per_entry: Some(tally.answered() as f64 / entries as f64)
-                .filter(|&count| count <= ENTRY_COMMANDS_MAX as f64),
+            per_entry: Some(tally.asked_of_the_log() as f64 / entries as f64)
+                .filter(|&count| count > 0.0 && count <= ENTRY_COMMANDS_MAX as f64),
             ..Figure::new(value(&measured))
         };
         self.run.add(id, figure);

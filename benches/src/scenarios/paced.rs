@@ -2,13 +2,14 @@
 //!
 //! Every outcome is known in the end: one that a call leaves open is resolved by its key before its caller
 //! goes on. Everything granted is kept with when it was heard, so that gaps can be told afterwards, and
-//! compared with what the replicas have: ranks that are 1, 2, 3 and so on, each heard of once.
+//! compared with what the replicas have: ranks that are 1, 2, 3 and so on, each heard of once. The highest rank so
+//! far is told while it goes on: what is read after that has to show at least as many claims.
 
 use std::{
     ops::Range,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -25,8 +26,8 @@ use crate::{
     names::{CallerNames, Names},
 };
 
-/// Callers: with their pauses they make some thousand claims a second, so that a gap is told to a millisecond.
-const CALLERS: usize = 16;
+/// Callers that with their pauses make some thousand claims a second, so that a gap is told to a millisecond.
+pub(super) const GAP_CALLERS: usize = 16;
 
 /// Pause of each after an answer.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -54,28 +55,37 @@ pub(super) struct Heard {
 /// The load, while it goes on.
 pub(super) struct PacedClaims {
     heard: Arc<Mutex<Vec<Heard>>>,
+    rank_max: Arc<AtomicU32>,
     stopping: Arc<AtomicBool>,
     running: JoinSet<Result<(), Failure>>,
 }
 
 impl PacedClaims {
     /// Begins to claim in a sale that nobody else claims in.
-    pub fn start(client: &Client, sale_id: &str, names: Names) -> PacedClaims {
+    pub fn start(callers: usize, client: &Client, sale_id: &str, names: Names) -> PacedClaims {
         let mut load = PacedClaims {
             heard: Arc::default(),
+            rank_max: Arc::default(),
             stopping: Arc::default(),
             running: JoinSet::new(),
         };
-        for caller in 0..CALLERS {
+        for caller in 0..callers {
             let caller = Caller {
                 client: client.clone(),
                 sale_id: sale_id.to_owned(),
                 names: names.of_caller(caller),
+                heard: load.heard.clone(),
+                rank_max: load.rank_max.clone(),
+                stopping: load.stopping.clone(),
             };
-            let (heard, stopping) = (load.heard.clone(), load.stopping.clone());
-            load.running.spawn(caller.claim(heard, stopping));
+            load.running.spawn(caller.claim());
         }
         load
+    }
+
+    /// The highest rank that a caller has heard of, kept up to date.
+    pub fn rank_max(&self) -> Arc<AtomicU32> {
+        self.rank_max.clone()
     }
 
     /// Everything heard so far.
@@ -129,25 +139,28 @@ struct Caller {
     client: Client,
     sale_id: String,
     names: CallerNames,
+    heard: Arc<Mutex<Vec<Heard>>>,
+    rank_max: Arc<AtomicU32>,
+    stopping: Arc<AtomicBool>,
 }
 
 impl Caller {
-    async fn claim(
-        mut self,
-        heard: Arc<Mutex<Vec<Heard>>>,
-        stopping: Arc<AtomicBool>,
-    ) -> Result<(), Failure> {
-        while !stopping.load(Ordering::Relaxed) {
+    async fn claim(mut self) -> Result<(), Failure> {
+        while !self.stopping.load(Ordering::Relaxed) {
             let Some((user, key)) = self.names.next() else {
                 break;
             };
             if let Some(claim) = self.outcome(&user, &key).await? {
                 let at = Instant::now();
-                heard.lock().expect("nobody panics while pushing").push(Heard {
-                    at,
-                    term: claim.receipt.term,
-                    rank: claim.rank,
-                });
+                self.rank_max.fetch_max(claim.rank, Ordering::Release);
+                self.heard
+                    .lock()
+                    .expect("nobody panics while pushing")
+                    .push(Heard {
+                        at,
+                        term: claim.receipt.term,
+                        rank: claim.rank,
+                    });
             }
             sleep(PAUSE).await;
         }
