@@ -289,8 +289,9 @@ impl Cluster {
     }
 
     /// Checks that the replicas have what the callers were told, and the same as one another: counters
-    /// that add up, as many claims made and confirmed as were acknowledged, and equal state hashes at
-    /// one log index, from which every sale was recounted.
+    /// that add up, as many claims made and confirmed as were acknowledged, and held, where callers were
+    /// told of what was released; and equal state hashes at one log index, from which every sale was
+    /// recounted.
     ///
     /// # Errors
     /// Something does not hold; says what.
@@ -300,6 +301,10 @@ impl Cluster {
         self.wait_for("waiting for the replicas", |status| status.applied_index >= index)
             .await?;
         let operators = self.client.cluster();
+        let made = told.granted + told.decremented;
+        let confirmed = told.confirmed + told.decremented;
+        // Compensation releases what no caller here hears of: only who hears of all of it can say what is held.
+        let held = (told.released > 0).then(|| made.checked_sub(confirmed + told.released));
         let mut digests = Vec::new();
         for endpoint in self.endpoints() {
             let (sale, _) = operators.sale_at(endpoint, sale_id).await.doing(&doing)?;
@@ -308,15 +313,17 @@ impl Cluster {
                 + u64::from(sale.units_confirmed);
             let wrong = if parts != u64::from(sale.units_total) {
                 Some(format!("{parts} units of {}", sale.units_total))
-            } else if u64::from(sale.claims_made) != told.granted {
+            } else if u64::from(sale.claims_made) != made {
+                Some(format!("{} claims, but {made} were granted", sale.claims_made))
+            } else if u64::from(sale.units_confirmed) != confirmed {
                 Some(format!(
-                    "{} claims, but {} were granted",
-                    sale.claims_made, told.granted
+                    "{} units confirmed, but {confirmed} were told so",
+                    sale.units_confirmed
                 ))
-            } else if u64::from(sale.units_confirmed) != told.confirmed {
+            } else if held.is_some_and(|held| held != Some(u64::from(sale.units_held))) {
                 Some(format!(
-                    "{} units confirmed, but {} were told so",
-                    sale.units_confirmed, told.confirmed
+                    "{} units held of {made} claimed, {confirmed} confirmed and {} released",
+                    sale.units_held, told.released
                 ))
             } else {
                 None

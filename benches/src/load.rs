@@ -39,6 +39,10 @@ pub struct Tally {
     pub sold_out: u64,
     /// Claims made final.
     pub confirmed: u64,
+    /// Claims given back.
+    pub released: u64,
+    /// New claims, final at once; none of those above.
+    pub decremented: u64,
     /// Sales read.
     pub read: u64,
     /// Proposed, outcome not known.
@@ -57,7 +61,7 @@ impl Tally {
 
     /// Those of them that go through the log, or would if they were not refused at its door.
     pub fn asked_of_the_log(&self) -> u64 {
-        self.granted + self.repeated + self.sold_out + self.confirmed
+        self.granted + self.repeated + self.sold_out + self.confirmed + self.released + self.decremented
     }
 
     /// Notes an operation that was not answered as it should have been.
@@ -74,6 +78,8 @@ impl Tally {
         self.repeated += other.repeated;
         self.sold_out += other.sold_out;
         self.confirmed += other.confirmed;
+        self.released += other.released;
+        self.decremented += other.decremented;
         self.read += other.read;
         self.unknown += other.unknown;
         self.failed += other.failed;

@@ -58,6 +58,10 @@ enum Command {
     Retries(Settings),
     /// Held claims confirmed.
     Confirm(Settings),
+    /// Held claims given back.
+    Release(Settings),
+    /// Claims final at once, by 64 single callers.
+    Decrement(Settings),
     /// A sale read while it sells: linearizable, and from any node as it has it.
     Reads(Settings),
     /// Claims granted and refused through one HTTP door.
@@ -139,6 +143,8 @@ fn main() -> ExitCode {
         Command::Claims(settings) => measure(&settings, &[Scenario::Claims]),
         Command::Retries(settings) => measure(&settings, &[Scenario::Retries]),
         Command::Confirm(settings) => measure(&settings, &[Scenario::Confirm]),
+        Command::Release(settings) => measure(&settings, &[Scenario::Release]),
+        Command::Decrement(settings) => measure(&settings, &[Scenario::Decrement]),
         Command::Reads(settings) => measure(&settings, &[Scenario::Reads]),
         Command::Http(settings) => measure(&settings, &[Scenario::Http]),
         Command::Checkout(settings) => measure(&settings, &[Scenario::Checkout]),

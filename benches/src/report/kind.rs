@@ -30,6 +30,10 @@ pub mod id {
     pub const RETRIES_BULK: &str = "retries-bulk";
     /// Confirms.
     pub const CONFIRMS: &str = "confirms";
+    /// Releases.
+    pub const RELEASES: &str = "releases";
+    /// Decrements by 64 single callers.
+    pub const DECREMENTS: &str = "decrements-64-callers";
     /// Linearizable reads of a sale.
     pub const READS: &str = "reads-linearizable";
     /// Local reads of a sale.
@@ -149,7 +153,7 @@ impl Kind {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 26] = [
+pub const KINDS: [Kind; 28] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -198,6 +202,8 @@ pub const KINDS: [Kind; 26] = [
     )
     .of(id::RAFT_FULL),
     kind(id::CONFIRMS, "confirms, 512 single callers", Unit::PerSecond).of(id::RAFT_FULL),
+    kind(id::RELEASES, "releases, 512 single callers", Unit::PerSecond).of(id::RAFT_FULL),
+    kind(id::DECREMENTS, "decrements, 64 single callers", Unit::PerSecond).of(id::RAFT_64),
     kind(
         id::READS,
         "linearizable reads of a sale, 256 callers",

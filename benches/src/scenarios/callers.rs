@@ -93,6 +93,7 @@ pub struct SingleClaims {
     client: Client,
     sale_id: String,
     names: CallerNames,
+    at_once: bool,
 }
 
 impl SingleClaims {
@@ -109,7 +110,14 @@ impl SingleClaims {
             client,
             sale_id: sale_id.to_owned(),
             names,
+            at_once: false,
         }
+    }
+
+    /// Decrements instead: each claim is confirmed at once.
+    pub fn at_once(mut self) -> Self {
+        self.at_once = true;
+        self
     }
 }
 
@@ -117,37 +125,48 @@ impl Caller for SingleClaims {
     async fn call(&mut self) -> Option<Tally> {
         let (user, key) = self.names.next()?;
         let mut tally = Tally::default();
-        count_claim(
-            self.client
-                .claim(self.sale_id.as_str(), user)
-                .key(key)
-                .send()
-                .await,
-            &mut tally,
-        );
+        if self.at_once {
+            let decrement = self.client.decrement(self.sale_id.as_str(), user);
+            count_claim(decrement.key(key).send().await, &mut tally);
+            tally.decremented = std::mem::take(&mut tally.granted);
+        } else {
+            let claim = self.client.claim(self.sale_id.as_str(), user);
+            count_claim(claim.key(key).send().await, &mut tally);
+        }
         Some(tally)
     }
 }
 
-/// Confirms held claims, one at a time, until none is left.
-pub struct Confirms {
+/// What becomes of held claims.
+#[derive(Clone, Copy, Debug)]
+pub enum Settling {
+    /// They are made final.
+    Confirm,
+    /// They are given back.
+    Release,
+}
+
+/// Settles held claims, one at a time, until none is left.
+pub struct Settles {
     client: Client,
+    settling: Settling,
     held: std::vec::IntoIter<Held>,
     names: CallerNames,
 }
 
-impl Confirms {
+impl Settles {
     /// A caller for these claims.
-    pub fn new(client: Client, held: Vec<Held>, names: CallerNames) -> Self {
-        Confirms {
+    pub fn new(client: Client, settling: Settling, held: Vec<Held>, names: CallerNames) -> Self {
+        Settles {
             client,
+            settling,
             held: held.into_iter(),
             names,
         }
     }
 }
 
-impl Caller for Confirms {
+impl Caller for Settles {
     async fn call(&mut self) -> Option<Tally> {
         let Held {
             claim_id,
@@ -155,10 +174,15 @@ impl Caller for Confirms {
         } = self.held.next()?;
         let (_, key) = self.names.next()?;
         let mut tally = Tally::default();
-        match self.client.confirm(claim_id, fencing_token).key(key).send().await {
-            Ok(_) => tally.confirmed = 1,
-            Err(Error::Unknown { .. }) => tally.unknown = 1,
-            Err(error) => tally.fail(|| error.to_string()),
+        let request = match self.settling {
+            Settling::Confirm => self.client.confirm(claim_id, fencing_token),
+            Settling::Release => self.client.release(claim_id, fencing_token),
+        };
+        match (request.key(key).send().await, self.settling) {
+            (Ok(_), Settling::Confirm) => tally.confirmed = 1,
+            (Ok(_), Settling::Release) => tally.released = 1,
+            (Err(Error::Unknown { .. }), _) => tally.unknown = 1,
+            (Err(error), _) => tally.fail(|| error.to_string()),
         }
         Some(tally)
     }

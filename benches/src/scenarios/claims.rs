@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Single callers that share one client.
-const SINGLE_CALLERS: usize = 64;
+pub(super) const SINGLE_CALLERS: usize = 64;
 
 /// Clients with a connection each, one call at a time: what only a leader that merges across
 /// connections can carry.

@@ -3,7 +3,7 @@
 mod callers;
 mod checkout;
 mod claims;
-mod confirm;
+mod decrement;
 mod failover;
 mod http;
 mod http_connection;
@@ -11,11 +11,13 @@ mod memory;
 mod paced;
 mod reads;
 mod retries;
+mod settle;
 
 use std::{path::Path, time::Duration};
 
 use raft_store::limits::ENTRY_COMMANDS_MAX;
 
+use self::callers::Settling;
 use crate::{
     cluster::Cluster,
     failure::Failure,
@@ -39,6 +41,10 @@ pub enum Scenario {
     Retries,
     /// Held claims made final.
     Confirm,
+    /// Held claims given back.
+    Release,
+    /// Claims final at once.
+    Decrement,
     /// A sale looked at.
     Reads,
     /// Through one HTTP door.
@@ -55,10 +61,12 @@ pub enum Scenario {
 
 impl Scenario {
     /// All but the checkouts with faults.
-    pub const ALL: [Scenario; 8] = [
+    pub const ALL: [Scenario; 10] = [
         Scenario::Claims,
         Scenario::Retries,
         Scenario::Confirm,
+        Scenario::Release,
+        Scenario::Decrement,
         Scenario::Reads,
         Scenario::Http,
         Scenario::Checkout,
@@ -80,6 +88,8 @@ impl Scenario {
             ],
             Scenario::Retries => &[id::RETRIES_BULK],
             Scenario::Confirm => &[id::CONFIRMS],
+            Scenario::Release => &[id::RELEASES],
+            Scenario::Decrement => &[id::DECREMENTS],
             Scenario::Reads => &[id::READS, id::READS_LOCAL],
             Scenario::Http => &[id::HTTP_GRANTS, id::HTTP_REFUSED],
             Scenario::Checkout => &[id::CHECKOUT_WRITES, id::CHECKOUT, id::CHECKOUT_OVERHEAD],
@@ -117,7 +127,9 @@ impl Scenario {
         match self {
             Scenario::Claims => claims::measure(&mut bench).await?,
             Scenario::Retries => retries::measure(&mut bench).await?,
-            Scenario::Confirm => confirm::measure(&mut bench).await?,
+            Scenario::Confirm => settle::measure(&mut bench, Settling::Confirm).await?,
+            Scenario::Release => settle::measure(&mut bench, Settling::Release).await?,
+            Scenario::Decrement => decrement::measure(&mut bench).await?,
             Scenario::Reads => reads::measure(&mut bench).await?,
             Scenario::Http => http::measure(&mut bench).await?,
             Scenario::Checkout => checkout::measure(&mut bench).await?,
