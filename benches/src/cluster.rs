@@ -37,6 +37,9 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 /// Pause between two looks at a replica that is not there yet.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// The same, where how long it takes is what is measured.
+const LOOK_CLOSELY_EVERY: Duration = Duration::from_millis(2);
+
 /// Longest a cluster may be without a leader.
 const LEADER_MAX: Duration = Duration::from_secs(30);
 
@@ -219,6 +222,18 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until a node that is ready has applied what the newest had when asked.
+    ///
+    /// # Errors
+    /// It does not catch up.
+    pub async fn caught_up(&self, node_id: u64) -> Result<(), Failure> {
+        let index = self.applied_index().await?;
+        self.wait_for("waiting for a node", LOOK_CLOSELY_EVERY, |status| {
+            status.node_id != node_id || status.applied_index >= index
+        })
+        .await
+    }
+
     /// Makes and opens a sale of so many units, which nobody's second claim can spoil: a claim a user.
     ///
     /// # Errors
@@ -284,8 +299,10 @@ impl Cluster {
     /// They do not catch up.
     pub async fn settled(&self) -> Result<(), Failure> {
         let index = self.applied_index().await?;
-        self.wait_for("waiting for the images", |status| status.image_index >= index)
-            .await
+        self.wait_for("waiting for the images", LOOK_EVERY, |status| {
+            status.image_index >= index
+        })
+        .await
     }
 
     /// Checks that the replicas have what the callers were told, and the same as one another: counters
@@ -298,8 +315,10 @@ impl Cluster {
     pub async fn check(&self, sale_id: &str, told: &Tally) -> Result<(), Failure> {
         let doing = format!("checking sale {sale_id}");
         let index = self.applied_index().await?;
-        self.wait_for("waiting for the replicas", |status| status.applied_index >= index)
-            .await?;
+        self.wait_for("waiting for the replicas", LOOK_EVERY, |status| {
+            status.applied_index >= index
+        })
+        .await?;
         let operators = self.client.cluster();
         let made = told.granted + told.decremented;
         let confirmed = told.confirmed + told.decremented;
@@ -370,7 +389,12 @@ impl Cluster {
         Ok(statuses)
     }
 
-    async fn wait_for(&self, doing: &str, there: impl Fn(&NodeStatus) -> bool) -> Result<(), Failure> {
+    async fn wait_for(
+        &self,
+        doing: &str,
+        look_every: Duration,
+        there: impl Fn(&NodeStatus) -> bool,
+    ) -> Result<(), Failure> {
         let deadline = Instant::now() + CATCH_UP_MAX;
         loop {
             let statuses = self.statuses().await.doing(doing)?;
@@ -384,7 +408,7 @@ impl Cluster {
                 );
                 return Err(Failure::new(doing, why));
             }
-            sleep(LOOK_EVERY).await;
+            sleep(look_every).await;
         }
     }
 

@@ -72,6 +72,8 @@ enum Command {
     CheckoutFaults(Settings),
     /// The leader killed, and leadership handed over, five times each; longer than the window.
     Failover(Settings),
+    /// A follower killed and started again on a million live claims, idle and at a light load; longer than the window.
+    Restart(Settings),
     /// Memory per live claim, between 1M and 4M.
     Memory(Settings),
     /// The limits alone: bare disk and bare raft.
@@ -150,6 +152,7 @@ fn main() -> ExitCode {
         Command::Checkout(settings) => measure(&settings, &[Scenario::Checkout]),
         Command::CheckoutFaults(settings) => measure(&settings, &[Scenario::CheckoutFaults]),
         Command::Failover(settings) => measure(&settings, &[Scenario::Failover]),
+        Command::Restart(settings) => measure(&settings, &[Scenario::Restart]),
         Command::Memory(settings) => measure(&settings, &[Scenario::Memory]),
         Command::Limits(settings) => measure(&settings, &[]),
         Command::All(settings) => measure(&settings, &Scenario::ALL),

@@ -56,6 +56,14 @@ pub mod id {
     pub const FAILOVER: &str = "failover";
     /// Longest gap between grants around a transfer of leadership.
     pub const TRANSFER: &str = "leader-transfer";
+    /// A node on 1M claims, until it is ready.
+    pub const RESTART_READY: &str = "restart-ready";
+    /// The same, until it has caught up.
+    pub const RESTART_CAUGHT_UP: &str = "restart-caught-up";
+    /// Until it is ready, while callers claim.
+    pub const RESTART_READY_LOADED: &str = "restart-ready-under-load";
+    /// Until it has caught up, while callers claim.
+    pub const RESTART_CAUGHT_UP_LOADED: &str = "restart-caught-up-under-load";
     /// Memory per live claim.
     pub const MEMORY: &str = "memory-per-claim";
 }
@@ -153,7 +161,7 @@ impl Kind {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 28] = [
+pub const KINDS: [Kind; 32] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -257,6 +265,23 @@ pub const KINDS: [Kind; 28] = [
         Unit::Ms,
     )
     .target(50.0),
+    kind(id::RESTART_READY, "node restarted on 1M claims: ready", Unit::Ms).target(500.0),
+    kind(
+        id::RESTART_CAUGHT_UP,
+        "node restarted on 1M claims: caught up",
+        Unit::Ms,
+    )
+    .target(500.0),
+    kind(
+        id::RESTART_READY_LOADED,
+        "the same at a light load: ready",
+        Unit::Ms,
+    ),
+    kind(
+        id::RESTART_CAUGHT_UP_LOADED,
+        "the same at a light load: caught up",
+        Unit::Ms,
+    ),
     kind(id::MEMORY, "memory per live claim, 1M to 4M", Unit::Bytes).target(150.0),
 ];
 

@@ -4,14 +4,10 @@
 //! what it keeps in bounded buffers, does not count. Looked at when every replica has applied and
 //! written all of them; the replica that grew most is the figure.
 
-use super::{
-    Bench,
-    callers::{BULK_CALLERS, BulkClaims},
-    nothing_but,
-};
+use super::Bench;
 use crate::{
     failure::Failure,
-    load::{Tally, exhaust},
+    load::Tally,
     report::{Figure, id},
 };
 
@@ -20,22 +16,11 @@ const LOOKS: [usize; 2] = [1_000_000, 4_000_000];
 
 pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let sale_id = id::MEMORY;
-    let client = bench.cluster.client().clone();
     bench.cluster.create_sale(sale_id, LOOKS[1] as u32).await?;
     let (mut told, mut resident) = (Tally::default(), Vec::new());
     let mut live = 0;
     for claims in LOOKS {
-        let (more, names) = (claims - live, bench.names());
-        let fill = |caller: usize| {
-            // The division's rest goes to the first.
-            let rest = if caller == 0 { more % BULK_CALLERS } else { 0 };
-            let names = names.of_caller(caller).take(more / BULK_CALLERS + rest);
-            BulkClaims::new(client.clone(), sale_id, names)
-        };
-        let (tally, _) = exhaust((0..BULK_CALLERS).map(fill).collect()).await;
-        tally.all_answered("filling")?;
-        nothing_but(tally.granted, &tally, "filling")?;
-        told.add(tally);
+        told.add(bench.fill(sale_id, claims - live).await?);
         live = claims;
         bench.cluster.settled().await?;
         resident.push(bench.cluster.resident_bytes()?);

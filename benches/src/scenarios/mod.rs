@@ -10,6 +10,7 @@ mod http_connection;
 mod memory;
 mod paced;
 mod reads;
+mod restart;
 mod retries;
 mod settle;
 
@@ -17,11 +18,11 @@ use std::{path::Path, time::Duration};
 
 use raft_store::limits::ENTRY_COMMANDS_MAX;
 
-use self::callers::Settling;
+use self::callers::{BULK_CALLERS, BulkClaims, Settling};
 use crate::{
     cluster::Cluster,
     failure::Failure,
-    load::{Caller, Measured, Tally, drive},
+    load::{Caller, Measured, Tally, drive, exhaust},
     names::Names,
     process::Process,
     procfs,
@@ -55,13 +56,15 @@ pub enum Scenario {
     CheckoutFaults,
     /// The leader's death, and its handing over.
     Failover,
+    /// A node started again on a million claims.
+    Restart,
     /// Memory per live claim.
     Memory,
 }
 
 impl Scenario {
     /// All but the checkouts with faults.
-    pub const ALL: [Scenario; 10] = [
+    pub const ALL: [Scenario; 11] = [
         Scenario::Claims,
         Scenario::Retries,
         Scenario::Confirm,
@@ -71,6 +74,7 @@ impl Scenario {
         Scenario::Http,
         Scenario::Checkout,
         Scenario::Failover,
+        Scenario::Restart,
         Scenario::Memory,
     ];
 
@@ -95,6 +99,12 @@ impl Scenario {
             Scenario::Checkout => &[id::CHECKOUT_WRITES, id::CHECKOUT, id::CHECKOUT_OVERHEAD],
             Scenario::CheckoutFaults => &[id::FAULTS_ALL, id::FAULTS_LONGEST],
             Scenario::Failover => &[id::FAILOVER, id::TRANSFER],
+            Scenario::Restart => &[
+                id::RESTART_READY,
+                id::RESTART_CAUGHT_UP,
+                id::RESTART_READY_LOADED,
+                id::RESTART_CAUGHT_UP_LOADED,
+            ],
             Scenario::Memory => &[id::MEMORY],
         }
     }
@@ -135,6 +145,7 @@ impl Scenario {
             Scenario::Checkout => checkout::measure(&mut bench).await?,
             Scenario::CheckoutFaults => checkout::measure_faults(&mut bench).await?,
             Scenario::Failover => failover::measure(&mut bench).await?,
+            Scenario::Restart => restart::measure(&mut bench).await?,
             Scenario::Memory => memory::measure(&mut bench).await?,
         }
         bench.cluster.stop().await
@@ -174,6 +185,22 @@ impl Bench<'_> {
             .unwrap_or(u32::MAX)
             .min(inventory_machine::command::UNITS_MAX);
         self.cluster.create_sale(sale_id, units).await
+    }
+
+    /// Makes so many claims of one unit each, by users of their own.
+    async fn fill(&mut self, sale_id: &str, claims: usize) -> Result<Tally, Failure> {
+        const DOING: &str = "filling";
+        let (client, names) = (self.cluster.client().clone(), self.names());
+        let caller = |caller: usize| {
+            // The division's rest goes to the first.
+            let rest = if caller == 0 { claims % BULK_CALLERS } else { 0 };
+            let names = names.of_caller(caller).take(claims / BULK_CALLERS + rest);
+            BulkClaims::new(client.clone(), sale_id, names)
+        };
+        let (tally, _) = exhaust((0..BULK_CALLERS).map(caller).collect()).await;
+        tally.all_answered(DOING)?;
+        nothing_but(tally.granted, &tally, DOING)?;
+        Ok(tally)
     }
 
     /// Lets callers call for a window, writes down operations per second, and gives the tally.
