@@ -88,6 +88,18 @@ impl Certificates {
     }
 }
 
+/// An open sale of so many units, each claimed once.
+fn new_sale(sale_id: &str, units_total: u32) -> NewSale {
+    NewSale {
+        sale_id: sale_id.to_owned(),
+        units_total,
+        hold_ms: HOLD_MS,
+        claims_max: units_total.max(10_000),
+        open: true,
+        ..NewSale::default()
+    }
+}
+
 /// Where a node's process is among all; they are numbered from one.
 fn place_of(node_id: u64) -> usize {
     usize::try_from(node_id - 1).expect("as few as they are")
@@ -253,16 +265,33 @@ impl Cluster {
         price_minor: u64,
         currency: &str,
     ) -> Result<(), Failure> {
-        let sale = NewSale {
-            sale_id: sale_id.to_owned(),
-            units_total,
-            hold_ms: HOLD_MS,
-            claims_max: units_total.max(10_000),
+        self.create(NewSale {
             price_minor,
             currency: currency.to_owned(),
-            open: true,
-            ..NewSale::default()
-        };
+            ..new_sale(sale_id, units_total)
+        })
+        .await
+    }
+
+    /// The same for nothing, with holds that end after this long, so that units are claimed twice.
+    ///
+    /// # Errors
+    /// As [`Cluster::create_sale`].
+    pub async fn create_held_sale(
+        &self,
+        sale_id: &str,
+        units_total: u32,
+        hold: Duration,
+    ) -> Result<(), Failure> {
+        self.create(NewSale {
+            hold_ms: hold.as_millis() as u64,
+            claims_max: 2 * units_total,
+            ..new_sale(sale_id, units_total)
+        })
+        .await
+    }
+
+    async fn create(&self, sale: NewSale) -> Result<(), Failure> {
         self.client
             .create_sale(sale)
             .send()

@@ -26,7 +26,7 @@ const LATENCY_US_MAX: u64 = 60_000_000;
 const LATENCY_DIGITS: u8 = 3;
 
 /// How long before the window the callers begin: connections are up and frames are full by then.
-const WARM_UP: Duration = Duration::from_millis(500);
+pub const WARM_UP: Duration = Duration::from_millis(500);
 
 /// What became of operations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -74,6 +74,8 @@ enum Command {
     Failover(Settings),
     /// A follower killed and started again on a million live claims, idle and at a light load; longer than the window.
     Restart(Settings),
+    /// A million holds that end while 64 single callers claim; longer than the window.
+    Expiry(Settings),
     /// Memory per live claim, between 1M and 4M.
     Memory(Settings),
     /// The limits alone: bare disk and bare raft.
@@ -153,6 +155,7 @@ fn main() -> ExitCode {
         Command::CheckoutFaults(settings) => measure(&settings, &[Scenario::CheckoutFaults]),
         Command::Failover(settings) => measure(&settings, &[Scenario::Failover]),
         Command::Restart(settings) => measure(&settings, &[Scenario::Restart]),
+        Command::Expiry(settings) => measure(&settings, &[Scenario::Expiry]),
         Command::Memory(settings) => measure(&settings, &[Scenario::Memory]),
         Command::Limits(settings) => measure(&settings, &[]),
         Command::All(settings) => measure(&settings, &Scenario::ALL),

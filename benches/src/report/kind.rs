@@ -64,6 +64,10 @@ pub mod id {
     pub const RESTART_READY_LOADED: &str = "restart-ready-under-load";
     /// Until it has caught up, while callers claim.
     pub const RESTART_CAUGHT_UP_LOADED: &str = "restart-caught-up-under-load";
+    /// Claims before a million holds end.
+    pub const EXPIRY_BEFORE: &str = "expiry-before";
+    /// Claims while they end.
+    pub const EXPIRY_WAVE: &str = "expiry-wave";
     /// Memory per live claim.
     pub const MEMORY: &str = "memory-per-claim";
 }
@@ -161,7 +165,7 @@ impl Kind {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 32] = [
+pub const KINDS: [Kind; 34] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -282,6 +286,12 @@ pub const KINDS: [Kind; 32] = [
         "the same at a light load: caught up",
         Unit::Ms,
     ),
+    kind(
+        id::EXPIRY_BEFORE,
+        "claim, 64 callers, beside 1M holds, p99",
+        Unit::Ms,
+    ),
+    kind(id::EXPIRY_WAVE, "the same while the 1M holds end, p99", Unit::Ms).of(id::EXPIRY_BEFORE),
     kind(id::MEMORY, "memory per live claim, 1M to 4M", Unit::Bytes).target(150.0),
 ];
 

@@ -4,6 +4,7 @@ mod callers;
 mod checkout;
 mod claims;
 mod decrement;
+mod expiry;
 mod failover;
 mod http;
 mod http_connection;
@@ -58,13 +59,15 @@ pub enum Scenario {
     Failover,
     /// A node started again on a million claims.
     Restart,
+    /// A million holds that end.
+    Expiry,
     /// Memory per live claim.
     Memory,
 }
 
 impl Scenario {
     /// All but the checkouts with faults.
-    pub const ALL: [Scenario; 11] = [
+    pub const ALL: [Scenario; 12] = [
         Scenario::Claims,
         Scenario::Retries,
         Scenario::Confirm,
@@ -75,6 +78,7 @@ impl Scenario {
         Scenario::Checkout,
         Scenario::Failover,
         Scenario::Restart,
+        Scenario::Expiry,
         Scenario::Memory,
     ];
 
@@ -105,6 +109,7 @@ impl Scenario {
                 id::RESTART_READY_LOADED,
                 id::RESTART_CAUGHT_UP_LOADED,
             ],
+            Scenario::Expiry => &[id::EXPIRY_BEFORE, id::EXPIRY_WAVE],
             Scenario::Memory => &[id::MEMORY],
         }
     }
@@ -146,6 +151,7 @@ impl Scenario {
             Scenario::CheckoutFaults => checkout::measure_faults(&mut bench).await?,
             Scenario::Failover => failover::measure(&mut bench).await?,
             Scenario::Restart => restart::measure(&mut bench).await?,
+            Scenario::Expiry => expiry::measure(&mut bench).await?,
             Scenario::Memory => memory::measure(&mut bench).await?,
         }
         bench.cluster.stop().await
