@@ -7,14 +7,12 @@
 //!
 //! A report shows and never judges: verdicts come from the checker and the properties.
 
-mod chart;
 mod excerpt;
 mod page;
 mod stock;
 mod tally;
 mod timeline;
 pub mod verdicts;
-mod words;
 
 use std::{
     io,
@@ -22,6 +20,7 @@ use std::{
 };
 
 pub(crate) use page::{frame, mark};
+use pages::{chart, words};
 pub use verdicts::{Coverage, Overall, Verdicts};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::{
     Overall, Verdicts,
@@ -50,30 +50,15 @@ pub(super) fn page(run: &Run, verdicts: &Verdicts) -> Markup {
 
 /// A page with everything in it: neither network nor script.
 pub(crate) fn frame(title: &str, overall: Overall, header: &Markup, main: &Markup) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                // Nothing in a report is a script; a browser is told so, in case a name ever got through.
-                meta http-equiv="Content-Security-Policy"
-                    content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-                title { (title) }
-                link rel="icon" href="data:,";
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                header class=(overall.word()) { (header) }
-                main { (main) }
-                footer {
-                    "Holdfast. Made from the history of what clients asked and heard; this page shows, the checker \
-                     and the properties decide."
-                }
-            }
+    let body = html! {
+        header class=(overall.word()) { (header) }
+        main { (main) }
+        footer {
+            "Holdfast. Made from the history of what clients asked and heard; this page shows, the checker and the \
+             properties decide."
         }
-    }
+    };
+    pages::page(title, STYLE, &body)
 }
 
 /// The shape of a verdict: told apart without colour, and by a screen reader through the word beside it.

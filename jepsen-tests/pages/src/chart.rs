@@ -74,6 +74,10 @@ impl Axis {
             Axis::Range { low, high } => round_steps(low, high),
             Axis::Log { low, high } => {
                 let decades = (high / low).log10().round() as usize;
+                if decades * 3 <= TICKS_MAX {
+                    let within = |decade: usize| [1.0, 2.0, 5.0].map(|n| n * low * 10f64.powi(decade as i32));
+                    return (0..decades).flat_map(within).chain([high]).collect();
+                }
                 let every = decades.div_ceil(TICKS_MAX).max(1);
                 (0..=decades)
                     .step_by(every)
@@ -287,6 +291,11 @@ mod tests {
         assert_eq!(
             Axis::log(3.0, 2_000.0).ticks(),
             [1.0, 10.0, 100.0, 1_000.0, 10_000.0]
+        );
+        // Few decades are divided.
+        assert_eq!(
+            Axis::log(3.0, 60.0).ticks(),
+            [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]
         );
         assert_eq!(Axis::Range { low: 7.0, high: 7.0 }.ticks(), [7.0]);
         for greatest in [0.0, 1.0, 7.3, 1e3, 9.99e9] {
