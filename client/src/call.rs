@@ -123,7 +123,12 @@ impl Shared {
                     let resolution = self.resolve_command(&command, deadline).await;
                     let document = matches!(
                         command.body,
-                        Some(Body::PutDocument(_) | Body::DeleteDocument(_) | Body::LeaseDocument(_))
+                        Some(
+                            Body::PutDocument(_)
+                                | Body::DeleteDocument(_)
+                                | Body::LeaseDocument(_)
+                                | Body::CheckDocument(_)
+                        )
                     );
                     if !(document && matches!(resolution, Ok((resolution::Kind::Effect(_), _)))) {
                         return attempts.resolved(resolution, takes);
@@ -146,7 +151,7 @@ impl Shared {
     }
 
     /// What became of this command's key?
-    async fn resolve_command(
+    pub(crate) async fn resolve_command(
         &self,
         command: &Command,
         deadline: Instant,
@@ -179,10 +184,14 @@ impl Shared {
                 (Operation::Sale, sale.sale_id.clone(), "")
             }
             Some(Body::Restock(sale) | Body::Withdraw(sale)) => (Operation::Sale, sale.sale_id.clone(), ""),
-            Some(Body::PutDocument(_) | Body::DeleteDocument(_) | Body::LeaseDocument(_)) => {
-                (Operation::Document, String::new(), "")
-            }
-            None => return Err(Error::invalid("a command without a body")),
+            Some(
+                Body::PutDocument(_)
+                | Body::DeleteDocument(_)
+                | Body::LeaseDocument(_)
+                | Body::CheckDocument(_),
+            ) => (Operation::Document, String::new(), ""),
+            // A chain puts it around what is sent, and around nothing else.
+            Some(Body::Then(_)) | None => return Err(Error::invalid("a command without a body")),
         };
         let principal = if command.principal.is_empty() {
             user
@@ -193,6 +202,7 @@ impl Shared {
             Some(Body::PutDocument(put)) => put.document.clone(),
             Some(Body::DeleteDocument(delete)) => delete.document.clone(),
             Some(Body::LeaseDocument(lease)) => lease.document.clone(),
+            Some(Body::CheckDocument(check)) => check.document.clone(),
             _ => Bytes::new(),
         };
         let request = ResolveRequest {
@@ -305,13 +315,14 @@ impl Shared {
         };
         self.budget.earn(claims.len());
         let deadline = self.deadline();
-        let answers: Vec<Answer<Outcome>> = match self.lane.submit_many(body, claims.len(), deadline).await {
-            Ok((outcomes, position)) => outcomes
-                .into_iter()
-                .map(|outcome| Ok((outcome, position)))
-                .collect(),
-            Err(failure) => vec![Err(failure); claims.len()],
-        };
+        let answers: Vec<Answer<Outcome>> =
+            match self.lane.submit_many(body, claims.len(), deadline, None).await {
+                Ok((outcomes, position)) => outcomes
+                    .into_iter()
+                    .map(|outcome| Ok((outcome, position)))
+                    .collect(),
+                Err(failure) => vec![Err(failure); claims.len()],
+            };
         let mut results: Vec<Option<Result<Claimed, Error>>> = Vec::with_capacity(claims.len());
         let mut again = FuturesUnordered::new();
         for (place, (claim, answer)) in claims.iter().zip(answers).enumerate() {
@@ -374,7 +385,7 @@ impl Shared {
 }
 
 /// The name of a call in a trace, as gRPC names it.
-const SUBMIT_CALL: &str = "holdfast.v1.Inventory/Submit";
+pub(crate) const SUBMIT_CALL: &str = "holdfast.v1.Inventory/Submit";
 
 /// Whether this is something that operators do, and nodes keep in their audit log.
 fn is_operators(command: &Command) -> bool {

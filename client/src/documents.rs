@@ -24,16 +24,18 @@
 //! # }
 //! ```
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use proto::v1::{
-    DeleteDocument, GetDocumentRequest, LeaseDocument, ListDocumentsRequest, Operation, PutDocument,
-    ResolveRequest, command::Body,
+    CheckDocument, Command, DeleteDocument, GetDocumentRequest, LeaseDocument, ListDocumentsRequest,
+    Operation, PutDocument, ResolveRequest, command::Body,
 };
 use tonic::{Code, Response};
 
 use crate::{
     Client, Error,
-    call::inventory,
+    call::{Shared, inventory},
     convert,
     leader::timed,
     model::{Consistency, Document, DocumentChanged, DocumentList, Position, Resolution},
@@ -84,9 +86,13 @@ impl DocumentRequest {
     /// [`Error::Rejected`]: nothing changed; `VersionMismatch` and `StaleToken` carry the current one in
     /// `value`, `Leased` the lease's end in `until_ms`. Otherwise as [`crate::TakeRequest::send`].
     pub async fn send(self) -> Result<DocumentChanged, Error> {
-        let (shared, command) = self.draft.command(|shared| shared.principal.clone());
+        let (shared, command) = self.into_command();
         let (kind, position) = shared.carry_out(command).await?;
         convert::document_changed(kind, position)
+    }
+
+    pub(crate) fn into_command(self) -> (Arc<Shared>, Command) {
+        self.draft.command(|shared| shared.principal.clone())
     }
 }
 
@@ -134,6 +140,16 @@ impl Client {
             document: document.into(),
             fencing_token,
             lease_ms,
+        }))
+    }
+
+    /// Checks that a document has this version (zero: that there is none), and changes nothing: a condition for what
+    /// follows it in a [chain](Client::chain). Its key is remembered like another's, so a chain that is sent again
+    /// does not end where it went on before.
+    pub fn check_document(&self, document: impl Into<Bytes>, version_expected: u64) -> DocumentRequest {
+        self.document(Body::CheckDocument(CheckDocument {
+            document: document.into(),
+            version_expected,
         }))
     }
 

@@ -56,6 +56,7 @@ pub mod error;
 pub mod model;
 
 mod call;
+mod chain;
 mod channel;
 mod convert;
 mod frame;
@@ -74,6 +75,7 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
+pub use chain::{CHAIN_COMMANDS_MAX, Chain, Chained, Done, Link};
 pub use error::{Error, Reason, Rejected};
 use futures::{future::BoxFuture, stream::BoxStream};
 pub use model::*;

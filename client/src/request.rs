@@ -82,14 +82,18 @@ impl TakeRequest {
     /// [`Error::Unavailable`]: never proposed. [`Error::Unknown`]: it may yet be granted; send again
     /// with the same key, or resolve it.
     pub async fn send(self) -> Result<Claimed, Error> {
+        let (shared, command) = self.into_command()?;
+        let (kind, position) = shared.carry_out(command).await?;
+        convert::claimed(kind, position)
+    }
+
+    pub(crate) fn into_command(self) -> Result<(Arc<Shared>, Command), Error> {
         if let Body::Claim(Take { quantity: 0, .. }) | Body::Decrement(Take { quantity: 0, .. }) =
             self.draft.body
         {
             return Err(no_units());
         }
-        let (shared, command) = self.draft.command(|_| String::new());
-        let (kind, position) = shared.carry_out(command).await?;
-        convert::claimed(kind, position)
+        Ok(self.draft.command(|_| String::new()))
     }
 }
 
@@ -128,9 +132,13 @@ impl SettleRequest {
     /// # Errors
     /// As [`TakeRequest::send`].
     pub async fn send(self) -> Result<(Claim, Position), Error> {
-        let (shared, command) = self.draft.command(|shared| shared.principal.clone());
+        let (shared, command) = self.into_command();
         let (kind, position) = shared.carry_out(command).await?;
         convert::settled(kind, position)
+    }
+
+    pub(crate) fn into_command(self) -> (Arc<Shared>, Command) {
+        self.draft.command(|shared| shared.principal.clone())
     }
 }
 
@@ -164,8 +172,12 @@ impl SaleRequest {
     /// # Errors
     /// As [`TakeRequest::send`].
     pub async fn send(self) -> Result<Receipt, Error> {
-        let (shared, command) = self.draft.command(|shared| shared.principal.clone());
+        let (shared, command) = self.into_command();
         let (kind, _) = shared.carry_out(command).await?;
         convert::done(kind)
+    }
+
+    pub(crate) fn into_command(self) -> (Arc<Shared>, Command) {
+        self.draft.command(|shared| shared.principal.clone())
     }
 }

@@ -135,6 +135,7 @@ impl Lane {
         body: bytes::Bytes,
         commands: usize,
         deadline: Instant,
+        trace: Option<TraceContext>,
     ) -> Answer<Vec<Outcome>> {
         let (done, answer) = oneshot::channel();
         self.push(Job {
@@ -142,7 +143,7 @@ impl Lane {
             commands,
             deadline,
             done: Done::Many(done),
-            trace: None,
+            trace: trace.map(Box::new),
         })?;
         answer.await.unwrap_or_else(|_| Err(reader_gone()))
     }

@@ -257,6 +257,10 @@ pub fn refusal(rejected: &Rejected) -> String {
             "the document quota is used up",
             "delete some, or wait for their time to live",
         ),
+        Reason::NotReached => (
+            "its chain ended before it",
+            "see what the command before it was told",
+        ),
         Reason::TableFull => (
             "no room for another sale, key or fence",
             "try again when some have aged out, within a day",

@@ -24,6 +24,12 @@ const UNITS: u32 = 10_000_000;
 /// Claims that must be granted between two steps.
 const CLAIMS_BETWEEN: usize = 300;
 
+/// The machine's version in the build of this source, which is upgraded from.
+const OLD: u64 = 2;
+
+/// The version that the feature makes of it.
+const NEXT: u64 = OLD + 1;
+
 /// The document that only the next version can delete unseen.
 const DOCUMENT: &str = "upgrade/document";
 
@@ -69,7 +75,9 @@ async fn delete_any(client: &Client) -> Result<(), Error> {
 async fn kept_out(client: &Client) -> Option<String> {
     match delete_any(client).await {
         Err(Error::Rejected(why)) if why.reason == Reason::VersionMismatch => None,
-        Err(Error::Unavailable { message, .. }) if message.contains("needs machine version 2") => {
+        Err(Error::Unavailable { message, .. })
+            if message.contains(&format!("needs machine version {NEXT}")) =>
+        {
             Some(message)
         }
         other => panic!("{other:?}"),
@@ -111,7 +119,7 @@ fn too_old(node: &mut NodeProcess) -> String {
     let why = why.expect("it must not serve");
     let last = why.lines().last().expect("last words");
     assert!(
-        last.contains("machine version 2, this program knows up to 1"),
+        last.contains(&format!("machine version {NEXT}, this program knows up to {OLD}")),
         "{why}"
     );
     assert!(last.contains("start a Holdfast at least as new"), "{why}");
@@ -148,12 +156,12 @@ async fn a_cluster_is_upgraded_under_load_and_what_is_new_waits_for_the_last() {
     load.flows(CLAIMS_BETWEEN).await;
     let mixed: Vec<u64> = everybody
         .iter()
-        .map(|id| if *id == last { 1 } else { 2 })
+        .map(|id| if *id == last { OLD } else { NEXT })
         .collect();
     told(&at, &mixed).await;
     assert_eq!(
         kept_out_by(&client, &at, followers[0]).await,
-        format!("this command needs machine version 2; node {last} knows 1: upgrade it first")
+        format!("this command needs machine version {NEXT}; node {last} knows {OLD}: upgrade it first")
     );
     assert!(document_is_there(&client).await);
     let health = common::holdfast(&at, &["cluster", "health"]).await;
@@ -161,7 +169,8 @@ async fn a_cluster_is_upgraded_under_load_and_what_is_new_waits_for_the_last() {
     let wanted = format!("node {last} runs ");
     let named = table.lines().find(|line| line.contains(&wanted));
     assert!(
-        health.status.code() == Some(1) && named.is_some_and(|line| line.contains("machine version 1")),
+        health.status.code() == Some(1)
+            && named.is_some_and(|line| line.contains(&format!("machine version {OLD}"))),
         "{table}"
     );
 
@@ -182,9 +191,9 @@ async fn a_cluster_is_upgraded_under_load_and_what_is_new_waits_for_the_last() {
     // Learners count as well.
     becomes(&client, &mut nodes, followers[1], next).await;
     becomes(&client, &mut nodes, last, next).await;
-    told(&at, &[2, 2, 2, 1]).await;
+    told(&at, &[NEXT, NEXT, NEXT, OLD]).await;
     let words = kept_out_by(&client, &at, last).await;
-    assert!(words.contains("node 4 knows 1"), "{words}");
+    assert!(words.contains(&format!("node 4 knows {OLD}")), "{words}");
     done(&at, &["member", "remove", "4", "--yes"]).await;
     load.flows(CLAIMS_BETWEEN).await;
     for node in &nodes[..3] {
@@ -197,14 +206,14 @@ async fn a_cluster_is_upgraded_under_load_and_what_is_new_waits_for_the_last() {
     }
 
     // Everybody knows it: it is done everywhere, and there is no way back.
-    told(&at, &[2, 2, 2]).await;
+    told(&at, &[NEXT, NEXT, NEXT]).await;
     delete_any(&client).await.expect("every member knows it");
     assert!(!document_is_there(&client).await);
     replicas_agree(&client, &nodes, &everybody).await;
     for node in &nodes[..3] {
         assert_eq!(
-            status(&client, node).await.machine_version_needed,
-            2,
+            u64::from(status(&client, node).await.machine_version_needed),
+            NEXT,
             "node {}",
             node.id
         );
@@ -241,7 +250,9 @@ async fn a_cluster_is_upgraded_under_load_and_what_is_new_waits_for_the_last() {
     let newcomer = nodes[4].endpoint.clone();
     let why = refused(&at, &["member", "add", "5", &newcomer]).await;
     assert!(
-        why.contains("commands of machine version 2 are in this cluster's log, and node 5 knows up to 1"),
+        why.contains(&format!(
+            "commands of machine version {NEXT} are in this cluster's log, and node 5 knows up to {OLD}"
+        )),
         "{why}"
     );
     load.flows(CLAIMS_BETWEEN).await;

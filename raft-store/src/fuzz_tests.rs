@@ -23,7 +23,7 @@ use crate::{
     batcher::frame::Frame,
     convert,
     log_clock::Stamp,
-    service::{prepare::Preparer, source::Steps},
+    service::{chain::Chain, prepare::Preparer, source::Steps},
     storage::{
         disk::{Disk, DiskFile, OpenMode},
         disk_sim::SimDisk,
@@ -279,6 +279,7 @@ pub(crate) fn machine() -> Machine {
     ];
     for (key, body) in (1..).zip(bodies) {
         encoder.push(&Command {
+            follows: false,
             principal: 1,
             key,
             not_after_ms: 60_000,
@@ -491,6 +492,10 @@ fn fuzz_commands() {
             ..v1::PutDocument::default()
         }),
         Body::LeaseDocument(v1::LeaseDocument::default()),
+        Body::CheckDocument(v1::CheckDocument {
+            document: Bytes::from_static(b"orders/o"),
+            version_expected: 7,
+        }),
     ];
     let commands = bodies.map(|body| v1::Command {
         key: "k".into(),
@@ -498,6 +503,15 @@ fn fuzz_commands() {
         not_after_ms: 60_000,
         body: Some(body),
     });
+    let then = |command: &v1::Command| v1::Command {
+        body: Some(Body::Then(Box::new(command.clone()))),
+        ..v1::Command::default()
+    };
+    let chain = v1::SubmitRequest {
+        frame_id: 1,
+        commands: vec![commands[0].clone(), then(&commands[2]), then(&commands[5])],
+        traces: Vec::new(),
+    };
     let resolve = v1::ResolveRequest {
         sale_id: "hot".into(),
         operation: v1::Operation::Claim as i32,
@@ -523,7 +537,11 @@ fn fuzz_commands() {
             }
             .encode_to_vec()
         })
-        .chain([frame.encode_to_vec(), resolve.encode_to_vec()]);
+        .chain([
+            frame.encode_to_vec(),
+            chain.encode_to_vec(),
+            resolve.encode_to_vec(),
+        ]);
     let preparer = Preparer {
         secret: 7,
         now: Stamp {
@@ -537,8 +555,15 @@ fn fuzz_commands() {
             let mut frame = Frame::default();
             let step = Steps::of(&request.traces).of_command(1);
             answers.extend(step.map(|_| "part of a step".to_owned()));
+            let mut chain = Chain::default();
             for command in request.commands.into_iter().take(512) {
-                answers.push(said(preparer.add(command, &mut frame)));
+                let told = chain.next(command).map_err(|told| format!("{told:?}"));
+                let entered = told.map(|(command, follows)| preparer.add(command, follows, &mut frame));
+                chain.went_on(matches!(entered, Ok(Ok(()))));
+                answers.push(match entered {
+                    Ok(entered) => said(entered),
+                    Err(told) => told,
+                });
             }
             into_the_log(&frame);
         }

@@ -3,10 +3,14 @@
 /// Most commands in one frame: an entry's worth, so that a frame is at most two entries.
 pub const FRAME_COMMANDS_MAX: usize = 512;
 
+/// Most commands in one chain, which goes into one entry whole: small enough for the share of an entry that is kept for
+/// those who hold units, large enough for a checkout's books.
+pub const CHAIN_COMMANDS_MAX: usize = 16;
+
 /// Most commands in one entry: measured, larger ones gain nothing and cost latency.
 pub const ENTRY_COMMANDS_MAX: usize = 512;
 
-/// Most command bytes in one entry, unless one command alone is larger: entries above about 40 KB get
+/// Most command bytes in one entry, unless one command or chain alone is larger: entries above about 40 KB get
 /// slower per command.
 pub const ENTRY_BYTES_MAX: usize = 40 * 1024;
 

@@ -43,6 +43,7 @@ mod tests {
         let mut encoder = BatchEncoder::new();
         let tell = |encoder: &mut BatchEncoder, key: u128, body: Body<'_>| {
             encoder.push(&Command {
+                follows: false,
                 principal: 1,
                 key,
                 not_after_ms: 2_000,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::{Client, Consistency, Error, Reason, Rejected, Resolution};
+use client::{Client, Consistency, Done, Error, Reason, Rejected, Resolution};
 use jepsen_tests::simulation::{
     Trace,
     cluster::{Machine, simulation},
@@ -171,6 +171,35 @@ async fn story(machines: &[Machine]) {
     );
     let too_many = client.list_documents("", "", 10_001, Consistency::Local).await;
     rejected(too_many, Reason::Invalid);
+
+    // Together: all in one entry, as far as nothing is refused.
+    let chained = client
+        .chain()
+        .then(client.check_document("chain/closed", 0))
+        .then(client.put_document("chain/open", "begun", 0).key("begin"))
+        .then(client.lease_document("chain/open", 0, 10_000))
+        .send()
+        .await;
+    chained.end.unwrap();
+    let [Done::Document(_), Done::Document(begun), Done::Document(lease)] = &chained.done[..] else {
+        panic!("{:?}", chained.done);
+    };
+    let found = get("chain/open").await.unwrap();
+    assert_eq!(
+        (found.version, found.fencing_token, found.version >> 16),
+        (begun.version, lease.fencing_token, lease.fencing_token),
+        "a token is its entry's index"
+    );
+    let chained = client
+        .chain()
+        .then(client.put_document("chain/order", "paid", 0))
+        .then(client.put_document("chain/open", "stolen", begun.version))
+        .then(client.put_document("chain/answer", "lost", 0))
+        .send()
+        .await;
+    assert_eq!(chained.done.len(), 1);
+    rejected(chained.end, Reason::Leased);
+    assert!(get("chain/order").await.is_some() && get("chain/answer").await.is_none());
 
     // What became of a key: that it made something, or that it never will.
     let (known, _) = client.resolve_document("order", "make", "client").await.unwrap();

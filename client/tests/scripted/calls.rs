@@ -8,7 +8,7 @@ use tonic::Status;
 
 use crate::fake::{Net, Node, grant, granted, refused, resolved, unknown, unsubmitted};
 
-fn one_node() -> (Net, Node, client::Client) {
+pub fn one_node() -> (Net, Node, client::Client) {
     let net = Net::default();
     let node = net.node("a:1");
     net.lead("a:1", 1, &["a:1"]);

@@ -1,6 +1,7 @@
 //! The client against scripted nodes: every answer, loss and delay is chosen by the test.
 
 mod calls;
+mod chains;
 mod fake;
 mod frames;
 mod leaders;

@@ -134,6 +134,7 @@ pub const COMMANDS: &[Row] = &[
     row("command put_document", KEEPERS),
     row("command delete_document", KEEPERS),
     row("command lease_document", KEEPERS),
+    row("command check_document", KEEPERS),
 ];
 
 /// Calls of the shoppers' door, by method and route.

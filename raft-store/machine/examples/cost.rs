@@ -67,6 +67,7 @@ impl Bench {
             quantity: 1,
         });
         Command {
+            follows: false,
             principal,
             key,
             not_after_ms: self.log_time_ms + 60_000,
@@ -129,6 +130,7 @@ fn main() {
         claims_max: 0,
     };
     let at = |key, body| Command {
+        follows: false,
         principal: 1,
         key,
         not_after_ms: 0,

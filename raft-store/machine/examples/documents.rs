@@ -122,6 +122,7 @@ impl Bench {
     fn push(&mut self, body: Body<'_>) {
         self.key += 1;
         self.encoder.push(&Command {
+            follows: false,
             principal: 1,
             key: self.key.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
             not_after_ms: self.log_time_ms,

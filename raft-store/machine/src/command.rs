@@ -4,7 +4,7 @@
 //! their 128-bit keyed hash ([`crate::hash`]). A sale is named by its place in the batch's own table
 //! of sale names, so that a hot sale's name stands in an entry once, not once per claim.
 
-use crate::codec::MACHINE_VERSION_FIRST;
+use crate::codec::{MACHINE_VERSION_CHAINS, MACHINE_VERSION_FIRST};
 
 /// Milliseconds of log time: hold time, which only the log moves (see the log clock).
 pub type LogMs = u64;
@@ -68,6 +68,9 @@ pub struct ClaimId(pub [u8; 24]);
 /// One command and what every command carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command<'a> {
+    /// Goes on a chain: applies only if the command before it in its batch had its effect, now or when its key was
+    /// used first. So a chain ends at the first of its commands that is refused, and has no gaps.
+    pub follows: bool,
     /// Keyed hash of who asks. Keys are scoped by it; only it may resolve them.
     pub principal: u128,
     /// Keyed, scoped hash of the idempotency key. Never zero.
@@ -148,10 +151,30 @@ pub enum Body<'a> {
         /// Length of the lease from now, in ms of log time; zero gives it back.
         lease_ms: u64,
     },
+    /// Changes nothing, and is refused unless a document's version is the expected one: the condition of a chain.
+    CheckDocument {
+        /// The document's key.
+        document: &'a [u8],
+        /// Version it must have; zero: it must not exist.
+        version_expected: u64,
+    },
+}
+
+impl Command<'_> {
+    /// The version of the machine that this came with.
+    #[inline]
+    pub fn version(&self) -> u16 {
+        let chain = if self.follows {
+            MACHINE_VERSION_CHAINS
+        } else {
+            MACHINE_VERSION_FIRST
+        };
+        chain.max(self.body.version())
+    }
 }
 
 impl Body<'_> {
-    /// The version of the machine that this came with: the one table of them. A command that is added, or is to mean
+    /// The version of the machine that this came with, by itself: the one table of them. A command that is added, or is to mean
     /// something else, takes the next; what it meant before stays what it means in batches of an older version.
     #[inline]
     pub fn version(&self) -> u16 {
@@ -178,6 +201,7 @@ impl Body<'_> {
             | Body::PutDocument(_)
             | Body::DeleteDocument { .. }
             | Body::LeaseDocument { .. } => MACHINE_VERSION_FIRST,
+            Body::CheckDocument { .. } => MACHINE_VERSION_CHAINS,
         }
     }
 }

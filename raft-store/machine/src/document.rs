@@ -121,9 +121,8 @@ impl Documents {
         self.map.get(key)
     }
 
-    /// Whether the quota has room for this document in place of the one with its key.
-    pub fn has_room(&self, key: &[u8], body: &[u8]) -> bool {
-        let before = self.get(key);
+    /// Whether the quota has room for this document in place of `before`, the one with its key.
+    pub fn has_room(&self, before: Option<&Document>, key: &[u8], body: &[u8]) -> bool {
         let count = self.len() + usize::from(before.is_none());
         let bytes = self.bytes - before.map_or(0, |before| before.bytes()) + (key.len() + body.len()) as u64;
         count <= DOCUMENTS_MAX && bytes <= DOCUMENTS_BYTES_MAX
@@ -131,24 +130,30 @@ impl Documents {
 
     /// Writes a document over the one with its key.
     pub fn put(&mut self, document: Document) {
-        self.remove(&document.key.clone());
         self.digest = self.digest.wrapping_add(document.digest(&mut self.scratch));
         self.bytes += document.bytes();
-        if let Some(due_ms) = document.due_ms() {
-            self.due.insert((due_ms, document.key.clone()));
+        let due = document.due_ms().map(|due_ms| (due_ms, document.key.clone()));
+        if let Some(before) = self.map.insert(document.key.clone(), Arc::new(document)) {
+            self.forget(&before);
         }
-        self.map.insert(document.key.clone(), Arc::new(document));
+        // After the one before is forgotten: both may be due at the same time.
+        self.due.extend(due);
     }
 
     /// Deletes a document.
     pub fn remove(&mut self, key: &[u8]) -> Option<Arc<Document>> {
         let document = self.map.remove(key)?;
+        self.forget(&document);
+        Some(document)
+    }
+
+    /// Takes what is derived from a document back.
+    fn forget(&mut self, document: &Document) {
         self.digest = self.digest.wrapping_sub(document.digest(&mut self.scratch));
         self.bytes -= document.bytes();
         if let Some(due_ms) = document.due_ms() {
             self.due.remove(&(due_ms, document.key.clone()));
         }
-        Some(document)
     }
 
     /// When log time next changes a document.
@@ -255,9 +260,13 @@ mod tests {
         documents.put(document(b"ab", b"12345678"));
         assert_eq!(documents.bytes, 10);
         documents.bytes = DOCUMENTS_BYTES_MAX;
-        assert!(documents.has_room(b"ab", b"12345678"), "as large as before");
-        assert!(!documents.has_room(b"ab", b"123456789"));
-        assert!(!documents.has_room(b"c", b""));
+        let before = documents.get(b"ab").map(Arc::as_ref);
+        assert!(
+            documents.has_room(before, b"ab", b"12345678"),
+            "as large as before"
+        );
+        assert!(!documents.has_room(before, b"ab", b"123456789"));
+        assert!(!documents.has_room(None, b"c", b""));
         documents.bytes = 10;
         documents.remove(b"ab");
         assert_eq!((documents.bytes, documents.len(), documents.digest()), (0, 0, 0));

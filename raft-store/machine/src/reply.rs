@@ -280,6 +280,8 @@ pub enum Rejection {
     DocumentQuota,
     /// There is no room for another sale or fence.
     TableFull,
+    /// Its chain ended before it: the command that it follows was refused.
+    NotReached,
     /// The cluster has no identity yet, or already has one.
     Founding,
 }

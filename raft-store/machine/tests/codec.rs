@@ -2,7 +2,10 @@
 
 use inventory_machine::{
     Machine,
-    codec::{BATCH_COMMANDS_MAX, Batch, BatchEncoder, DecodeError, MACHINE_VERSION, TIME_MS_MAX},
+    codec::{
+        BATCH_COMMANDS_MAX, Batch, BatchEncoder, DecodeError, MACHINE_VERSION, MACHINE_VERSION_CHAINS,
+        MACHINE_VERSION_FIRST, TIME_MS_MAX,
+    },
     command::*,
 };
 use proptest::{collection::vec, prelude::*};
@@ -10,6 +13,7 @@ use proptest::{collection::vec, prelude::*};
 /// A command with its texts owned, so that proptest can make it.
 #[derive(Clone, Debug)]
 struct Made {
+    follows: bool,
     principal: u128,
     key: u128,
     not_after_ms: u64,
@@ -53,7 +57,7 @@ impl Made {
             Operation::Sale,
             Operation::Document,
         ];
-        match self.kind % 17 {
+        match self.kind % 18 {
             0 => Body::Found(Found {
                 cluster_id: self.hash,
                 secret: self.principal,
@@ -106,10 +110,14 @@ impl Made {
                 document: &self.document,
                 version_expected: self.numbers[0],
             },
-            _ => Body::LeaseDocument {
+            16 => Body::LeaseDocument {
                 document: &self.document,
                 fencing_token: self.numbers[0],
                 lease_ms: self.numbers[1],
+            },
+            _ => Body::CheckDocument {
+                document: &self.document,
+                version_expected: self.numbers[0],
             },
         }
     }
@@ -117,12 +125,12 @@ impl Made {
 
 prop_compose! {
     fn made()(
-        principal: u128, key in 1u128.., not_after_ms: u64, kind: u8,
+        follows: bool, principal: u128, key in 1u128.., not_after_ms: u64, kind: u8,
         sale in prop_oneof!["[a-c]", ".{0,16}"],
         hash in 1u128.., claim: [u8; 24], numbers: [u64; 8], small: [u32; 3],
         text in ".{0,20}", document in vec(any::<u8>(), 0..200), body in vec(any::<u8>(), 0..200),
     ) -> Made {
-        Made { principal, key, not_after_ms, kind, sale, hash, claim, numbers, small, text, document, body }
+        Made { follows, principal, key, not_after_ms, kind, sale, hash, claim, numbers, small, text, document, body }
     }
 }
 
@@ -140,6 +148,7 @@ fn encode(encoder: &mut BatchEncoder, made: &[Made]) -> Vec<u8> {
 
 fn command(made: &Made, sale: u16) -> Command<'_> {
     Command {
+        follows: made.follows,
         principal: made.principal,
         key: made.key,
         not_after_ms: made.not_after_ms,
@@ -182,6 +191,7 @@ proptest! {
         let _ = read(&bytes);
         // The same behind a header that is in order, so that the commands are reached.
         let mut headed = BatchEncoder::new().finish(1, 1);
+        headed[..2].copy_from_slice(&MACHINE_VERSION.to_le_bytes());
         headed[28] = 200;
         headed.extend_from_slice(&bytes);
         let _ = read(&headed);
@@ -227,6 +237,7 @@ fn a_shoppers_claim_is_about_40_bytes() {
         };
         let not_after_ms = 1_000_000 + claim as u64 * 13;
         encoder.push(&Command {
+            follows: false,
             principal: take.user,
             key: claim << 100,
             not_after_ms,
@@ -235,6 +246,37 @@ fn a_shoppers_claim_is_about_40_bytes() {
     }
     let each = (encoder.bytes() - empty) as f64 / 100.0;
     assert!(each <= 40.0, "{each} bytes a claim");
+}
+
+#[test]
+fn what_an_older_machine_does_not_know_is_in_no_batch_for_it() {
+    let delete = Body::DeleteDocument {
+        document: b"d",
+        version_expected: 1,
+    };
+    let check = Body::CheckDocument {
+        document: b"d",
+        version_expected: 1,
+    };
+    for (follows, body, needed) in [
+        (false, delete, MACHINE_VERSION_FIRST),
+        (true, delete, MACHINE_VERSION_CHAINS),
+        (false, check, MACHINE_VERSION_CHAINS),
+    ] {
+        let mut encoder = BatchEncoder::new();
+        encoder.push(&Command {
+            follows,
+            principal: 1,
+            key: 2,
+            not_after_ms: 3,
+            body,
+        });
+        let mut bytes = encoder.finish(0, 0);
+        assert_eq!(Batch::parse(&bytes).unwrap().version, needed);
+        assert_eq!(read(&bytes), Ok(1));
+        bytes[..2].copy_from_slice(&MACHINE_VERSION_FIRST.to_le_bytes());
+        assert_eq!(read(&bytes).is_ok(), needed == MACHINE_VERSION_FIRST, "{body:?}");
+    }
 }
 
 #[test]

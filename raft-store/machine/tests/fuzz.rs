@@ -15,6 +15,7 @@ const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 
 fn command(number: u128, body: Body<'static>) -> Command<'static> {
     Command {
+        follows: false,
         principal: 1,
         key: number,
         not_after_ms: 60_000,

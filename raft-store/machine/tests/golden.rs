@@ -4,7 +4,7 @@
 //!
 //! - `# …` is for the reader
 //! - `at 10s` sets log time, `wall 10s` wall time, from the next entry on
-//! - `> …` is a command; consecutive ones are one entry; a bare `>` is an entry without commands
+//! - `> …` is a command; consecutive ones are one entry; `> + …` follows the one before it; a bare `>` is an entry without commands
 //! - `= …` is the reply to each command, in order; `* …` is what happened, in order
 //! - `? sale` asks how a sale stands
 //!
@@ -89,6 +89,7 @@ impl Stage {
     fn new() -> Stage {
         let mut machine = Machine::default();
         let found = Command {
+            follows: false,
             principal: 1,
             key: 1,
             not_after_ms: 0,
@@ -147,6 +148,7 @@ impl Stage {
     }
 
     fn command<'a>(&mut self, line: &'a str) -> Command<'a> {
+        let (follows, line) = line.strip_prefix("+ ").map_or((false, line), |line| (true, line));
         let words = Words::of(line);
         self.keys += 1;
         let fresh = format!("key {}", self.keys);
@@ -158,7 +160,7 @@ impl Stage {
             "release" => Operation::Release,
             "extend" => Operation::Extend,
             "cancel" => Operation::Cancel,
-            "put" | "delete" | "lease" => Operation::Document,
+            "put" | "delete" | "lease" | "check" => Operation::Document,
             _ => Operation::Sale,
         };
         let verb = words.plain[0];
@@ -267,6 +269,16 @@ impl Stage {
                     },
                 )
             }
+            "check" => {
+                let version_expected = self.version(subject, &words);
+                (
+                    "",
+                    Body::CheckDocument {
+                        document: subject.as_bytes(),
+                        version_expected,
+                    },
+                )
+            }
             "lease" => {
                 let (fencing_token, lease_ms) = (words.number("token", 0), words.span("for", 0));
                 (
@@ -282,6 +294,7 @@ impl Stage {
         };
         let not_after_ms = words.span("by", self.log_time_ms + NOT_AFTER_MS_MAX);
         Command {
+            follows,
             principal: 1,
             key: scoped(scope, verb, key),
             not_after_ms,

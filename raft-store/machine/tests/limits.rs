@@ -36,6 +36,7 @@ const PUT: PutDocument<'static> = PutDocument {
 
 fn at(key: u128, body: Body<'_>) -> Command<'_> {
     Command {
+        follows: false,
         principal: 1,
         key,
         not_after_ms: 0,

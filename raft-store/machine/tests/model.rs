@@ -233,6 +233,7 @@ fn check_refusals(machine: &Machine, model: &Model, ready: &Ready, ids: &mut Ids
             quantity,
         };
         let command = Command {
+            follows: false,
             principal: user,
             key,
             not_after_ms: now_ms,
@@ -329,6 +330,7 @@ fn machine_and_model_agree() {
         "VersionMismatch",
         "Leased",
         "Founding",
+        "NotReached",
         "Refused",
         "SaleCreated",
         "SaleOpened",

@@ -12,6 +12,7 @@ use inventory_machine::{
 
 fn command(key: u128, body: Body<'_>) -> Command<'_> {
     Command {
+        follows: false,
         principal: 1,
         key,
         not_after_ms: 10,

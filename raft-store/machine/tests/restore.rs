@@ -125,6 +125,7 @@ proptest! {
 fn small() -> Machine {
     let mut machine = Machine::default();
     let at = |key: u128, body| Command {
+        follows: false,
         principal: 5,
         key,
         not_after_ms: 1_000,
@@ -244,6 +245,7 @@ fn missing_foreign_and_misplaced_rows_are_found() {
     // Rows of a later state, each sound in itself, in the midst of the earlier one.
     let mut later = machine;
     let command = Command {
+        follows: false,
         principal: 5,
         key: 77,
         not_after_ms: 1_000,
@@ -316,6 +318,7 @@ fn a_loaded_state_forgets_in_the_order_of_the_log() {
     let mut machine = Machine::default();
     // The older a key, the larger: the rows come in the other order.
     let put = |key: u128, log_time_ms: u64| Command {
+        follows: false,
         principal: 1,
         key,
         not_after_ms: log_time_ms,
@@ -334,6 +337,7 @@ fn a_loaded_state_forgets_in_the_order_of_the_log() {
         &bytes_of(
             &[],
             &[Command {
+                follows: false,
                 body: common::FOUND,
                 ..put(100, 0)
             }],

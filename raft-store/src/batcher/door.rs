@@ -246,6 +246,7 @@ mod tests {
 
     fn frame(body: Body<'static>, count: usize) -> Frame {
         let command = PreparedCommand {
+            follows: false,
             principal: 1,
             key: 2,
             not_after_ms: 3,

@@ -88,6 +88,7 @@ mod tests {
 
     fn claim(user: u128) -> PreparedCommand {
         PreparedCommand {
+            follows: false,
             principal: user,
             key: user + 1_000,
             not_after_ms: 0,

@@ -16,6 +16,8 @@ use crate::{log_clock::Stamp, machine_versions::Behind};
 /// One command, checked and hashed: ready to be encoded. Sales are named by their place in the frame's list.
 #[derive(Clone, Debug)]
 pub struct PreparedCommand {
+    /// Goes on the chain of the command before it.
+    pub follows: bool,
     /// Keyed hash of who asks.
     pub principal: u128,
     /// Keyed, scoped hash of the idempotency key.
@@ -42,6 +44,13 @@ pub enum PreparedBody {
         /// Version it must have.
         version_expected: u64,
     },
+    /// Checks a document.
+    CheckDocument {
+        /// Its key.
+        document: Bytes,
+        /// Version it must have.
+        version_expected: u64,
+    },
     /// Leases a document.
     LeaseDocument {
         /// Its key.
@@ -60,6 +69,7 @@ impl PreparedCommand {
             .body
             .placed(|sale| encoder.sale(NAMESPACE_DEFAULT, &sales[usize::from(sale)]));
         encoder.push(&Command {
+            follows: self.follows,
             principal: self.principal,
             key: self.key,
             not_after_ms: self.not_after_ms,
@@ -69,7 +79,15 @@ impl PreparedCommand {
 
     /// The version of the machine that it came with.
     pub fn version(&self) -> u16 {
-        self.body.placed(|sale| sale).version()
+        let body = self.body.placed(|sale| sale);
+        Command {
+            follows: self.follows,
+            principal: self.principal,
+            key: self.key,
+            not_after_ms: self.not_after_ms,
+            body,
+        }
+        .version()
     }
 
     /// Whether it asks for new units: those wait in the lane that a flash crowd fills.
@@ -128,6 +146,13 @@ impl PreparedBody {
                 document,
                 version_expected: *version_expected,
             },
+            PreparedBody::CheckDocument {
+                document,
+                version_expected,
+            } => Body::CheckDocument {
+                document,
+                version_expected: *version_expected,
+            },
             PreparedBody::LeaseDocument {
                 document,
                 fencing_token,
@@ -174,6 +199,12 @@ impl Frame {
                 self.sales.len() - 1
             });
         u16::try_from(place).expect("a frame has at most FRAME_COMMANDS_MAX commands")
+    }
+
+    /// Where the chain ends that begins with the command at this place; a command without followers is one of its own.
+    pub(super) fn chain_end(&self, place: usize) -> usize {
+        let rest = &self.commands[place + 1..];
+        place + 1 + rest.iter().take_while(|command| command.follows).count()
     }
 
     /// Follows the command added last, if anybody does.

@@ -231,7 +231,8 @@ impl Batcher {
                     let sales = SaleNumbers::of(&frame, machine);
                     sales.prefetch(&frame, machine);
                     frame.commands.iter().all(|command| match &command.body {
-                        PreparedBody::Plain(Body::Claim(take)) => {
+                        // What follows a refusal hears that, and nothing of its own.
+                        PreparedBody::Plain(Body::Claim(take)) if !command.follows => {
                             !self.in_flight.may_know(take.user, command.key)
                                 && sales.refusal(command, take, log_now_ms, machine).is_some()
                         }
@@ -365,14 +366,17 @@ impl Batcher {
             } = &mut self.frames[id];
             let first = *proposed;
             let end = frame.commands.len().min(first.saturating_add(turn));
-            while *proposed < end
-                && self.encoder.count() < commands_max
-                && self.encoder.bytes() < ENTRY_BYTES_MAX
-            {
-                let command = &frame.commands[*proposed];
-                command.encode(&frame.sales, &mut self.encoder);
-                self.in_flight.add(command);
-                *proposed += 1;
+            while *proposed < end && self.encoder.bytes() < ENTRY_BYTES_MAX {
+                // A chain goes whole, even beyond its turn.
+                let chain = &frame.commands[*proposed..frame.chain_end(*proposed)];
+                if self.encoder.count() + chain.len() > commands_max {
+                    break;
+                }
+                for command in chain {
+                    command.encode(&frame.sales, &mut self.encoder);
+                    self.in_flight.add(command);
+                }
+                *proposed += chain.len();
             }
             let count = *proposed - first;
             if count == 0 {

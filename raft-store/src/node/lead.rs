@@ -93,6 +93,7 @@ async fn found(raft: &HoldfastRaft, identity: &Identity, clock: &NodeClock, lead
     let random = || u128::from(random_u64()) << 64 | u128::from(random_u64());
     let mut encoder = BatchEncoder::new();
     encoder.push(&Command {
+        follows: false,
         principal: 0,
         key: random() | 1,
         not_after_ms: stamp.log_time_ms + NOT_AFTER_MS_MAX,

@@ -18,6 +18,7 @@ use spans::Span;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
+    chain::Chain,
     invalid, not_leader,
     outcome::{self, LeaderHint, OutcomesWriter},
     prepare::{Malformed, Preparer, check_sale_id, parse_claim_id, sale_number},
@@ -100,8 +101,17 @@ impl InventoryService {
         let mut refused: Vec<(usize, v1::Outcome)> = Vec::new();
         let mut audits = Vec::new();
         let steps = Steps::of(&traces);
+        let mut chain = Chain::default();
         for (place, command) in commands.into_iter().enumerate() {
             let step = steps.of_command(place);
+            let (command, follows) = match chain.next(command) {
+                Ok(next) => next,
+                Err(outcome) => {
+                    chain.went_on(false);
+                    refused.push((place, *outcome));
+                    continue;
+                }
+            };
             if let Some(audit) = Audit::of(place, &command, step) {
                 audits.push(audit);
             }
@@ -111,11 +121,12 @@ impl InventoryService {
             };
             let told = match source.may(&command) {
                 Err(why) => Some(outcome::forbidden(why)),
-                Ok(()) => match preparer.add(command, &mut frame) {
+                Ok(()) => match preparer.add(command, follows, &mut frame) {
                     Err(Malformed(why)) => Some(outcome::malformed(why)),
                     Ok(()) => self.unknown_to_members(&mut frame),
                 },
             };
+            chain.went_on(told.is_none());
             match &told {
                 None => frame.follow(span),
                 Some(_) => span.fail("refused for what it is, or who asks"),

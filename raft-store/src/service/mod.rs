@@ -20,6 +20,7 @@ use crate::network::{
 
 pub mod access;
 pub mod archive;
+pub(crate) mod chain;
 pub mod cluster;
 pub mod connections;
 pub mod inventory;

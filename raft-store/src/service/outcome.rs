@@ -57,6 +57,9 @@ mod field {
     pub const RECEIPT_LOG_TIME_MS: u8 = 4;
 }
 
+/// Why a command was not judged at all.
+const NOT_REACHED: &str = "its chain ended before it: the outcome of the command that was refused says why";
+
 impl<'a> OutcomesWriter<'a> {
     /// A writer for so many outcomes.
     pub fn new(count: usize, hint: &'a LeaderHint) -> Self {
@@ -168,6 +171,18 @@ pub fn malformed(message: String) -> v1::Outcome {
     let rejected = v1::Rejected {
         reason: v1::Reason::Invalid as i32,
         message,
+        ..Default::default()
+    };
+    v1::Outcome {
+        kind: Some(Kind::Rejected(rejected)),
+    }
+}
+
+/// A command that follows one that was refused at the door.
+pub fn not_reached() -> v1::Outcome {
+    let rejected = v1::Rejected {
+        reason: v1::Reason::NotReached as i32,
+        message: NOT_REACHED.to_owned(),
         ..Default::default()
     };
     v1::Outcome {
@@ -355,6 +370,7 @@ fn rejected(rejection: Rejection) -> v1::Rejected {
             "there is no room for another sale, key or fence; try again later",
             0,
         ),
+        Rejection::NotReached => with(Reason::NotReached, NOT_REACHED, 0),
         Rejection::Founding => with(Reason::Invalid, "the cluster has its identity already", 0),
     }
 }

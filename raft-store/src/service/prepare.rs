@@ -37,11 +37,11 @@ pub struct Preparer {
 }
 
 impl Preparer {
-    /// Checks one command and adds it to the frame.
+    /// Checks one command and adds it to the frame; `follows`: on the chain of the one before it.
     ///
     /// # Errors
     /// Nothing was added.
-    pub fn add(&self, command: v1::Command, frame: &mut Frame) -> Result<(), Malformed> {
+    pub fn add(&self, command: v1::Command, follows: bool, frame: &mut Frame) -> Result<(), Malformed> {
         let v1::Command {
             key,
             principal,
@@ -141,6 +141,22 @@ impl Preparer {
                     },
                 )
             }
+            WireBody::CheckDocument(check) => {
+                check_document(&check.document)?;
+                let key = hash(&check.document, Operation::Document);
+                let v1::CheckDocument {
+                    document,
+                    version_expected,
+                } = check;
+                (
+                    key,
+                    PreparedBody::CheckDocument {
+                        document,
+                        version_expected,
+                    },
+                )
+            }
+            WireBody::Then(_) => return Err(Malformed("then holds a command, not another then".to_owned())),
             WireBody::LeaseDocument(lease) => {
                 check_document(&lease.document)?;
                 let key = hash(&lease.document, Operation::Document);
@@ -161,6 +177,7 @@ impl Preparer {
         };
         let not_after_ms = self.not_after_ms(not_after_ms);
         frame.commands.push(PreparedCommand {
+            follows,
             principal,
             key,
             not_after_ms,
@@ -226,6 +243,7 @@ impl Preparer {
             fence_until_ms: request.not_after_ms,
         });
         frame.commands.push(PreparedCommand {
+            follows: false,
             principal,
             // Asking twice is harmless, so the question needs no key from outside: only one that is not
             // the key it asks about.
@@ -457,7 +475,7 @@ mod tests {
             ),
         ] {
             let mut frame = Frame::default();
-            let error = preparer().add(command, &mut frame).expect_err(wanted);
+            let error = preparer().add(command, false, &mut frame).expect_err(wanted);
             assert!(error.0.contains(wanted), "{error} should say {wanted}");
             assert!(frame.commands.is_empty());
         }
@@ -467,9 +485,13 @@ mod tests {
     fn one_sale_is_named_once_in_a_frame() {
         let mut frame = Frame::default();
         for user in ["a", "b", "c"] {
-            preparer().add(claim("hot", user, "k"), &mut frame).unwrap();
+            preparer()
+                .add(claim("hot", user, "k"), false, &mut frame)
+                .unwrap();
         }
-        preparer().add(claim("cold", "a", "k"), &mut frame).unwrap();
+        preparer()
+            .add(claim("cold", "a", "k"), false, &mut frame)
+            .unwrap();
         assert_eq!(frame.sales, ["hot", "cold"]);
     }
 
@@ -477,7 +499,9 @@ mod tests {
     fn keys_are_scoped_by_sale_and_principal() {
         let mut frame = Frame::default();
         for (sale, user) in [("hot", "a"), ("hot", "b"), ("cold", "a")] {
-            preparer().add(claim(sale, user, "same"), &mut frame).unwrap();
+            preparer()
+                .add(claim(sale, user, "same"), false, &mut frame)
+                .unwrap();
         }
         let keys: std::collections::HashSet<u128> =
             frame.commands.iter().map(|command| command.key).collect();

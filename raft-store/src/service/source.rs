@@ -76,6 +76,9 @@ pub fn call_of(body: &Body) -> &'static str {
         Body::PutDocument(_) => "command put_document",
         Body::DeleteDocument(_) => "command delete_document",
         Body::LeaseDocument(_) => "command lease_document",
+        Body::CheckDocument(_) => "command check_document",
+        // Taken apart before anybody asks.
+        Body::Then(_) => "command then",
     }
 }
 
@@ -184,7 +187,9 @@ mod tests {
             let Ok(command) = Command::decode(bytes.as_slice()) else {
                 continue;
             };
-            if let Some(body) = &command.body {
+            if let Some(body) = &command.body
+                && !matches!(body, Body::Then(_))
+            {
                 found.push((call_of(body).to_owned(), command));
             }
         }

@@ -118,6 +118,7 @@ impl Maker {
         self.next_key += 1;
         let not_after_ms = self.log_time_ms + 30_000;
         self.encoder.push(&Command {
+            follows: false,
             principal: 7,
             key,
             not_after_ms,

@@ -5,7 +5,7 @@
 //! that is what stops an owner who was away too long. A leased document cannot be deleted; its owner
 //! gives the lease back first. A write is a new version, a lease is not.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -43,40 +43,55 @@ impl Entry<'_> {
         }
         self.in_time(command)?;
         let (key, after) = match &command.body {
-            Body::PutDocument(put) => (put.document, Some(self.put(put)?)),
+            Body::PutDocument(put) => (put.document, After::Is(self.put(put)?)),
             Body::DeleteDocument {
                 document,
                 version_expected,
             } => {
                 self.delete(document, *version_expected)?;
-                (*document, None)
+                (*document, After::Gone)
             }
             Body::LeaseDocument {
                 document,
                 fencing_token,
                 lease_ms,
-            } => (*document, Some(self.lease(document, *fencing_token, *lease_ms)?)),
+            } => (
+                *document,
+                After::Is(self.lease(document, *fencing_token, *lease_ms)?),
+            ),
+            Body::CheckDocument {
+                document,
+                version_expected,
+            } => (*document, self.check(document, *version_expected)?),
             _ => unreachable!("not about a document: {command:?}"),
         };
-        let (version, fencing_token, leased_until_ms) = match after {
-            Some(document) => {
-                let is = (document.version, document.fencing_token, document.leased_until_ms);
-                self.machine.documents.put(document);
-                is
-            }
-            None => {
-                self.machine.documents.remove(key);
-                (0, 0, 0)
-            }
+        let (version, fencing_token, leased_until_ms) = match &after {
+            After::Is(is) => (is.version, is.fencing_token, is.leased_until_ms),
+            After::AsBefore(before) => *before,
+            After::Gone => (0, 0, 0),
         };
-        self.machine.changes.rows.insert(rows::document_key(key));
         let outcome = Outcome::Document {
             version,
             fencing_token,
             leased_until_ms,
         };
+        // A check, too: a chain that is sent again must not end where it went on before.
         self.remember(Operation::Document, command.key, request, outcome);
-        self.event(0, Change::DocumentChanged(version));
+        let changed = match after {
+            After::Is(document) => {
+                self.machine.documents.put(document);
+                true
+            }
+            After::Gone => {
+                self.machine.documents.remove(key);
+                true
+            }
+            After::AsBefore(_) => false,
+        };
+        if changed {
+            self.machine.changes.rows.insert(rows::document_key(key));
+            self.event(0, Change::DocumentChanged(version));
+        }
         Ok(Reply::Document {
             version,
             fencing_token,
@@ -102,7 +117,11 @@ impl Entry<'_> {
         if version != put.version_expected {
             return Err(Rejection::VersionMismatch { version });
         }
-        if !self.machine.documents.has_room(put.document, put.body) {
+        if !self
+            .machine
+            .documents
+            .has_room(before.map(Arc::as_ref), put.document, put.body)
+        {
             return Err(Rejection::DocumentQuota);
         }
         Ok(Document {
@@ -136,6 +155,19 @@ impl Entry<'_> {
         Ok(())
     }
 
+    /// How a document is, if its version is the expected one.
+    fn check(&self, key: &[u8], version_expected: u64) -> Result<After, Rejection> {
+        check_key(key)?;
+        let before = self.machine.documents.get(key);
+        let is = before.map_or((0, 0, 0), |before| {
+            (before.version, before.fencing_token, before.leased_until_ms)
+        });
+        if is.0 != version_expected {
+            return Err(Rejection::VersionMismatch { version: is.0 });
+        }
+        Ok(After::AsBefore(is))
+    }
+
     fn lease(&self, key: &[u8], fencing_token: u64, lease_ms: u64) -> Result<Document, Rejection> {
         check_key(key)?;
         let gives_back = lease_ms == 0;
@@ -162,6 +194,16 @@ impl Entry<'_> {
         }
         Ok(after)
     }
+}
+
+/// What a command leaves of its document.
+enum After {
+    /// This in its place.
+    Is(Document),
+    /// Nothing.
+    Gone,
+    /// What was there: version, fencing token and end of the lease.
+    AsBefore((u64, u64, u64)),
 }
 
 fn check_key(key: &[u8]) -> Result<(), Rejection> {
@@ -213,6 +255,14 @@ fn request_of(body: &Body<'_>) -> u64 {
             bytes.put_field(document);
             bytes.put_u64(*fencing_token);
             bytes.put_u64(*lease_ms);
+        }
+        Body::CheckDocument {
+            document,
+            version_expected,
+        } => {
+            bytes.push(b'c');
+            bytes.put_field(document);
+            bytes.put_u64(*version_expected);
         }
         _ => unreachable!("not about a document: {body:?}"),
     }

@@ -2,7 +2,8 @@
 //!
 //! Before the commands, the clock: log time moves, every hold that is due returns its units, then
 //! documents' ends, then what is no longer remembered, then sale hours. No command ever sees a hold
-//! that is past its deadline. Then the commands in order, each whole or not at all.
+//! that is past its deadline. Then the commands in order, each whole or not at all; one that follows
+//! another, only if that one had its effect.
 //!
 //! Every command is judged in the same order: a fenced key is refused; a key that had an effect is
 //! answered from memory, even when it comes late, because that is what turns an unknown outcome into
@@ -115,6 +116,8 @@ impl Machine {
         };
         entry.pass_time();
         let mut refused: Option<Rejection> = None;
+        // Nothing comes before the first command: one that follows cannot be it.
+        let mut goes_on = false;
         for (position, command) in (0..).zip(batch.commands()) {
             let command = command.expect("it was read before");
             entry.at.position = position;
@@ -122,7 +125,12 @@ impl Machine {
             if planted!("hash-order-in-state") {
                 entry.at.position ^= fault_points::host_number();
             }
-            let answer = refused.map_or_else(|| entry.judge(&command), Err);
+            let answer = match refused {
+                None if command.follows && !goes_on => Err(Rejection::NotReached),
+                None => entry.judge(&command),
+                Some(rejection) => Err(rejection),
+            };
+            goes_on = had_effect(&answer);
             if planted!("half-applied-batch") {
                 refused = answer.as_ref().err().copied();
             }
@@ -196,6 +204,16 @@ enum Verdict {
 /// What came of a command, or why nothing did.
 type Answer = Result<Verdict, Rejection>;
 
+/// Whether a command had its effect, now or when its key was used first: a chain goes on only then. To hear of another
+/// claim, because the user is at his limit, is no effect.
+fn had_effect(answer: &Answer) -> bool {
+    match answer {
+        Ok(Verdict::Claim { grant, .. }) => *grant != Grant::Already,
+        Ok(Verdict::Settled { .. } | Verdict::Reply(_)) => true,
+        Err(_) => false,
+    }
+}
+
 impl Entry<'_> {
     fn now_ms(&self) -> LogMs {
         self.at.log_time_ms
@@ -266,9 +284,10 @@ impl Entry<'_> {
             Body::Release(settle) => self.release(command, settle),
             Body::Extend(settle) => self.extend(command, settle),
             Body::Cancel(settle) => self.cancel(command, settle),
-            Body::PutDocument(_) | Body::DeleteDocument { .. } | Body::LeaseDocument { .. } => {
-                self.change_document(command).map(Verdict::Reply)
-            }
+            Body::PutDocument(_)
+            | Body::DeleteDocument { .. }
+            | Body::LeaseDocument { .. }
+            | Body::CheckDocument { .. } => self.change_document(command).map(Verdict::Reply),
             _ => self.change_sale(command).map(Verdict::Reply),
         }
     }

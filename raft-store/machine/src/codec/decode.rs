@@ -1,7 +1,8 @@
 //! Reading batches.
 
 use super::{
-    BATCH_COMMANDS_MAX, DecodeError, HEADER_BYTES, MACHINE_VERSION, PRINCIPAL_IS_USER, TIME_MS_MAX, tag,
+    BATCH_COMMANDS_MAX, DecodeError, FOLLOWS, HEADER_BYTES, MACHINE_VERSION, MACHINE_VERSION_CHAINS,
+    PRINCIPAL_IS_USER, TIME_MS_MAX, tag,
 };
 use crate::{
     bytes::{Reader, invalid},
@@ -77,6 +78,7 @@ impl<'a> Batch<'a> {
         let mut commands = Commands {
             reader: Reader::new(self.bytes, self.commands_at),
             sales: self.sales,
+            version: self.version,
         };
         let (base_ms, mut left, mut ended) = (self.base_ms, self.count, false);
         core::iter::from_fn(move || {
@@ -99,6 +101,7 @@ impl<'a> Batch<'a> {
 struct Commands<'a> {
     reader: Reader<'a>,
     sales: u16,
+    version: u16,
 }
 
 /// Reads one entry of the table of sales.
@@ -127,8 +130,13 @@ impl<'a> Commands<'a> {
         let at = self.reader.at();
         let tag = self.reader.u8()?;
         let short = tag & PRINCIPAL_IS_USER != 0;
-        let tag = tag & !PRINCIPAL_IS_USER;
+        let follows = tag & FOLLOWS != 0;
+        let tag = tag & !(PRINCIPAL_IS_USER | FOLLOWS);
         if short && tag != tag::CLAIM && tag != tag::DECREMENT {
+            return invalid(at);
+        }
+        // An older machine knows neither, so a batch for it has neither.
+        if (follows || tag == tag::CHECK_DOCUMENT) && self.version < MACHINE_VERSION_CHAINS {
             return invalid(at);
         }
         let key = self.reader.key()?;
@@ -140,6 +148,7 @@ impl<'a> Commands<'a> {
             (named, _) => named.unwrap_or_default(),
         };
         Ok(Command {
+            follows,
             principal,
             key,
             not_after_ms,
@@ -193,6 +202,10 @@ impl<'a> Commands<'a> {
                 document: self.reader.field()?,
                 fencing_token: self.reader.number()?,
                 lease_ms: self.reader.number()?,
+            },
+            tag::CHECK_DOCUMENT => Body::CheckDocument {
+                document: self.reader.field()?,
+                version_expected: self.reader.number()?,
             },
             _ => return invalid(tag_at),
         })

@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{BATCH_COMMANDS_MAX, HEADER_BYTES, MACHINE_VERSION_FIRST, PRINCIPAL_IS_USER, TIME_MS_MAX, tag};
+use super::{
+    BATCH_COMMANDS_MAX, FOLLOWS, HEADER_BYTES, MACHINE_VERSION_FIRST, PRINCIPAL_IS_USER, TIME_MS_MAX, tag,
+};
 use crate::{
     bytes::Put,
     command::{Body, Command, CreateSale, LogMs, Namespace, SALE_ID_BYTES_MAX, WallMs},
@@ -117,14 +119,16 @@ impl BatchEncoder {
             self.base_ms = command.not_after_ms;
         }
         self.count += 1;
-        self.version = self.version.max(command.body.version());
+        self.version = self.version.max(command.version());
         let sales = self.places.len();
         let mut out = Writer {
             bytes: &mut self.commands,
             sales,
         };
         let (tag, short) = tag_of(command);
-        out.bytes.push(if short { tag | PRINCIPAL_IS_USER } else { tag });
+        let short_bit = if short { PRINCIPAL_IS_USER } else { 0 };
+        let follows_bit = if command.follows { FOLLOWS } else { 0 };
+        out.bytes.push(tag | short_bit | follows_bit);
         out.bytes.put_u128(command.key);
         if !short {
             out.bytes.put_u128(command.principal);
@@ -189,6 +193,7 @@ fn tag_of(command: &Command<'_>) -> (u8, bool) {
         Body::PutDocument(_) => (tag::PUT_DOCUMENT, false),
         Body::DeleteDocument { .. } => (tag::DELETE_DOCUMENT, false),
         Body::LeaseDocument { .. } => (tag::LEASE_DOCUMENT, false),
+        Body::CheckDocument { .. } => (tag::CHECK_DOCUMENT, false),
     }
 }
 
@@ -244,6 +249,10 @@ impl Writer<'_> {
                 self.bytes.put_number(put.ttl_ms);
             }
             Body::DeleteDocument {
+                document,
+                version_expected,
+            }
+            | Body::CheckDocument {
                 document,
                 version_expected,
             } => {

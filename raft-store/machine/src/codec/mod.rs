@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Little-endian. Numbers that are mostly small are LEB128 varints. The high bit of a take's tag says
-//! that the principal is the user and left out. `base` is the first command's `not_after`, so that
+//! that the principal is the user and left out; the next one that the command follows the one before it. `base` is the first command's `not_after`, so that
 //! the others cost a byte or two each and stay exact: a shopper's claim is about 38 bytes.
 //!
 //! Anything may be in the bytes: reading never panics and allocates nothing. What is well formed but
@@ -24,13 +24,16 @@ pub use encode::BatchEncoder;
 /// The first version of the machine's commands: what whoever names none knows.
 pub const MACHINE_VERSION_FIRST: u16 = 1;
 
+/// The version that came with chains, and with checks of documents to begin them.
+pub const MACHINE_VERSION_CHAINS: u16 = 2;
+
 /// The newest version of the machine's commands known here. A batch says which one it needs: the newest that any
-/// of its commands came with ([`Body::version`](crate::command::Body::version)), so that whoever knows all of them
+/// of its commands came with ([`Command::version`](crate::command::Command::version)), so that whoever knows all of them
 /// can apply it, however much older it is than who wrote it. A batch that needs more than is known stops the node.
 pub const MACHINE_VERSION: u16 = if cfg!(feature = "next-machine") {
-    MACHINE_VERSION_FIRST + 1
+    MACHINE_VERSION_CHAINS + 1
 } else {
-    MACHINE_VERSION_FIRST
+    MACHINE_VERSION_CHAINS
 };
 
 /// Most commands in one batch: what a record's position (16 bits) can name.
@@ -44,6 +47,9 @@ const HEADER_BYTES: usize = 2 + 2 + 8 + 8 + 8 + 4;
 
 /// Set in a take's tag when the principal is the user.
 const PRINCIPAL_IS_USER: u8 = 0x80;
+
+/// Set in the tag of a command that follows the one before it.
+const FOLLOWS: u8 = 0x40;
 
 mod tag {
     pub(super) const FOUND: u8 = 1;
@@ -63,6 +69,7 @@ mod tag {
     pub(super) const PUT_DOCUMENT: u8 = 15;
     pub(super) const DELETE_DOCUMENT: u8 = 16;
     pub(super) const LEASE_DOCUMENT: u8 = 17;
+    pub(super) const CHECK_DOCUMENT: u8 = 18;
 }
 
 /// Why bytes are not a batch.

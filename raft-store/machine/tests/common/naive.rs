@@ -161,7 +161,7 @@ impl Model {
         self.events.clear();
         self.command = None;
         self.pass_time();
-        let mut replies = Vec::new();
+        let mut replies: Vec<Reply> = Vec::new();
         for (position, command) in commands.iter().enumerate() {
             self.at = Some(Receipt {
                 log_index,
@@ -170,6 +170,15 @@ impl Model {
                 log_time_ms,
             });
             self.command = Some(position as u32);
+            let stops = match replies.last() {
+                None | Some(Reply::Rejected(_)) => true,
+                Some(Reply::Claim { grant, .. }) => *grant == Grant::Already,
+                Some(_) => false,
+            };
+            if command.follows && stops {
+                replies.push(Reply::Rejected(Rejection::NotReached));
+                continue;
+            }
             replies.push(self.judge(command).unwrap_or_else(Reply::Rejected));
         }
         (replies, self.events.clone())

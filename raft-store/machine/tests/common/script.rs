@@ -105,7 +105,10 @@ impl Player {
                     self.passing = Some(step);
                     break;
                 }
-                let command = self.decode(step, machine);
+                let command = Command {
+                    follows: step[2] % 11 == 5,
+                    ..self.decode(step, machine)
+                };
                 self.sent.push(command);
                 commands.push(command);
                 if commands.len() == 6 {
@@ -166,6 +169,7 @@ impl Player {
             _ => 5,
         };
         Command {
+            follows: false,
             principal,
             key,
             not_after_ms,
@@ -297,9 +301,10 @@ impl Player {
             Body::Release(settle) => (place_of(settle.claim), Operation::Release),
             Body::Extend(_) => (0, Operation::Extend),
             Body::Cancel(_) => (0, Operation::Cancel),
-            Body::PutDocument(_) | Body::DeleteDocument { .. } | Body::LeaseDocument { .. } => {
-                (0, Operation::Document)
-            }
+            Body::PutDocument(_)
+            | Body::DeleteDocument { .. }
+            | Body::LeaseDocument { .. }
+            | Body::CheckDocument { .. } => (0, Operation::Document),
             _ => (0, Operation::Sale),
         };
         let fence_until_ms = if b.is_multiple_of(2) { 0 } else { sent.not_after_ms };
@@ -352,7 +357,7 @@ impl Player {
         };
         let span_ms = [0, 1_000, 30_000, 60_000][usize::from(d) % 4];
         match kind {
-            161..174 => Body::PutDocument(PutDocument {
+            161..172 => Body::PutDocument(PutDocument {
                 document,
                 body: BODIES[usize::from(c) % BODIES.len()],
                 version_expected,
@@ -360,6 +365,10 @@ impl Player {
                 ttl_ms: span_ms,
             }),
             174..177 => Body::DeleteDocument {
+                document,
+                version_expected,
+            },
+            172..174 => Body::CheckDocument {
                 document,
                 version_expected,
             },

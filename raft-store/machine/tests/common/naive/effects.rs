@@ -53,6 +53,18 @@ impl Model {
                 self.event(0, EventKind::DocumentChanged { version: 0 });
                 Ok(Answer::Document(0, 0, 0))
             }
+            Body::CheckDocument {
+                document,
+                version_expected,
+            } => {
+                let found = self.documents.get(document);
+                let is = found.map_or((0, 0, 0), |is| (is.version, is.token, is.leased_until_ms));
+                if is.0 == version_expected {
+                    Ok(Answer::Document(is.0, is.1, is.2))
+                } else {
+                    Err(Rejection::VersionMismatch { version: is.0 })
+                }
+            }
             Body::LeaseDocument {
                 document,
                 fencing_token,
