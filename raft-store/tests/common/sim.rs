@@ -91,3 +91,15 @@ impl Partition for SimPartition {
         }
     }
 }
+
+/// One node, enlisted for cluster `aa` that is not founded yet, and a story.
+pub fn with_one_node(seed: u64, story: impl AsyncFnOnce(Node) + 'static) {
+    let (mut sim, nodes) = simulation(seed, 1);
+    sim.client("test", async move {
+        let node = running(&nodes, 1).await.remove(0);
+        node.identity.enlist(0xaa).await.unwrap();
+        story(node).await;
+        Ok(())
+    });
+    sim.run().unwrap();
+}
