@@ -6,11 +6,13 @@
 //! key means the same whichever of them sends it.
 
 use axum::body::Bytes;
-use client::{Client, Consistency, Document, DocumentChanged, DocumentList, Error, Reason};
+use client::{
+    Client, Consistency, Document, DocumentChanged, DocumentList, Error, Reason, documents::DocumentRequest,
+};
 use futures::{FutureExt, future::BoxFuture};
 
 /// Who asks, in the scope of the keys: the doors together.
-const PRINCIPAL: &str = "api";
+pub(crate) const PRINCIPAL: &str = "api";
 
 /// A document to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +65,14 @@ pub trait Documents: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<DocumentChanged, Error>>;
 }
 
+/// A write as the client makes it.
+pub(crate) fn write_request(client: &Client, write: DocumentWrite) -> DocumentRequest {
+    client
+        .put_document(write.document, write.body, write.version_expected)
+        .fencing_token(write.fencing_token)
+        .ttl_ms(write.ttl_ms)
+}
+
 impl Documents for Client {
     fn document<'a>(&'a self, document: &'a str) -> BoxFuture<'a, Result<Option<Document>, Error>> {
         self.get_document(document.to_owned(), Consistency::Linearizable)
@@ -89,9 +99,7 @@ impl Documents for Client {
         write: DocumentWrite,
         key: String,
     ) -> BoxFuture<'_, Result<DocumentChanged, Error>> {
-        self.put_document(write.document, write.body, write.version_expected)
-            .fencing_token(write.fencing_token)
-            .ttl_ms(write.ttl_ms)
+        write_request(self, write)
             .key(key)
             .principal(PRINCIPAL)
             .send()

@@ -46,4 +46,4 @@ pub use checkout::{CheckoutOptions, Payments, overview as checkouts};
 pub use documents::{DocumentWrite, Documents};
 pub use options::{Options, SALE_CACHE_MS_MAX, StartError, WhenFull};
 pub use serve::{Connections, ServeError, router, serve, serve_router};
-pub use store::{NodeSeen, SaleChange, Settle, Step, Store, Take};
+pub use store::{Link, NodeSeen, SaleChange, Settle, Step, Store, Take};

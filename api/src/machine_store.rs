@@ -114,6 +114,7 @@ impl MachineStore {
         let now_ms = self.log_time_ms.load(Ordering::SeqCst);
         let mut encoder = BatchEncoder::new();
         encoder.push(&Command {
+            follows: false,
             principal: 1,
             key: key_hash(
                 SECRET,
@@ -158,6 +159,19 @@ impl MachineStore {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    fn check_document(
+        &self,
+        document: &str,
+        version_expected: u64,
+        key: &str,
+    ) -> Result<DocumentChanged, Error> {
+        let body = Body::CheckDocument {
+            document: document.as_bytes(),
+            version_expected,
+        };
+        self.change(document.as_bytes(), key, body)
     }
 
     fn position(&self) -> Position {

@@ -43,7 +43,7 @@ pub(crate) fn order_id(claim_id: &str) -> String {
 }
 
 /// The document of an order.
-fn key_of(order_id: &str) -> String {
+pub(crate) fn key_of(order_id: &str) -> String {
     format!("{ORDERS_PREFIX}{order_id}")
 }
 
@@ -354,6 +354,17 @@ pub(crate) async fn create(store: &dyn Documents, order: Order) -> Result<(Order
     }
 }
 
+/// The write of an order over a version of it.
+pub(crate) fn write_of(order: &Order, version_expected: u64) -> DocumentWrite {
+    let body = serde_json::to_vec(order).expect("an order is a plain map of texts and numbers");
+    DocumentWrite {
+        document: key_of(&order.order_id),
+        body: body.into(),
+        version_expected,
+        ..DocumentWrite::default()
+    }
+}
+
 /// Writes an order over a version of it; gives its new one.
 ///
 /// # Errors
@@ -363,14 +374,10 @@ pub(crate) async fn save(
     order: &Order,
     version_expected: u64,
 ) -> Result<u64, OrderError> {
-    let body = serde_json::to_vec(order).expect("an order is a plain map of texts and numbers");
-    let write = DocumentWrite {
-        document: key_of(&order.order_id),
-        body: body.into(),
-        version_expected,
-        ..DocumentWrite::default()
-    };
-    match store.write_document(write, fresh_key()).await {
+    match store
+        .write_document(write_of(order, version_expected), fresh_key())
+        .await
+    {
         Ok(changed) => Ok(changed.version),
         Err(error) if is_version_mismatch(&error) => Err(OrderError::Changed {
             order_id: order.order_id.clone(),

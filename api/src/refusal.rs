@@ -132,6 +132,12 @@ fn refused(rejected: Rejected) -> Problem {
             retry_after_s = Some(1 + jitter_s());
             Kind::Unavailable
         }
+        Reason::NotReached => {
+            // Definite: its chain ended before it, and whoever sent the chain was told why.
+            members.same_key_safe = Some(true);
+            retry_after_s = Some(1);
+            Kind::Unavailable
+        }
         Reason::OutOfRange | Reason::Invalid => Kind::Invalid,
         Reason::UnitsInUse => {
             members.units_available = value;

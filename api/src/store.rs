@@ -4,11 +4,12 @@
 //! which can answer every refusal at will and needs neither sockets nor a cluster.
 
 use client::{
-    Claim, Claimed, Client, Consistency, Cursor, Error, NewSale, NodeStatus, Position, Receipt, Sale, Update,
+    Chained, Claim, Claimed, Client, Consistency, Cursor, Error, NewSale, NodeStatus, Position, Receipt,
+    Sale, SettleRequest, Update,
 };
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
 
-use crate::documents::Documents;
+use crate::documents::{DocumentWrite, Documents, PRINCIPAL, write_request};
 
 /// A claim to make.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +52,31 @@ pub struct Settle {
     pub principal: String,
 }
 
+/// One command of a chain: it takes effect only if the one before it did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Link {
+    /// Goes on only where a document has this version; zero: where there is none.
+    Check {
+        /// Its key.
+        document: String,
+        /// Version it must have.
+        version_expected: u64,
+    },
+    /// Writes a document.
+    Write(DocumentWrite),
+    /// Leases a document, or renews its lease.
+    Lease {
+        /// Its key.
+        document: String,
+        /// Zero to take a free lease; else the token of the lease to renew.
+        fencing_token: u64,
+        /// Length in ms of log time.
+        lease_ms: u64,
+    },
+    /// A step in a claim's life.
+    Settle(Settle),
+}
+
 /// What to do with a sale.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SaleChange {
@@ -83,6 +109,9 @@ pub trait Store: Documents {
     fn claim(&self, take: Take) -> BoxFuture<'_, Result<Claimed, Error>>;
     /// Confirms, releases, extends or cancels.
     fn settle(&self, settle: Settle) -> BoxFuture<'_, Result<(Claim, Position), Error>>;
+    /// Carries out commands in one entry, as far as none of them is refused. The documents' are done at most once for this
+    /// key, which has at most 60 bytes; a step has its own.
+    fn chain(&self, links: Vec<Link>, key: String) -> BoxFuture<'_, Chained>;
     /// Changes a sale, for `principal`, at most once for this key.
     fn change_sale(
         &self,
@@ -117,6 +146,16 @@ pub trait Store: Documents {
     }
 }
 
+fn settle_request(client: &Client, settle: Settle) -> SettleRequest {
+    let request = match settle.step {
+        Step::Confirm => client.confirm(settle.claim_id, settle.fencing_token),
+        Step::Release => client.release(settle.claim_id, settle.fencing_token),
+        Step::Extend => client.extend(settle.claim_id, settle.fencing_token),
+        Step::Cancel => client.cancel(settle.claim_id, settle.fencing_token),
+    };
+    request.key(settle.key).principal(settle.principal)
+}
+
 impl Store for Client {
     fn claim(&self, take: Take) -> BoxFuture<'_, Result<Claimed, Error>> {
         Client::claim(self, take.sale_id, take.user)
@@ -127,13 +166,31 @@ impl Store for Client {
     }
 
     fn settle(&self, settle: Settle) -> BoxFuture<'_, Result<(Claim, Position), Error>> {
-        let request = match settle.step {
-            Step::Confirm => self.confirm(settle.claim_id, settle.fencing_token),
-            Step::Release => self.release(settle.claim_id, settle.fencing_token),
-            Step::Extend => self.extend(settle.claim_id, settle.fencing_token),
-            Step::Cancel => self.cancel(settle.claim_id, settle.fencing_token),
-        };
-        request.key(settle.key).principal(settle.principal).send().boxed()
+        settle_request(self, settle).send().boxed()
+    }
+
+    fn chain(&self, links: Vec<Link>, key: String) -> BoxFuture<'_, Chained> {
+        let mut chain = Client::chain(self);
+        for (place, link) in links.into_iter().enumerate() {
+            let document = match link {
+                Link::Settle(settle) => {
+                    chain = chain.then(settle_request(self, settle));
+                    continue;
+                }
+                Link::Check {
+                    document,
+                    version_expected,
+                } => self.check_document(document, version_expected),
+                Link::Write(write) => write_request(self, write),
+                Link::Lease {
+                    document,
+                    fencing_token,
+                    lease_ms,
+                } => Client::lease_document(self, document, fencing_token, lease_ms),
+            };
+            chain = chain.then(document.key(format!("{key}.{place}")).principal(PRINCIPAL));
+        }
+        chain.send().boxed()
     }
 
     fn change_sale(

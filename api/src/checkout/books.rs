@@ -9,7 +9,7 @@ use client::Error;
 
 use super::{journal::Journal, steps::amount};
 use crate::{
-    documents::Documents,
+    documents::{DocumentWrite, Documents},
     ledger::{self, Kind, LedgerError, Transaction},
     orders::{self, Order, OrderError, OrderRefund, OrderRefundStatus, Sold, order_id},
     payment::Money,
@@ -18,10 +18,34 @@ use crate::{
 /// Rounds in which others may change an order before us.
 const ROUNDS_MAX: usize = 8;
 
+/// The writes that [`paid`] makes where nothing is there yet, in their order, and the order; `None`: the ledger does not
+/// take them.
+pub(crate) fn of_paid(journal: &Journal) -> Option<(Vec<DocumentWrite>, Order)> {
+    let order = order_of(journal);
+    let transaction = |kind| {
+        let at_ms = journal.began_wall_ms;
+        let made = Transaction::new(
+            kind,
+            &order.payment_id,
+            None,
+            &journal.claim_id,
+            order.amount,
+            at_ms,
+        );
+        made.map(|transaction| ledger::write_of(&transaction.of_order(&order.order_id)))
+    };
+    let writes = vec![
+        transaction(Kind::Hold).ok()?,
+        transaction(Kind::Capture).ok()?,
+        orders::write_of(&order, 0),
+    ];
+    Some((writes, order))
+}
+
 /// The order and what was held and charged; gives the order, unless it is another's.
 pub(crate) async fn paid(store: &dyn Documents, journal: &Journal) -> Result<Option<Order>, Error> {
-    let payment_id = journal.payment_id.as_deref().expect("what is paid has a payment");
-    let order_id = order_id(&journal.claim_id);
+    let order = order_of(journal);
+    let order_id = order.order_id.clone();
     // Two documents that do not depend on one another.
     let (hold, capture) = futures::join!(
         book(store, Kind::Hold, None, journal, amount(journal), Some(&order_id)),
@@ -35,7 +59,15 @@ pub(crate) async fn paid(store: &dyn Documents, journal: &Journal) -> Result<Opt
         ),
     );
     hold.and(capture)?;
-    let order = Order::paid(Sold {
+    match orders::create(store, order).await {
+        Ok((order, _)) => Ok(Some(order)),
+        Err(error) => taken(error).map(|()| None),
+    }
+}
+
+fn order_of(journal: &Journal) -> Order {
+    let payment_id = journal.payment_id.clone();
+    Order::paid(Sold {
         claim_id: journal.claim_id.clone(),
         sale_id: journal.sale_id.clone(),
         user: journal.user.clone(),
@@ -43,13 +75,9 @@ pub(crate) async fn paid(store: &dyn Documents, journal: &Journal) -> Result<Opt
         rank: journal.rank,
         receipt: journal.receipt,
         amount: amount(journal),
-        payment_id: payment_id.to_owned(),
+        payment_id: payment_id.expect("what is paid has a payment"),
         paid_at_ms: journal.began_wall_ms,
-    });
-    match orders::create(store, order).await {
-        Ok((order, _)) => Ok(Some(order)),
-        Err(error) => taken(error).map(|()| None),
-    }
+    })
 }
 
 /// What was held and is not any more; and, where a capture came before the void, its way back.

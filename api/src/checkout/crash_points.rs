@@ -8,7 +8,6 @@ use super::terms::Effect;
 /// It is about to be done.
 pub(super) fn before(effect: Effect) {
     match effect {
-        Effect::Extend => crash_point!("claim-extend-begins"),
         Effect::Create => crash_point!("payment-create-begins"),
         Effect::Authorize => crash_point!("payment-confirm-begins"),
         Effect::Retrieve => crash_point!("payment-look-begins"),
@@ -20,14 +19,14 @@ pub(super) fn before(effect: Effect) {
         Effect::RecordPaid => crash_point!("order-begins"),
         Effect::Close => crash_point!("attempt-close-begins"),
         Effect::RecordCancelled => crash_point!("order-cancel-begins"),
-        Effect::CheckTurn | Effect::LookAtClaim => {}
+        // An extension goes with the beginning; by itself only where the answer to that was lost.
+        Effect::Extend | Effect::CheckTurn | Effect::LookAtClaim => {}
     }
 }
 
 /// It was done, or not: nobody knows yet.
 pub(super) fn after(effect: Effect) {
     match effect {
-        Effect::Extend => crash_point!("claim-extended"),
         Effect::Create => crash_point!("payment-created"),
         Effect::Authorize => crash_point!("payment-confirmed"),
         Effect::Retrieve => crash_point!("payment-looked-at"),
@@ -39,6 +38,6 @@ pub(super) fn after(effect: Effect) {
         Effect::RecordPaid => crash_point!("order-written"),
         Effect::Close => crash_point!("attempt-closed"),
         Effect::RecordCancelled => crash_point!("order-cancelled"),
-        Effect::CheckTurn | Effect::LookAtClaim => {}
+        Effect::Extend | Effect::CheckTurn | Effect::LookAtClaim => {}
     }
 }

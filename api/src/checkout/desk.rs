@@ -29,8 +29,8 @@ use crate::{
 /// How often a checkout that another process drives is looked at for its waiting shopper.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Rounds in which another attempt may come first.
-const ROUNDS_MAX: usize = 3;
+/// Rounds in which another attempt may come first, or a look shows that one has.
+const ROUNDS_MAX: usize = 4;
 
 /// How long a shopper who asks how it stands waits for the provider to be asked.
 const STATUS_WAIT: Duration = Duration::from_secs(5);
@@ -65,7 +65,8 @@ pub(crate) enum Standing {
     Cancelling,
 }
 
-/// What the store knows of a claim's checkout.
+/// What the store knows of a claim's checkout; by default nothing.
+#[derive(Default)]
 struct Known {
     open: Option<Journal>,
     closed: Option<Closed>,
@@ -159,14 +160,21 @@ impl Checkouts {
         let deadline = Instant::now() + Duration::from_millis(self.options.budget_ms_max);
         let till = self.till()?;
         for round in 0..ROUNDS_MAX {
-            let (claim, known) = futures::join!(
-                self.store.find_claim(&asked.claim_id, Some(&asked.user)),
-                self.known(&asked.claim_id),
-            );
+            let claim = self.store.find_claim(&asked.claim_id, Some(&asked.user));
+            let (claim, known) = if round == 0 {
+                // Nearly all come for the first time: what they begin upon is checked with the beginning itself, and only
+                // who was here before is looked up.
+                (claim.await, Ok(Known::default()))
+            } else {
+                futures::join!(claim, self.known(&asked.claim_id))
+            };
             let ((claim, sale_id, position), known) = (claim?, known?);
+            if round == 0 && claim.status != ClaimStatus::Held {
+                continue;
+            }
             let already = match self.already(&asked, &claim, &known) {
                 // Perhaps by a checkout that began between the two reads: the next look tells.
-                Err(problem) if round == 0 && problem.kind() == Kind::ClaimConfirmed => continue,
+                Err(problem) if round == 1 && problem.kind() == Kind::ClaimConfirmed => continue,
                 already => already?,
             };
             if let Some(standing) = already {

@@ -9,15 +9,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    crash_points,
+    books, crash_points,
     journal::Journal,
     metrics,
     owner::{Lost, Owner},
     saga,
     steps::Steps,
-    terms::{Outcome, Stage, Step},
+    terms::{Effect, Outcome, Stage, Step},
 };
-use crate::orders::Order;
+use crate::{orders::Order, store};
 
 /// First pause after a step in vain, in ms; doubled for each further one.
 const PAUSE_MS_MIN: u64 = 50;
@@ -54,12 +54,27 @@ pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duratio
     let began = Instant::now();
     let mut last = owner.journal.clone();
     let mut order = None;
+    let mut together = true;
     let end = loop {
         if let Err(lost) = owner.hold_on(longest_call).await {
             break left(last, &lost);
         }
         let step = saga::next(&owner.journal);
         let effect = match step {
+            // Once: what it finds there, or is refused, is gone through piece by piece.
+            Step::Do(Effect::RecordPaid) if std::mem::take(&mut together) => {
+                let Some((books, ordered)) = books::of_paid(&owner.journal) else {
+                    continue;
+                };
+                crash_points::before(Effect::RecordPaid);
+                let all = owner.end_with(books).await;
+                crash_points::after(Effect::RecordPaid);
+                match all {
+                    Ok(true) => break over(owner.journal, Some(Box::new(ordered)), began),
+                    Ok(false) => continue,
+                    Err(lost) => break left(last, &lost),
+                }
+            }
             Step::Do(effect) => effect,
             Step::Park => {
                 let journal = &mut owner.journal;
@@ -75,25 +90,35 @@ pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duratio
             Step::Finish => {
                 last = owner.journal.clone();
                 match owner.end().await {
-                    Ok(journal) => {
-                        let ending = journal.ending.as_ref().map_or("unknown", |ending| ending.name());
-                        metrics::ended(ending, began.elapsed());
-                        break End::Over(journal, order);
-                    }
+                    Ok(journal) => break over(journal, order, began),
                     // Everything was done; only the record of it is somebody else's now.
                     Err(lost) => break left(last, &lost),
                 }
             }
         };
-        if effect.is_guarded()
-            && owner.is_dirty()
-            && let Err(lost) = owner.save().await
-        {
-            break left(last, &lost);
-        }
+        let saves = effect.is_guarded() && owner.is_dirty();
+        let settles = match effect {
+            Effect::ConfirmClaim => Some(store::Step::Confirm),
+            Effect::CancelClaim => Some(store::Step::Cancel),
+            _ => None,
+        };
         let vain = owner.journal.vain;
-        crash_points::before(effect);
-        let outcome = steps.carry_out(effect, &owner.journal).await;
+        let saved = match settles {
+            Some(settle) if saves => {
+                crash_points::before(effect);
+                owner.save_and_settle(settle).await.map(Some)
+            }
+            _ if saves => owner.save().await.map(|()| None),
+            _ => Ok(None),
+        };
+        let outcome = match saved {
+            Ok(Some(settled)) => settled,
+            Ok(None) => {
+                crash_points::before(effect);
+                steps.carry_out(effect, &owner.journal).await
+            }
+            Err(lost) => break left(last, &lost),
+        };
         crash_points::after(effect);
         tracing::debug!(
             claim_id = owner.journal.claim_id,
@@ -118,6 +143,12 @@ pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duratio
         tracing::info!(claim_id = journal.claim_id, stage = ?journal.stage, "a checkout is left to others");
     }
     end
+}
+
+fn over(journal: Journal, order: Option<Box<Order>>, began: Instant) -> End {
+    let ending = journal.ending.as_ref().map_or("unknown", |ending| ending.name());
+    metrics::ended(ending, began.elapsed());
+    End::Over(journal, order)
 }
 
 fn left(journal: Journal, lost: &Lost) -> End {

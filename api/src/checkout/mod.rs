@@ -25,10 +25,8 @@ pub(crate) mod terms;
 pub(crate) mod webhooks;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -85,7 +83,7 @@ pub(crate) struct Checkouts {
     pub(crate) till: Option<Till>,
     pub(crate) store: Arc<dyn Store>,
     room: Arc<Semaphore>,
-    in_flight: Arc<AtomicUsize>,
+    driven: Driven,
 }
 
 impl Checkouts {
@@ -101,7 +99,7 @@ impl Checkouts {
         });
         Arc::new(Checkouts {
             room: Arc::new(Semaphore::new(options.in_flight_max)),
-            in_flight: Arc::default(),
+            driven: Driven::default(),
             options,
             till,
             store,
@@ -125,10 +123,10 @@ impl Checkouts {
             .payment_call_ms_max
             .max(self.options.store_call_ms_max);
         let (tell, told) = oneshot::channel();
-        let in_flight = Counted::new(&self.in_flight);
+        let driving = self.driven.begin(&owner.journal.claim_id);
         let driven = async move {
             let end = driver::drive(&steps, owner, Duration::from_millis(longest)).await;
-            drop((place, in_flight));
+            drop((place, driving));
             // Nobody may be waiting any more.
             let _ = tell.send(end);
         };
@@ -148,21 +146,48 @@ impl Checkouts {
     }
 }
 
-/// One more at work, until dropped.
-struct Counted(Arc<AtomicUsize>);
+/// The claims whose checkouts drivers of this process go on with, as many as there is room for.
+#[derive(Clone, Default)]
+struct Driven(Arc<Mutex<HashMap<String, usize>>>);
 
-impl Counted {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        let now = count.fetch_add(1, Ordering::Relaxed) + 1;
-        ::metrics::gauge!(metrics::IN_FLIGHT).set(now as f64);
-        Counted(Arc::clone(count))
+impl Driven {
+    /// Counts a driver, until what it gives is dropped. One that lost its lease may still be there when the next begins.
+    fn begin(&self, claim_id: &str) -> Driving {
+        let mut driven = self.lock();
+        *driven.entry(claim_id.to_owned()).or_default() += 1;
+        ::metrics::gauge!(metrics::IN_FLIGHT).set(driven.len() as f64);
+        Driving {
+            driven: self.clone(),
+            claim_id: claim_id.to_owned(),
+        }
+    }
+
+    /// Whether one goes on with this claim's.
+    fn has(&self, claim_id: &str) -> bool {
+        self.lock().contains_key(claim_id)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().expect("no code panics while holding it")
     }
 }
 
-impl Drop for Counted {
+/// One driver at work.
+struct Driving {
+    driven: Driven,
+    claim_id: String,
+}
+
+impl Drop for Driving {
     fn drop(&mut self) {
-        let now = self.0.fetch_sub(1, Ordering::Relaxed) - 1;
-        ::metrics::gauge!(metrics::IN_FLIGHT).set(now as f64);
+        let mut driven = self.driven.lock();
+        if let Entry::Occupied(mut drivers) = driven.entry(std::mem::take(&mut self.claim_id)) {
+            *drivers.get_mut() -= 1;
+            if *drivers.get() == 0 {
+                drivers.remove();
+            }
+        }
+        ::metrics::gauge!(metrics::IN_FLIGHT).set(driven.len() as f64);
     }
 }
 

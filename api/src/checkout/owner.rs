@@ -6,21 +6,25 @@
 //!
 //! A write whose answer was lost is repeated with the same key, while the lease lasts. A refusal may be
 //! the echo of our own write, so the document is looked at before it counts as lost.
+//!
+//! What belongs to a write goes to the store with it, as one chain: the lease and the extension of the hold with the
+//! first, the step of a claim with the save that announces it, the books with the end.
 
 use std::{sync::Arc, time::Duration};
 
-use client::{Document, Error, Reason};
+use client::{Chained, Document, Done, Error, Reason};
 use fault_points::{crash_point, planted};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    journal::{Journal, decode, encode, open_key},
-    saga,
-    terms::Stage,
+    journal::{Journal, closed_key, decode, encode, open_key},
+    saga, steps,
+    terms::{Outcome, Stage},
 };
 use crate::{
     documents::{DocumentWrite, fresh_key},
-    store::Store,
+    orders,
+    store::{Link, Step, Store},
 };
 
 /// Pause before a write is repeated.
@@ -55,13 +59,45 @@ pub(crate) enum Lost {
 }
 
 impl Owner {
-    /// Begins: writes the journal where there is none, and leases it.
+    /// Begins: writes the journal where there is none, and leases it. A new attempt makes sure in the same entry that it
+    /// is its turn, and extends the hold.
     pub(crate) async fn begin(
         store: &Arc<dyn Store>,
-        journal: Journal,
+        mut journal: Journal,
         lease_ms: u64,
     ) -> Result<Owner, Lost> {
+        let mut links = Vec::new();
+        if journal.stage == Stage::Begin {
+            let check = |document, version_expected| Link::Check {
+                document,
+                version_expected,
+            };
+            links.push(check(closed_key(&journal.claim_id), journal.closed_version));
+            links.push(check(orders::key_of(&orders::order_id(&journal.claim_id)), 0));
+            let turn = Outcome::Turn {
+                closed_version: journal.closed_version,
+                ordered: false,
+            };
+            saga::record(&mut journal, turn);
+        }
+        let document = open_key(&journal.claim_id);
         let body = encode(&journal);
+        let written = links.len();
+        links.push(Link::Write(DocumentWrite {
+            document: document.clone(),
+            body: body.clone().into(),
+            ..DocumentWrite::default()
+        }));
+        links.push(Link::Lease {
+            document,
+            fencing_token: 0,
+            lease_ms,
+        });
+        let leased = links.len();
+        let extends = journal.stage == Stage::Extend;
+        if extends {
+            links.push(Link::Settle(steps::settle_of(Step::Extend, &journal)));
+        }
         let mut owner = Owner {
             store: Arc::clone(store),
             lease_ms,
@@ -73,11 +109,93 @@ impl Owner {
             leased: Instant::now(),
         };
         crash_point!("checkout-begins");
-        owner.write(body, 0).await?;
+        let Chained { mut done, end } = owner.chain(links).await?;
         crash_point!("checkout-begun");
-        owner.lease().await?;
-        crash_point!("checkout-leased");
+        let (Some(Done::Document(begun)), Some(Done::Document(lease))) =
+            (done.get(written), done.get(written + 1))
+        else {
+            return Err(not_begun(end));
+        };
+        (owner.saved, owner.version, owner.token) = (body, begun.version, lease.fencing_token);
+        if extends {
+            let extended = match done.drain(leased..).next() {
+                Some(Done::Settled(claim)) => Ok(claim),
+                _ => Err(end.expect_err("it ended before the extension")),
+            };
+            saga::record(&mut owner.journal, steps::settled(Step::Extend, extended));
+        }
         Ok(owner)
+    }
+
+    /// Saves the journal and takes a step with its claim, which is not taken unless the journal is saved.
+    pub(crate) async fn save_and_settle(&mut self, step: Step) -> Result<Outcome, Lost> {
+        crash_point!("checkout-save-begins");
+        let body = encode(&self.journal);
+        let links = vec![
+            Link::Write(self.write_of(body.clone(), 0)),
+            Link::Settle(steps::settle_of(step, &self.journal)),
+        ];
+        let Chained { done, end } = self.chain(links).await?;
+        let mut done = done.into_iter();
+        match done.next() {
+            Some(Done::Document(saved)) => (self.version, self.saved) = (saved.version, body),
+            // Perhaps by ourselves: that is looked at where the journal is saved by itself.
+            _ => {
+                self.save().await?;
+                return Ok(Outcome::NotNow { retry_after_ms: 0 });
+            }
+        }
+        crash_point!("checkout-saved");
+        let came = match done.next() {
+            Some(Done::Settled(claim)) => Ok(claim),
+            _ => Err(end.expect_err("it ended before the step")),
+        };
+        Ok(steps::settled(step, came))
+    }
+
+    /// Writes the books of a checkout that has been paid and lets its journal go, all of it in one entry and only while
+    /// it is ours. `false`: something of it is there already, or was refused; each is to be done by itself then.
+    pub(crate) async fn end_with(&mut self, books: Vec<DocumentWrite>) -> Result<bool, Lost> {
+        let mut over = self.journal.clone();
+        saga::record(&mut over, Outcome::Ordered(None));
+        debug_assert_eq!(over.stage, Stage::Done);
+        let mut links = vec![Link::Lease {
+            document: open_key(&self.journal.claim_id),
+            fencing_token: self.token,
+            lease_ms: self.lease_ms,
+        }];
+        links.extend(books.into_iter().map(Link::Write));
+        links.push(Link::Write(self.write_of(encode(&over), OVER_TTL_MS)));
+        crash_point!("checkout-end-begins");
+        let all = self.chain(links).await?.end.is_ok();
+        crash_point!("checkout-ended");
+        if all {
+            self.journal = over;
+        }
+        Ok(all)
+    }
+
+    /// Carries a chain out, as long as it takes to know how far it came.
+    async fn chain(&self, links: Vec<Link>) -> Result<Chained, Lost> {
+        let key = fresh_key();
+        loop {
+            let chained = self.store.chain(links.clone(), key.clone()).await;
+            match &chained.end {
+                Ok(()) | Err(Error::Rejected(_)) => return Ok(chained),
+                Err(error) if self.left().is_zero() => return Err(Lost::Away(error.clone())),
+                Err(_) => sleep(AGAIN).await,
+            }
+        }
+    }
+
+    fn write_of(&self, body: Vec<u8>, ttl_ms: u64) -> DocumentWrite {
+        DocumentWrite {
+            document: open_key(&self.journal.claim_id),
+            body: body.into(),
+            version_expected: self.version,
+            fencing_token: self.token,
+            ttl_ms,
+        }
     }
 
     /// Takes over what nobody owns; `None`: somebody does, or there is nothing.
@@ -203,13 +321,7 @@ impl Owner {
         let document = open_key(&self.journal.claim_id);
         let mut key = fresh_key();
         loop {
-            let write = DocumentWrite {
-                document: document.clone(),
-                body: body.clone().into(),
-                version_expected: self.version,
-                fencing_token: self.token,
-                ttl_ms,
-            };
+            let write = self.write_of(body.clone(), ttl_ms);
             let error = match self.store.write_document(write, key.clone()).await {
                 Ok(changed) => {
                     (self.version, self.saved) = (changed.version, body);
@@ -241,6 +353,16 @@ impl Owner {
     }
 }
 
+/// Why a checkout was not begun: another attempt has begun or has come to its end, or the store has no room for it.
+fn not_begun(end: Result<(), Error>) -> Lost {
+    match end {
+        Err(Error::Rejected(rejected)) if !is_of_another(rejected.reason) => {
+            Lost::Away(Error::Rejected(rejected))
+        }
+        _ => Lost::Taken,
+    }
+}
+
 /// Whether a write was refused because the document is not as its writer believed.
 fn is_of_another(reason: Reason) -> bool {
     matches!(
@@ -259,4 +381,33 @@ fn readable(document: &str, found: &Document) -> Option<Journal> {
     decode(document, &found.body)
         .inspect_err(|error| tracing::error!(%error, "a checkout's journal cannot be read"))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use client::{ClaimStatus, Position, Rejected, SaleStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_store_without_room_is_said_and_not_taken_for_another_attempt() {
+        let refused = |reason| {
+            not_begun(Err(Error::Rejected(Box::new(Rejected {
+                reason,
+                message: String::new(),
+                value: 0,
+                until_ms: 0,
+                opens_at_ms: 0,
+                sale_status: SaleStatus::Unspecified,
+                claim_status: ClaimStatus::Unspecified,
+                position: Position::default(),
+            }))))
+        };
+        for reason in [Reason::VersionMismatch, Reason::Leased, Reason::StaleToken] {
+            assert!(matches!(refused(reason), Lost::Taken), "{reason:?}");
+        }
+        for reason in [Reason::DocumentQuota, Reason::TableFull, Reason::Forbidden] {
+            assert!(matches!(refused(reason), Lost::Away(_)), "{reason:?}");
+        }
+    }
 }

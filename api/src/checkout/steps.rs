@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use client::{ClaimStatus, Error, Reason};
+use client::{Claim, ClaimStatus, Error, Reason};
 use fault_points::planted;
 use tokio::time::{Instant, timeout};
 
@@ -62,9 +62,9 @@ impl Steps {
                 let found = self.in_time(self.store.find_claim(&journal.claim_id, None)).await;
                 found.map_or_else(of_error, |(claim, _, _)| Outcome::Claim(claim.status))
             }
-            Effect::Extend => self.settle(Step::Extend, "extend", journal).await,
-            Effect::ConfirmClaim => self.settle(Step::Confirm, "confirm", journal).await,
-            Effect::CancelClaim => self.settle(Step::Cancel, "cancel", journal).await,
+            Effect::Extend => self.settle(Step::Extend, journal).await,
+            Effect::ConfirmClaim => self.settle(Step::Confirm, journal).await,
+            Effect::CancelClaim => self.settle(Step::Cancel, journal).await,
             Effect::Create
             | Effect::Authorize
             | Effect::Retrieve
@@ -112,35 +112,9 @@ impl Steps {
         })
     }
 
-    async fn settle(&self, step: Step, name: &str, journal: &Journal) -> Outcome {
-        let claim_id = &journal.claim_id;
-        let key = match step {
-            // Once in a claim's life, whichever attempt comes to it.
-            Step::Extend => format!("{claim_id}.{name}"),
-            _ => format!("{claim_id}.a{}.{name}", journal.attempt),
-        };
-        let settle = Settle {
-            step,
-            claim_id: claim_id.clone(),
-            fencing_token: journal.claim_token,
-            key,
-            principal: PRINCIPAL.to_owned(),
-        };
-        let claim = match self.in_time(self.store.settle(settle)).await {
-            Ok((claim, _)) => claim,
-            Err(error) => return of_error(error),
-        };
-        // A key that was used before is answered with the claim as it is by now.
-        match (step, claim.status) {
-            (Step::Extend, ClaimStatus::Held) => Outcome::Extended {
-                claim_token: claim.fencing_token,
-                hold_until_ms: claim.deadline_ms,
-            },
-            (Step::Confirm, ClaimStatus::Confirmed) | (Step::Cancel, ClaimStatus::Cancelled) => {
-                Outcome::Settled
-            }
-            (_, status) => Outcome::Claim(status),
-        }
+    async fn settle(&self, step: Step, journal: &Journal) -> Outcome {
+        let came = self.in_time(self.store.settle(settle_of(step, journal))).await;
+        settled(step, came.map(|(claim, _)| claim))
     }
 
     /// Adds the attempt to the closed record, unless it is there.
@@ -241,6 +215,42 @@ impl Steps {
                 Outcome::Payment(state(payment))
             }
         }
+    }
+}
+
+/// A step of the claim, as its journal asks for it.
+pub(crate) fn settle_of(step: Step, journal: &Journal) -> Settle {
+    let (claim_id, attempt) = (&journal.claim_id, journal.attempt);
+    let key = match step {
+        // Once in a claim's life, whichever attempt comes to it.
+        Step::Extend => format!("{claim_id}.extend"),
+        Step::Confirm => format!("{claim_id}.a{attempt}.confirm"),
+        Step::Cancel => format!("{claim_id}.a{attempt}.cancel"),
+        Step::Release => unreachable!("a checkout gives no hold back: it ends by itself"),
+    };
+    Settle {
+        step,
+        claim_id: claim_id.clone(),
+        fencing_token: journal.claim_token,
+        key,
+        principal: PRINCIPAL.to_owned(),
+    }
+}
+
+/// What came of it.
+pub(crate) fn settled(step: Step, came: Result<Claim, Error>) -> Outcome {
+    let claim = match came {
+        Ok(claim) => claim,
+        Err(error) => return of_error(error),
+    };
+    // A key that was used before is answered with the claim as it is by now.
+    match (step, claim.status) {
+        (Step::Extend, ClaimStatus::Held) => Outcome::Extended {
+            claim_token: claim.fencing_token,
+            hold_until_ms: claim.deadline_ms,
+        },
+        (Step::Confirm, ClaimStatus::Confirmed) | (Step::Cancel, ClaimStatus::Cancelled) => Outcome::Settled,
+        (_, status) => Outcome::Claim(status),
     }
 }
 

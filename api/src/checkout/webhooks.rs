@@ -197,6 +197,8 @@ impl Checkouts {
         }
         match (&event.kind, &event.reference) {
             (WebhookKind::Other(_), _) | (_, None) => Ok(()),
+            // Its driver hears the same from the provider itself, and would not let go of the lease for anybody.
+            (_, Some(claim_id)) if self.driven.has(claim_id) => Ok(()),
             // It goes on in a task of its own; nobody waits for its end.
             (_, Some(claim_id)) => self.poke(claim_id).await.map(drop),
         }

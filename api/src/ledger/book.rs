@@ -58,20 +58,25 @@ pub(super) fn key_of(transaction: &Transaction) -> String {
     )
 }
 
+/// The write of a transaction that is not there yet.
+pub(crate) fn write_of(transaction: &Transaction) -> DocumentWrite {
+    transaction.assert_balanced();
+    let body = serde_json::to_vec(transaction).expect("a transaction is a plain map of texts and numbers");
+    DocumentWrite {
+        document: key_of(transaction),
+        body: body.into(),
+        ..DocumentWrite::default()
+    }
+}
+
 /// Writes a transaction down, unless it is already; gives whether it was new.
 ///
 /// # Errors
 /// [`LedgerError::Contradiction`]: the step is on record with another amount. [`LedgerError::Store`]:
 /// recording it again tells.
 pub async fn record(store: &dyn Documents, transaction: &Transaction) -> Result<bool, LedgerError> {
-    transaction.assert_balanced();
-    let document = key_of(transaction);
-    let body = serde_json::to_vec(transaction).expect("a transaction is a plain map of texts and numbers");
-    let write = DocumentWrite {
-        document: document.clone(),
-        body: body.into(),
-        ..DocumentWrite::default()
-    };
+    let write = write_of(transaction);
+    let document = write.document.clone();
     match store.write_document(write, fresh_key()).await {
         Ok(_) => Ok(true),
         Err(error) if is_version_mismatch(&error) => {

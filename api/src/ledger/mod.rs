@@ -29,5 +29,6 @@
 mod book;
 mod transaction;
 
+pub(crate) use book::write_of;
 pub use book::{Balances, LEDGER_PREFIX, LedgerError, Page, of_payment, page, record};
 pub use transaction::{Account, Kind, Posting, Transaction, TransactionError};

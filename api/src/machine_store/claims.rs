@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use client::{
-    Claim, Claimed, Consistency, Cursor, Error, Grant, Position, Receipt, Sale, SaleStatus, Update,
+    Chained, Claim, Claimed, Consistency, Cursor, Done, Error, Grant, Position, Receipt, Sale, SaleStatus,
+    Update,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use inventory_machine::{
@@ -14,7 +15,8 @@ use inventory_machine::{
 };
 
 use super::{MachineStore, SECRET, claim_status, rejected};
-use crate::store::{SaleChange, Settle, Step, Store, Take};
+use crate::documents::Documents;
+use crate::store::{Link, SaleChange, Settle, Step, Store, Take};
 
 impl MachineStore {
     /// An open sale with a price.
@@ -51,6 +53,7 @@ impl MachineStore {
             assert_eq!(encoder.sale(NAMESPACE_DEFAULT, sale_id), 0);
         }
         encoder.push(&Command {
+            follows: false,
             principal,
             key: key_hash(
                 SECRET,
@@ -181,6 +184,56 @@ impl Store for MachineStore {
                 Reply::Settled(view) => Ok((claim(&view), self.position())),
                 other => panic!("{other:?}"),
             }
+        }
+        .boxed()
+    }
+
+    fn chain(&self, links: Vec<Link>, key: String) -> BoxFuture<'_, Chained> {
+        async move {
+            // An answer that is lost is that of all of it.
+            let lost = self.lost.swap(0, Ordering::SeqCst);
+            let changes = self.changes();
+            // Nothing comes between them: no test has two threads.
+            let mut done = Vec::new();
+            let mut end = Ok(());
+            for (place, link) in links.into_iter().enumerate() {
+                let key = format!("{key}.{place}");
+                let came = match link {
+                    Link::Settle(settle) => self.settle(settle).await.map(|(claim, _)| Done::Settled(claim)),
+                    Link::Write(write) => self.write_document(write, key).await.map(Done::Document),
+                    Link::Lease {
+                        document,
+                        fencing_token,
+                        lease_ms,
+                    } => self
+                        .lease_document(document, fencing_token, lease_ms, key)
+                        .await
+                        .map(Done::Document),
+                    Link::Check {
+                        document,
+                        version_expected,
+                    } => self
+                        .check_document(&document, version_expected, &key)
+                        .map(Done::Document),
+                };
+                match came {
+                    Ok(one) => done.push(one),
+                    Err(error) => {
+                        end = Err(error);
+                        break;
+                    }
+                }
+            }
+            self.changes.store(changes + 1, Ordering::SeqCst);
+            if lost > 0 {
+                self.lost.store(lost - 1, Ordering::SeqCst);
+                done.clear();
+                end = Err(Error::Unknown {
+                    message: "lost".into(),
+                    not_after_ms: u64::MAX,
+                });
+            }
+            Chained { done, end }
         }
         .boxed()
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use api::{
-    Auth, DocumentWrite, Documents, Keys, NodeSeen, Options, Role, SaleChange, Settle, Store, Take,
+    Auth, DocumentWrite, Documents, Keys, Link, NodeSeen, Options, Role, SaleChange, Settle, Store, Take,
     mint_hs256,
 };
 use axum::{
@@ -16,8 +16,8 @@ use axum::{
     http::{HeaderMap, Method, Request, Response, StatusCode},
 };
 use client::{
-    Claim, ClaimStatus, Claimed, Consistency, Cursor, Document, DocumentChanged, DocumentList, Error, Grant,
-    Position, Reason, Receipt, Rejected, Sale, SaleStatus, Update,
+    Chained, Claim, ClaimStatus, Claimed, Consistency, Cursor, Document, DocumentChanged, DocumentList,
+    Error, Grant, Position, Reason, Receipt, Rejected, Sale, SaleStatus, Update,
 };
 use futures::{
     FutureExt, StreamExt,
@@ -139,6 +139,14 @@ impl Store for Shared {
     }
     fn settle(&self, settle: Settle) -> BoxFuture<'_, Result<(Claim, Position), Error>> {
         play(&self.settle, settle)
+    }
+    fn chain(&self, _: Vec<Link>, _: String) -> BoxFuture<'_, Chained> {
+        let end = Err(unavailable());
+        ready(Chained {
+            done: Vec::new(),
+            end,
+        })
+        .boxed()
     }
     fn change_sale(
         &self,
