@@ -17,7 +17,10 @@ use std::{
 use hdrhistogram::Histogram;
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::failure::{Doing, Failure};
+use crate::{
+    failure::{Doing, Failure},
+    report::{Course, Figure, TICK},
+};
 
 /// Longest latency that is told apart, in µs; the client gives up long before.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -118,12 +121,24 @@ pub struct Measured {
     pub window: Duration,
     /// Latency of its calls, in µs.
     pub latency_us: Histogram<u64>,
+    /// Operations answered in each whole [`TICK`] of it.
+    pub per_tick: Vec<u64>,
 }
 
 impl Measured {
     /// Operations per second.
     pub fn rate(&self) -> f64 {
         self.operations as f64 / self.window.as_secs_f64()
+    }
+
+    /// This value, with the latency beside it, and what its plots show.
+    pub fn figure(&self, value: f64) -> Figure {
+        Figure {
+            p50_ms: Some(self.latency_ms(0.50)),
+            p99_ms: Some(self.latency_ms(0.99)),
+            course: Some(Course::new(&self.latency_us, &self.per_tick)),
+            ..Figure::new(value)
+        }
     }
 
     /// A quantile of the latency, in ms.
@@ -142,6 +157,7 @@ struct Seen {
     tally: Tally,
     operations: u64,
     latency_us: Histogram<u64>,
+    per_tick: Vec<u64>,
     /// When it had nothing left to ask for.
     dry_at: Option<Instant>,
 }
@@ -165,6 +181,7 @@ pub async fn drive<C: Caller>(window: Duration, callers: Vec<C>) -> Result<(Meas
         operations: 0,
         window,
         latency_us: histogram(),
+        per_tick: vec![0; ticks(window)],
     };
     let (mut tally, mut last) = (Tally::default(), end);
     for seen in running.join_all().await {
@@ -173,10 +190,14 @@ pub async fn drive<C: Caller>(window: Duration, callers: Vec<C>) -> Result<(Meas
             .latency_us
             .add(&seen.latency_us)
             .doing("adding latencies of equal bounds")?;
+        for (sum, count) in measured.per_tick.iter_mut().zip(seen.per_tick) {
+            *sum += count;
+        }
         tally.add(seen.tally);
         last = seen.dry_at.map_or(last, |at| at.min(last));
     }
     measured.window = last.saturating_duration_since(begin);
+    measured.per_tick.truncate(ticks(measured.window));
     if measured.window.is_zero() {
         return Err(Failure::new(
             "measuring",
@@ -186,8 +207,14 @@ pub async fn drive<C: Caller>(window: Duration, callers: Vec<C>) -> Result<(Meas
     Ok((measured, tally))
 }
 
+/// Whole ticks in so long.
+fn ticks(window: Duration) -> usize {
+    (window.as_millis() / TICK.as_millis()) as usize
+}
+
 async fn call_until<C: Caller>(mut caller: C, begin: Instant, end: Instant, dry: Arc<AtomicBool>) -> Seen {
     let (mut tally, mut operations, mut latency_us, mut dry_at) = (Tally::default(), 0, histogram(), None);
+    let mut per_tick = vec![0; ticks(end - begin)];
     let mut asked = Instant::now();
     while asked < end && !dry.load(Ordering::Relaxed) {
         let Some(answered) = caller.call().await else {
@@ -198,6 +225,10 @@ async fn call_until<C: Caller>(mut caller: C, begin: Instant, end: Instant, dry:
         let now = Instant::now();
         if now >= begin && now < end {
             operations += answered.answered();
+            // What remains of the window behind the last whole tick is in none.
+            if let Some(count) = per_tick.get_mut(ticks(now - begin)) {
+                *count += answered.answered();
+            }
             latency_us.saturating_record((now - asked).as_micros() as u64);
         }
         tally.add(answered);
@@ -207,6 +238,7 @@ async fn call_until<C: Caller>(mut caller: C, begin: Instant, end: Instant, dry:
         tally,
         operations,
         latency_us,
+        per_tick,
         dry_at,
     }
 }
@@ -274,6 +306,7 @@ mod tests {
         assert_eq!(measured.operations, 1_000);
         assert_eq!(measured.latency_us.len(), 1_000);
         assert_eq!(measured.rate(), 1_000.0);
+        assert_eq!(measured.per_tick, [100; 10]);
         assert_eq!(tally.granted, 1_500, "the warming up is in the tally as well");
     }
 
@@ -283,6 +316,7 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(measured.window, Duration::from_millis(250));
+        assert_eq!(measured.per_tick.len(), 2, "the third tick was cut short");
         // One more or less for each caller, at the very edges.
         assert!(measured.operations.abs_diff(500) <= 2, "{}", measured.operations);
         assert!(tally.granted.abs_diff(1_500) <= 2, "{}", tally.granted);

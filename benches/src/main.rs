@@ -2,15 +2,18 @@
 //!
 //! `cargo run --release -p benches -- <scenario>` starts a cluster of three real processes (this same
 //! executable with a hidden command), loads it through the `client` crate or over HTTP from this
-//! process, checks that the replicas have exactly what the callers were told, and prints a table; with
-//! `--json` it writes the same for programs. In every run, in the same minute, on the same disk and
-//! loopback, it measures what the machine allows at most: a bare disk, and bare raft.
+//! process, checks that the replicas have exactly what the callers were told, and prints a table; it
+//! writes the same for programs, and as a page with plots. In every run, in the same minute, on the same disk and
+//! loopback, it measures what the machine allows at most: a bare disk,
+//! bare raft, bare connections, a bare gRPC stream, a bare HTTP server; those that the scenario's figures are shown beside.
 //!
 //! - Every operation has a user and a key of its own, made when it is used; nothing is encoded ahead.
 //! - Data lies on a real disk and fsync is on: a directory in memory is refused.
 //! - A figure whose answers do not add up with the replicas is not shown: the run fails.
 //!
-//! Left out: loads over a real network, and other stores, which have their own harnesses.
+//! - Other stores (`peers`) do the same work, and are held against the same rules, before their figures stand beside ours.
+//!
+//! Left out: loads over a real network.
 
 mod children;
 mod cluster;
@@ -34,6 +37,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     failure::{Doing, Failure},
+    limits::Limit,
     report::{Report, Run},
     scenarios::Scenario,
 };
@@ -42,7 +46,7 @@ use crate::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Measures Holdfast on this machine, beside what its disk and raft itself allow.
+/// Measures Holdfast on this machine, beside what its disk, loopback, raft, gRPC and HTTP themselves allow.
 #[derive(Parser)]
 #[command(name = "benches")]
 struct Cli {
@@ -78,9 +82,11 @@ enum Command {
     Expiry(Settings),
     /// Memory per live claim, between 1M and 4M.
     Memory(Settings),
-    /// The limits alone: bare disk and bare raft.
+    /// Claims and refusals by etcd, Redis and PostgreSQL, as far as they are installed, and by us.
+    Peers(Settings),
+    /// The limits alone: bare disk, loopback, raft, gRPC stream and HTTP server.
     Limits(Settings),
-    /// Everything but the checkouts with faults.
+    /// Everything but the checkouts with faults, and other stores.
     All(Settings),
     /// A node of the cluster under load.
     #[command(hide = true)]
@@ -121,7 +127,19 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// A TCP server that answers bytes with bytes.
+    #[command(hide = true)]
+    BareTcp,
+    /// A gRPC server whose streams answer every frame with the same bytes.
+    #[command(hide = true)]
+    BareGrpc,
+    /// An HTTP server that answers every request with the same bytes.
+    #[command(hide = true)]
+    BareHttp,
 }
+
+/// Name of what is written where nobody says otherwise.
+const JSON_FILE: &str = "benches.json";
 
 #[derive(Args)]
 struct Settings {
@@ -137,7 +155,8 @@ struct Settings {
     /// Where the data lies while measuring, on a disk; by default beside this executable.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Writes every figure of every run to this file.
+    /// Where every figure of every run is written, with a page to look at beside it; by default benches.json where the
+    /// data lies.
     #[arg(long)]
     json: Option<PathBuf>,
 }
@@ -157,6 +176,7 @@ fn main() -> ExitCode {
         Command::Restart(settings) => measure(&settings, &[Scenario::Restart]),
         Command::Expiry(settings) => measure(&settings, &[Scenario::Expiry]),
         Command::Memory(settings) => measure(&settings, &[Scenario::Memory]),
+        Command::Peers(settings) => measure(&settings, &[Scenario::Peers]),
         Command::Limits(settings) => measure(&settings, &[]),
         Command::All(settings) => measure(&settings, &Scenario::ALL),
         Command::Node {
@@ -175,6 +195,9 @@ fn main() -> ExitCode {
             faults,
         } => children::psp::run(webhook_secret, faults),
         Command::BareRaft { id, dir } => children::bare_raft::run(id, dir),
+        Command::BareTcp => children::bare_tcp::run(),
+        Command::BareGrpc => children::bare_grpc::run(),
+        Command::BareHttp => children::bare_http::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -203,22 +226,33 @@ fn measure(settings: &Settings, scenarios: &[Scenario]) -> Result<(), Failure> {
             _ = tokio::signal::ctrl_c() => Err(Failure::new("measuring", "interrupted")),
         }
     })?;
-    let report = Report::new(&runs);
+    let report = Report::new(&runs, &place, Duration::from_secs(settings.seconds));
     println!("{}", report.table());
-    match &settings.json {
-        Some(to) => report.write_json(to, &place, settings.seconds),
-        None => Ok(()),
-    }
+    let json = match &settings.json {
+        Some(json) => json.clone(),
+        None => place.join(JSON_FILE),
+    };
+    let page = report.write(&json)?;
+    eprintln!("{} for programs, {} to look at", json.display(), page.display());
+    Ok(())
 }
 
 async fn all_runs(settings: &Settings, scenarios: &[Scenario], place: &Path) -> Result<Vec<Run>, Failure> {
     let window = Duration::from_secs(settings.seconds);
+    let limits = if !settings.only.is_empty() {
+        Vec::new()
+    } else if scenarios.is_empty() {
+        Limit::ALL.to_vec()
+    } else {
+        let figures = scenarios.iter().flat_map(|scenario| scenario.figures());
+        Limit::beside(figures.copied())
+    };
     let mut runs = Vec::new();
     for number in 1..=settings.runs {
         eprintln!("run {number} of {}", settings.runs);
         let mut run = Run::default();
-        if settings.only.is_empty() {
-            limits::measure(place, window, &mut run).await?;
+        for limit in &limits {
+            limit.measure(place, window, &mut run).await?;
         }
         for scenario in scenarios {
             scenario.measure(place, window, &settings.only, &mut run).await?;

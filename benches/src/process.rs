@@ -103,7 +103,7 @@ impl Process {
             .as_mut()
             .ok_or_else(|| Failure::new(&doing, "it is stopping"))?;
         if let Err(error) = input.write_all(format!("{line}\n").as_bytes()).await {
-            return Err(Failure::new(&doing, format!("{error}{}", self.end_of_log())));
+            return Err(Failure::new(&doing, format!("{error}{}", end_of_log(&self.log))));
         }
         let answer = self.line(&doing).await?;
         match answer.strip_prefix("error ") {
@@ -117,26 +117,13 @@ impl Process {
             Ok(Ok(Some(line))) => Ok(line),
             Ok(Ok(None)) => Err(Failure::new(
                 doing,
-                format!("the process ended{}", self.end_of_log()),
+                format!("the process ended{}", end_of_log(&self.log)),
             )),
             Ok(Err(error)) => Err(Failure::new(doing, error.to_string())),
             Err(_) => Err(Failure::new(
                 doing,
-                format!("no answer in {ANSWER_MAX:?}{}", self.end_of_log()),
+                format!("no answer in {ANSWER_MAX:?}{}", end_of_log(&self.log)),
             )),
-        }
-    }
-
-    fn end_of_log(&self) -> String {
-        let Ok(log) = std::fs::read_to_string(&self.log) else {
-            return String::new();
-        };
-        let lines: Vec<&str> = log.lines().collect();
-        let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
-        if shown.is_empty() {
-            String::new()
-        } else {
-            format!("; it logged last:\n{}", shown.join("\n"))
         }
     }
 
@@ -155,7 +142,7 @@ impl Process {
             None => Ok(()),
             Some(status) => Err(Failure::new(
                 doing,
-                format!("it had ended with {status}{}", self.end_of_log()),
+                format!("it had ended with {status}{}", end_of_log(&self.log)),
             )),
         }
     }
@@ -170,5 +157,19 @@ impl Process {
         drop(self.input.take());
         self.child.wait().await.doing(&doing)?;
         Ok(())
+    }
+}
+
+/// The last lines of a log, as the end of a sentence that says what failed.
+pub fn end_of_log(log: &Path) -> String {
+    let Ok(log) = std::fs::read_to_string(log) else {
+        return String::new();
+    };
+    let lines: Vec<&str> = log.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+    if shown.is_empty() {
+        String::new()
+    } else {
+        format!("; it logged last:\n{}", shown.join("\n"))
     }
 }

@@ -1,7 +1,10 @@
 //! What the child processes do: the other end of [`crate::process`].
 
 pub mod api;
+pub mod bare_grpc;
+pub mod bare_http;
 pub mod bare_raft;
+pub mod bare_tcp;
 mod empty_machine;
 pub mod node;
 pub mod psp;

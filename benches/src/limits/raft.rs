@@ -99,6 +99,7 @@ fn full_entry() -> (usize, usize) {
             quantity: 1,
         });
         encoder.push(&Command {
+            follows: false,
             principal: user,
             key: !user | 1,
             not_after_ms: 60_000,

@@ -1,6 +1,6 @@
 //! What was measured once: figures, and the runs they belong to.
 
-use super::kind::KINDS;
+use super::{course::Course, kind::KINDS};
 
 /// Processor time per operation, in µs: unlike a rate, nearly the same on a busy machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +31,7 @@ impl Processor {
 }
 
 /// One measurement.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     /// In the unit of its kind.
     pub value: f64,
@@ -43,6 +43,8 @@ pub struct Figure {
     pub processor: Option<Processor>,
     /// Operations for each log entry written meanwhile; `None` when they were answered without entries.
     pub per_entry: Option<f64>,
+    /// How its calls went, for the plots.
+    pub course: Option<Course>,
 }
 
 impl Figure {
@@ -54,6 +56,7 @@ impl Figure {
             p99_ms: None,
             processor: None,
             per_entry: None,
+            course: None,
         }
     }
 }
@@ -62,6 +65,7 @@ impl Figure {
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     pub(super) figures: Vec<(&'static str, Figure)>,
+    pub(super) notes: Vec<String>,
 }
 
 impl Run {
@@ -93,9 +97,23 @@ impl Run {
         self.figures.push((id, figure));
     }
 
+    /// Notes what the figures do not tell, and says it: another store's version, or that it is not there.
+    pub fn note(&mut self, note: String) {
+        eprintln!("  {note}");
+        self.notes.push(note);
+    }
+
     /// A figure of this run, if it was measured; the first, if it was measured more than once.
     pub fn get(&self, id: &str) -> Option<&Figure> {
         self.all(id).next()
+    }
+
+    /// A figure, and another one as it was first measured after it.
+    pub fn followed_by(&self, id: &str, then: &str) -> Option<(&Figure, &Figure)> {
+        let at = self.figures.iter().position(|(known, _)| *known == id)?;
+        let mut after = self.figures[at..].iter();
+        let (_, next) = after.find(|(known, _)| *known == then)?;
+        Some((&self.figures[at].1, next))
     }
 
     /// A figure each time that this run measured it.

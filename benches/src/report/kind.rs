@@ -12,6 +12,20 @@ pub mod id {
     pub const RAFT_64: &str = "raft-64-in-flight";
     /// Bare raft, one 40-byte entry at a time.
     pub const RAFT_ONE: &str = "raft-one-in-flight";
+    /// A claim's frame and its answer over TCP, one at a time.
+    pub const LOOPBACK_ONE: &str = "loopback-one-at-a-time";
+    /// The same on 64 connections.
+    pub const LOOPBACK_64: &str = "loopback-64-connections";
+    /// Bytes one way over TCP.
+    pub const LOOPBACK_STREAM: &str = "loopback-stream";
+    /// A bare gRPC stream, one frame of one claim at a time.
+    pub const GRPC_ONE: &str = "grpc-one-in-flight";
+    /// A bare gRPC stream, frames of one claim, 64 in flight.
+    pub const GRPC_64: &str = "grpc-64-in-flight";
+    /// A bare gRPC stream, full frames.
+    pub const GRPC_FULL: &str = "grpc-full-frames";
+    /// A constant from axum, under the load of the HTTP scenario.
+    pub const HTTP_BARE: &str = "http-bare";
     /// Claims in full frames.
     pub const CLAIMS_BULK: &str = "claims-bulk";
     /// Claims by 64 single callers of one client.
@@ -70,6 +84,50 @@ pub mod id {
     pub const EXPIRY_WAVE: &str = "expiry-wave";
     /// Memory per live claim.
     pub const MEMORY: &str = "memory-per-claim";
+    /// Claims from etcd's one counter by 64 single callers.
+    pub const ETCD_64: &str = "etcd-claims-64-callers-counter";
+    /// The same where every unit is a key of its own.
+    pub const ETCD_64_UNITS: &str = "etcd-claims-64-callers-units";
+    /// Claims from etcd's one counter, as many as a transaction takes.
+    pub const ETCD_BULK: &str = "etcd-claims-bulk-counter";
+    /// The same where every unit is a key of its own, 16 transactions in flight.
+    pub const ETCD_BULK_UNITS: &str = "etcd-claims-bulk-units";
+    /// One claim at a time from etcd.
+    pub const ETCD_ONE: &str = "etcd-claims-one-caller";
+    /// Refusals by etcd's counter, 64 single callers.
+    pub const ETCD_REFUSED_64: &str = "etcd-refused-64-callers";
+    /// The same, as many as a transaction takes.
+    pub const ETCD_REFUSED_BULK: &str = "etcd-refused-bulk";
+    /// Claims from Redis, log and replica, by 64 single callers.
+    pub const REDIS_64: &str = "redis-claims-64-callers";
+    /// The same in calls of 512.
+    pub const REDIS_BULK: &str = "redis-claims-bulk";
+    /// One claim at a time.
+    pub const REDIS_ONE: &str = "redis-claims-one-caller";
+    /// Refusals by it, 64 single callers.
+    pub const REDIS_REFUSED_64: &str = "redis-refused-64-callers";
+    /// The same in calls of 512.
+    pub const REDIS_REFUSED_BULK: &str = "redis-refused-bulk";
+    /// Claims from Redis, in memory only, by 64 single callers.
+    pub const REDIS_MEMORY_64: &str = "redis-memory-claims-64-callers";
+    /// The same in calls of 512.
+    pub const REDIS_MEMORY_BULK: &str = "redis-memory-claims-bulk";
+    /// One claim at a time.
+    pub const REDIS_MEMORY_ONE: &str = "redis-memory-claims-one-caller";
+    /// Refusals by it, 64 single callers.
+    pub const REDIS_MEMORY_REFUSED_64: &str = "redis-memory-refused-64-callers";
+    /// The same in calls of 512.
+    pub const REDIS_MEMORY_REFUSED_BULK: &str = "redis-memory-refused-bulk";
+    /// Claims from PostgreSQL, alone,, by 64 single callers.
+    pub const POSTGRES_64: &str = "postgres-claims-64-callers";
+    /// The same in calls of 512.
+    pub const POSTGRES_BULK: &str = "postgres-claims-bulk";
+    /// One claim at a time.
+    pub const POSTGRES_ONE: &str = "postgres-claims-one-caller";
+    /// Refusals by it, 64 single callers.
+    pub const POSTGRES_REFUSED_64: &str = "postgres-refused-64-callers";
+    /// The same in calls of 512.
+    pub const POSTGRES_REFUSED_BULK: &str = "postgres-refused-bulk";
 }
 
 /// What a figure counts.
@@ -77,6 +135,8 @@ pub mod id {
 pub enum Unit {
     /// So many a second: more is better.
     PerSecond,
+    /// 2²⁰ bytes a second: more is better.
+    MibPerSecond,
     /// Milliseconds: less is better.
     Ms,
     /// Seconds: less is better.
@@ -90,6 +150,7 @@ impl Unit {
     pub fn text(self) -> &'static str {
         match self {
             Unit::PerSecond => "/s",
+            Unit::MibPerSecond => "MiB/s",
             Unit::Ms => "ms",
             Unit::Seconds => "s",
             Unit::Bytes => "B",
@@ -99,16 +160,21 @@ impl Unit {
     /// A number of it, for people.
     pub fn show(self, value: f64) -> String {
         match self {
-            Unit::PerSecond => thousands(value),
+            Unit::PerSecond | Unit::MibPerSecond => thousands(value),
             Unit::Ms => format!("{value:.2}"),
             Unit::Seconds => format!("{value:.1}"),
             Unit::Bytes => format!("{value:.0}"),
         }
     }
 
+    /// Whether a larger number is the better one.
+    pub fn more_is_better(self) -> bool {
+        matches!(self, Unit::PerSecond | Unit::MibPerSecond)
+    }
+
     /// Whether this is as good as the target.
     pub fn reaches(self, value: f64, target: f64) -> bool {
-        if self == Unit::PerSecond {
+        if self.more_is_better() {
             value >= target
         } else {
             value <= target
@@ -117,7 +183,7 @@ impl Unit {
 
     /// Which share of the limit this is: 1 at the limit, whichever way is better.
     pub fn share(self, value: f64, limit: f64) -> f64 {
-        if self == Unit::PerSecond {
+        if self.more_is_better() {
             value / limit
         } else {
             limit / value
@@ -137,6 +203,8 @@ pub struct Kind {
     pub target: Option<f64>,
     /// The limit that it is shown beside.
     pub limit: Option<&'static str>,
+    /// Our figure for the same work, when this is another store's.
+    pub ours: Option<&'static str>,
 }
 
 const fn kind(id: &'static str, title: &'static str, unit: Unit) -> Kind {
@@ -146,6 +214,15 @@ const fn kind(id: &'static str, title: &'static str, unit: Unit) -> Kind {
         unit,
         target: None,
         limit: None,
+        ours: None,
+    }
+}
+
+/// Another store's, in operations per second.
+const fn peer(id: &'static str, title: &'static str, ours: &'static str) -> Kind {
+    Kind {
+        ours: Some(ours),
+        ..kind(id, title, Unit::PerSecond)
     }
 }
 
@@ -153,6 +230,12 @@ impl Kind {
     const fn target(self, target: f64) -> Kind {
         Kind {
             target: Some(target),
+            ..self
+        }
+    }
+    const fn in_ms(self) -> Kind {
+        Kind {
+            unit: Unit::Ms,
             ..self
         }
     }
@@ -165,7 +248,7 @@ impl Kind {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 34] = [
+pub const KINDS: [Kind; 63] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -179,41 +262,84 @@ pub const KINDS: [Kind; 34] = [
         Unit::PerSecond,
     ),
     kind(id::RAFT_ONE, "bare raft: one 40 B entry at a time, p50", Unit::Ms).of(id::DISK_4_KIB),
+    kind(
+        id::LOOPBACK_ONE,
+        "bare loopback: a claim's bytes and back, p50",
+        Unit::Ms,
+    ),
+    kind(
+        id::LOOPBACK_64,
+        "bare loopback: the same, 64 connections",
+        Unit::PerSecond,
+    ),
+    kind(
+        id::LOOPBACK_STREAM,
+        "bare loopback: bytes one way, one connection",
+        Unit::MibPerSecond,
+    ),
+    kind(
+        id::GRPC_ONE,
+        "bare gRPC stream: one claim at a time, p50",
+        Unit::Ms,
+    )
+    .of(id::LOOPBACK_ONE),
+    kind(
+        id::GRPC_64,
+        "bare gRPC stream: a claim each, 64 in flight",
+        Unit::PerSecond,
+    ),
+    kind(
+        id::GRPC_FULL,
+        "bare gRPC stream: 512 claims each, 8 in flight",
+        Unit::PerSecond,
+    ),
+    kind(
+        id::HTTP_BARE,
+        "bare axum: a constant refusal, 64 connections",
+        Unit::PerSecond,
+    )
+    .of(id::LOOPBACK_64),
     kind(id::CLAIMS_BULK, "claims in bulk, frames of 512", Unit::PerSecond)
-        .target(250_000.0)
+        .target(400_000.0)
         .of(id::RAFT_FULL),
     kind(id::CLAIMS_64, "claims, 64 single callers", Unit::PerSecond)
-        .target(50_000.0)
+        .target(75_000.0)
         .of(id::RAFT_64),
     kind(
         id::CLAIMS_32_CLIENTS,
         "claims, 32 clients, one call each",
         Unit::PerSecond,
     )
+    .target(25_000.0)
     .of(id::RAFT_64),
     kind(
         id::CLAIMS_8_CLIENTS,
         "claims, 8 clients, batches of 100",
         Unit::PerSecond,
     )
+    .target(200_000.0)
     .of(id::RAFT_FULL),
     kind(id::CLAIMS_ONE, "claim, one caller, p50", Unit::Ms)
-        .target(0.8)
+        .target(0.6)
         .of(id::RAFT_ONE),
     kind(
         id::REFUSED_BULK,
         "refusals in bulk, frames of 512",
         Unit::PerSecond,
     )
-    .target(500_000.0),
-    kind(id::REFUSED_64, "refusals, 64 single callers", Unit::PerSecond),
+    .target(800_000.0)
+    .of(id::GRPC_FULL),
+    kind(id::REFUSED_64, "refusals, 64 single callers", Unit::PerSecond).of(id::GRPC_64),
     kind(
         id::RETRIES_BULK,
         "retries in bulk, frames of 512",
         Unit::PerSecond,
     )
+    .target(500_000.0)
     .of(id::RAFT_FULL),
-    kind(id::CONFIRMS, "confirms, 512 single callers", Unit::PerSecond).of(id::RAFT_FULL),
+    kind(id::CONFIRMS, "confirms, 512 single callers", Unit::PerSecond)
+        .target(185_000.0)
+        .of(id::RAFT_FULL),
     kind(id::RELEASES, "releases, 512 single callers", Unit::PerSecond).of(id::RAFT_FULL),
     kind(id::DECREMENTS, "decrements, 64 single callers", Unit::PerSecond).of(id::RAFT_64),
     kind(
@@ -232,12 +358,15 @@ pub const KINDS: [Kind; 34] = [
         "HTTP grants, one door, 64 connections",
         Unit::PerSecond,
     )
-    .target(15_000.0),
+    .target(25_000.0)
+    .of(id::HTTP_BARE),
     kind(
         id::HTTP_REFUSED,
         "HTTP refusals, one door, 64 connections",
         Unit::PerSecond,
-    ),
+    )
+    .target(50_000.0)
+    .of(id::HTTP_BARE),
     kind(
         id::CHECKOUT_WRITES,
         "store writes of a checkout alone, 500/s, p99",
@@ -292,8 +421,141 @@ pub const KINDS: [Kind; 34] = [
         Unit::Ms,
     ),
     kind(id::EXPIRY_WAVE, "the same while the 1M holds end, p99", Unit::Ms).of(id::EXPIRY_BEFORE),
-    kind(id::MEMORY, "memory per live claim, 1M to 4M", Unit::Bytes).target(150.0),
+    kind(id::MEMORY, "memory per live claim, 1M to 4M", Unit::Bytes).target(130.0),
+    peer(
+        id::ETCD_64,
+        "etcd, one counter: claims, 64 callers",
+        id::CLAIMS_64,
+    ),
+    peer(
+        id::ETCD_64_UNITS,
+        "etcd, a key per unit: claims, 64 callers",
+        id::CLAIMS_64,
+    ),
+    peer(
+        id::ETCD_BULK,
+        "etcd, one counter: claims, 63 a Txn",
+        id::CLAIMS_BULK,
+    ),
+    peer(
+        id::ETCD_BULK_UNITS,
+        "etcd, a key per unit: claims, 16 × 125 a Txn",
+        id::CLAIMS_BULK,
+    ),
+    peer(
+        id::ETCD_ONE,
+        "etcd, one counter: claim, one caller, p50",
+        id::CLAIMS_ONE,
+    )
+    .in_ms(),
+    peer(
+        id::ETCD_REFUSED_64,
+        "etcd, one counter: refusals, 64 callers",
+        id::REFUSED_64,
+    ),
+    peer(
+        id::ETCD_REFUSED_BULK,
+        "etcd, one counter: refusals, 16 × 63 a Txn",
+        id::REFUSED_BULK,
+    ),
+    peer(
+        id::REDIS_64,
+        "Redis, AOF always, WAIT 1: claims, 64 callers",
+        id::CLAIMS_64,
+    ),
+    peer(
+        id::REDIS_BULK,
+        "Redis, AOF always, WAIT 1: claims, 16 × 512",
+        id::CLAIMS_BULK,
+    ),
+    peer(
+        id::REDIS_ONE,
+        "Redis, AOF always, WAIT 1: claim, one caller, p50",
+        id::CLAIMS_ONE,
+    )
+    .in_ms(),
+    peer(
+        id::REDIS_REFUSED_64,
+        "Redis, AOF always, WAIT 1: refusals, 64 callers",
+        id::REFUSED_64,
+    ),
+    peer(
+        id::REDIS_REFUSED_BULK,
+        "Redis, AOF always, WAIT 1: refusals, 16 × 512",
+        id::REFUSED_BULK,
+    ),
+    peer(
+        id::REDIS_MEMORY_64,
+        "Redis in memory, not durable: claims, 64 callers",
+        id::CLAIMS_64,
+    ),
+    peer(
+        id::REDIS_MEMORY_BULK,
+        "Redis in memory, not durable: claims, 16 × 512",
+        id::CLAIMS_BULK,
+    ),
+    peer(
+        id::REDIS_MEMORY_ONE,
+        "Redis in memory, not durable: claim, one caller, p50",
+        id::CLAIMS_ONE,
+    )
+    .in_ms(),
+    peer(
+        id::REDIS_MEMORY_REFUSED_64,
+        "Redis in memory, not durable: refusals, 64 callers",
+        id::REFUSED_64,
+    ),
+    peer(
+        id::REDIS_MEMORY_REFUSED_BULK,
+        "Redis in memory, not durable: refusals, 16 × 512",
+        id::REFUSED_BULK,
+    ),
+    peer(
+        id::POSTGRES_64,
+        "PostgreSQL, one machine, no replication: claims, 64 callers",
+        id::CLAIMS_64,
+    ),
+    peer(
+        id::POSTGRES_BULK,
+        "PostgreSQL, one machine, no replication: claims, 16 × 512",
+        id::CLAIMS_BULK,
+    ),
+    peer(
+        id::POSTGRES_ONE,
+        "PostgreSQL, one machine, no replication: claim, one caller, p50",
+        id::CLAIMS_ONE,
+    )
+    .in_ms(),
+    peer(
+        id::POSTGRES_REFUSED_64,
+        "PostgreSQL, one machine, no replication: refusals, 64 callers",
+        id::REFUSED_64,
+    ),
+    peer(
+        id::POSTGRES_REFUSED_BULK,
+        "PostgreSQL, one machine, no replication: refusals, 16 × 512",
+        id::REFUSED_BULK,
+    ),
 ];
+
+/// Kinds that are other stores'.
+const PEERS: usize = 22;
+
+/// Each of those, and ours for the same work behind it.
+pub const PEER_FIGURES: [&str; 2 * PEERS] = {
+    let mut figures = [""; 2 * PEERS];
+    let (mut found, mut at) = (0, 0);
+    while at < KINDS.len() {
+        if let Some(ours) = KINDS[at].ours {
+            figures[2 * found] = KINDS[at].id;
+            figures[2 * found + 1] = ours;
+            found += 1;
+        }
+        at += 1;
+    }
+    assert!(found == PEERS);
+    figures
+};
 
 /// A whole number with its thousands apart.
 pub fn thousands(value: f64) -> String {
@@ -334,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_is_a_kind_and_every_id_is_there_once() {
+    fn every_limit_and_every_figure_of_ours_is_a_kind_and_every_id_is_there_once() {
         for kind in &KINDS {
             assert_eq!(
                 KINDS.iter().filter(|other| other.id == kind.id).count(),
@@ -342,10 +604,14 @@ mod tests {
                 "{}",
                 kind.id
             );
-            assert!(
-                kind.limit
-                    .is_none_or(|limit| KINDS.iter().any(|kind| kind.id == limit))
-            );
+            for id in kind.limit.iter().chain(&kind.ours) {
+                assert!(
+                    KINDS
+                        .iter()
+                        .any(|other| other.id == *id && other.unit == kind.unit),
+                    "{id}"
+                );
+            }
         }
     }
 }

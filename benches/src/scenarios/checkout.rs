@@ -15,7 +15,7 @@ use std::{
 };
 
 use api::{Role, mint_hs256, payment::simulator::Ledger};
-use client::{Claim, Client, Consistency, Error};
+use client::{Chained, Claim, Client, Consistency, Done, Error};
 use hdrhistogram::Histogram;
 use serde_json::Value;
 use tokio::{
@@ -32,7 +32,7 @@ use crate::{
     failure::{Doing, Failure},
     load::{Tally, histogram},
     process::Process,
-    report::{Figure, id},
+    report::{Course, Figure, id},
 };
 
 /// Checkouts a second: what the aim is said for.
@@ -199,6 +199,7 @@ fn add(
     let figure = Figure {
         p50_ms: Some(latency.ms(0.50)),
         p99_ms: Some(latency.ms(0.99)),
+        course: Some(Course::new(&latency.0, &[])),
         processor: Some(bench.processor_since(before, operations)?),
         ..Figure::new(latency.ms(0.99))
     };
@@ -250,7 +251,7 @@ async fn shoppers(bench: &mut Bench<'_>, sale_id: &'static str, count: u32) -> R
     Ok(all)
 }
 
-/// The writes of one checkout that succeeds, as the door makes them: each waits for the one before.
+/// The writes of one checkout that succeeds, as the door makes them: each round waits for the one before.
 async fn write_like_a_checkout(client: &Client, shopper: &Shopper) -> Result<(), Error> {
     let (key, claim_id) = (&shopper.key, &shopper.claim.claim_id);
     let day_ms = 24 * 3_600_000;
@@ -265,36 +266,66 @@ async fn write_like_a_checkout(client: &Client, shopper: &Shopper) -> Result<(),
         .ttl_ms(day_ms)
         .send()
         .await?;
-    let begun = write(&journal, JOURNAL_BYTES, 0, "begin").send().await?;
-    let lease = client.lease_document(journal.clone(), 0, 20_000);
-    let token = lease.key(format!("{key}.lease")).send().await?.fencing_token;
+    let check =
+        |document: String, step: &str| client.check_document(document, 0).key(format!("{key}.{step}"));
+    let lease = |token, step: &str| {
+        let lease = client.lease_document(journal.clone(), token, 20_000);
+        lease.key(format!("{key}.{step}"))
+    };
     let extend = client.extend(claim_id, shopper.claim.fencing_token);
-    let (claim, _) = extend.key(format!("{key}.extend")).send().await?;
-    let mut version = begun.version;
-    for step in ["authorize", "confirm"] {
-        let saved = write(&journal, JOURNAL_BYTES, version, step).fencing_token(token);
-        version = saved.send().await?.version;
-    }
+    let begun = client
+        .chain()
+        .then(check(format!("checkout/closed/{claim_id}"), "closed"))
+        .then(check(format!("orders/{claim_id}"), "ordered"))
+        .then(write(&journal, JOURNAL_BYTES, 0, "begin"))
+        .then(lease(0, "lease"))
+        .then(extend.key(format!("{key}.extend")));
+    let begun = all_of(begun.send().await)?;
+    let [
+        _,
+        _,
+        Done::Document(begun),
+        Done::Document(leased),
+        Done::Settled(claim),
+    ] = &begun[..]
+    else {
+        unreachable!("a chain is answered in its order");
+    };
+    let token = leased.fencing_token;
+    let saved = write(&journal, JOURNAL_BYTES, begun.version, "authorize").fencing_token(token);
+    let version = saved.send().await?.version;
     let confirm = client.confirm(claim_id, claim.fencing_token);
-    confirm.key(format!("{key}.confirmed")).send().await?;
-    let saved = write(&journal, JOURNAL_BYTES, version, "record").fencing_token(token);
-    version = saved.send().await?.version;
-    let (hold, capture) = (
-        format!("ledger/{claim_id}/hold"),
-        format!("ledger/{claim_id}/capture"),
-    );
-    let (hold, capture) = futures::join!(
-        write(&hold, LEDGER_BYTES, 0, "hold").send(),
-        write(&capture, LEDGER_BYTES, 0, "capture").send(),
-    );
-    hold.and(capture)?;
-    write(&format!("orders/{claim_id}"), ORDER_BYTES, 0, "order")
-        .send()
-        .await?;
-    let over = write(&journal, JOURNAL_BYTES, version, "end").fencing_token(token);
-    over.ttl_ms(1).send().await?;
+    let confirmed = client
+        .chain()
+        .then(write(&journal, JOURNAL_BYTES, version, "confirm").fencing_token(token))
+        .then(confirm.key(format!("{key}.confirmed")));
+    let confirmed = all_of(confirmed.send().await)?;
+    let Some(Done::Document(saved)) = confirmed.first() else {
+        unreachable!("a chain is answered in its order");
+    };
+    let books = client
+        .chain()
+        .then(lease(token, "still-ours"))
+        .then(write(&format!("ledger/{claim_id}/hold"), LEDGER_BYTES, 0, "hold"))
+        .then(write(
+            &format!("ledger/{claim_id}/capture"),
+            LEDGER_BYTES,
+            0,
+            "capture",
+        ))
+        .then(write(&format!("orders/{claim_id}"), ORDER_BYTES, 0, "order"))
+        .then(
+            write(&journal, JOURNAL_BYTES, saved.version, "end")
+                .fencing_token(token)
+                .ttl_ms(1),
+        );
+    all_of(books.send().await)?;
     let answer = write(&record, ANSWER_BYTES, taken.version, "answer").ttl_ms(day_ms);
     answer.send().await.map(drop)
+}
+
+fn all_of(chained: Chained) -> Result<Vec<Done>, Error> {
+    chained.end.map(|()| chained.done)
 }
 
 /// The door with a provider behind it, and connections to it.

@@ -9,6 +9,7 @@ use api::{Role, mint_hs256};
 
 use super::{Bench, nothing_but};
 use crate::{
+    children::bare_http::REFUSAL,
     failure::{Doing, Failure},
     load::{Caller, Tally},
     names::{CallerNames, Names},
@@ -28,6 +29,9 @@ pub(super) const TOKEN_S: u64 = 24 * 3_600;
 
 /// What identifies a refusal as this one, in its body.
 const SOLD_OUT: &[u8] = b"urn:holdfast:problem:sold-out";
+
+/// By how many bytes bare axum's refusal may be off: indices and times in ours grow by digits.
+const REFUSAL_BYTES_OFF_MAX: usize = 16;
 
 pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let dir = tempfile::Builder::new()
@@ -67,13 +71,28 @@ async fn refused(bench: &mut Bench<'_>, address: &str) -> Result<(), Failure> {
     let mut winner = Shopper::open(address, id::HTTP_REFUSED, bench.names().of_caller(0)).await?;
     let told = winner.call().await.unwrap_or_default();
     told.all_answered("selling out")?;
+    winner.call().await;
+    same_length(winner.refusal_bytes)?;
     let callers = shoppers(address, id::HTTP_REFUSED, bench.names()).await?;
     let tally = bench.rate(id::HTTP_REFUSED, callers).await?;
     nothing_but(tally.sold_out, &tally, id::HTTP_REFUSED)?;
     bench.cluster.check(id::HTTP_REFUSED, &told).await
 }
 
-async fn shoppers(door: &str, sale_id: &str, names: Names) -> Result<Vec<Shopper>, Failure> {
+/// Fails unless a refusal is about as long as the one that bare axum says in its place.
+fn same_length(bytes: usize) -> Result<(), Failure> {
+    if bytes.abs_diff(REFUSAL.len()) <= REFUSAL_BYTES_OFF_MAX {
+        return Ok(());
+    }
+    let why = format!("it has {bytes} bytes, and that of bare axum {}", REFUSAL.len());
+    Err(Failure::new("comparing a refusal with bare axum's", why))
+}
+
+/// Shoppers of a sale, each on a connection of its own to who listens there.
+///
+/// # Errors
+/// Nobody listens.
+pub async fn shoppers(door: &str, sale_id: &str, names: Names) -> Result<Vec<Shopper>, Failure> {
     let mut shoppers = Vec::new();
     for caller in 0..CONNECTIONS {
         shoppers.push(Shopper::open(door, sale_id, names.of_caller(caller)).await?);
@@ -82,11 +101,13 @@ async fn shoppers(door: &str, sale_id: &str, names: Names) -> Result<Vec<Shopper
 }
 
 /// A connection that many shoppers use, one after the other, with one claim each.
-struct Shopper {
+pub struct Shopper {
     connection: Connection,
     path: String,
     names: CallerNames,
     token_until_s: u64,
+    /// Bytes of the last refusal's body; zero: there was none.
+    refusal_bytes: usize,
 }
 
 impl Shopper {
@@ -100,6 +121,7 @@ impl Shopper {
             path: format!("/v1/sales/{sale_id}/claims"),
             names,
             token_until_s: now_s + TOKEN_S,
+            refusal_bytes: 0,
         })
     }
 }
@@ -116,7 +138,8 @@ impl Caller for Shopper {
         {
             Ok((201, _)) => tally.granted = 1,
             Ok((409, body)) if body.windows(SOLD_OUT.len()).any(|part| part == SOLD_OUT) => {
-                tally.sold_out = 1
+                tally.sold_out = 1;
+                self.refusal_bytes = body.len();
             }
             Ok((status, body)) => tally.fail(|| format!("{status} {}", String::from_utf8_lossy(body))),
             Err(error) => tally.fail(|| error.to_string()),

@@ -6,10 +6,11 @@ mod claims;
 mod decrement;
 mod expiry;
 mod failover;
-mod http;
+pub mod http;
 mod http_connection;
 mod memory;
 mod paced;
+mod peers;
 mod reads;
 mod restart;
 mod retries;
@@ -19,7 +20,10 @@ use std::{path::Path, time::Duration};
 
 use raft_store::limits::ENTRY_COMMANDS_MAX;
 
-use self::callers::{BULK_CALLERS, BulkClaims, Settling};
+use self::{
+    callers::{BULK_CALLERS, BulkClaims, Settling},
+    peers::Peer,
+};
 use crate::{
     cluster::Cluster,
     failure::Failure,
@@ -27,7 +31,7 @@ use crate::{
     names::Names,
     process::Process,
     procfs,
-    report::{Figure, Processor, Run, id},
+    report::{Figure, PEER_FIGURES, Processor, Run, id},
 };
 
 /// Claims that a sale under measurement has room for, per second of the window: several times what any
@@ -63,10 +67,12 @@ pub enum Scenario {
     Expiry,
     /// Memory per live claim.
     Memory,
+    /// Other stores at the same work, and ours.
+    Peers,
 }
 
 impl Scenario {
-    /// All but the checkouts with faults.
+    /// All but the checkouts with faults, and other stores.
     pub const ALL: [Scenario; 12] = [
         Scenario::Claims,
         Scenario::Retries,
@@ -83,7 +89,7 @@ impl Scenario {
     ];
 
     /// What it measures.
-    fn figures(self) -> &'static [&'static str] {
+    pub fn figures(self) -> &'static [&'static str] {
         match self {
             Scenario::Claims => &[
                 id::CLAIMS_BULK,
@@ -111,10 +117,12 @@ impl Scenario {
             ],
             Scenario::Expiry => &[id::EXPIRY_BEFORE, id::EXPIRY_WAVE],
             Scenario::Memory => &[id::MEMORY],
+            Scenario::Peers => &PEER_FIGURES,
         }
     }
 
-    /// Measures it once on a cluster of its own: all its figures, or only those asked for.
+    /// Measures it once on a cluster of its own: all its figures, or only those asked for. Ours beside other stores is
+    /// measured anew after each of them, so that a slow minute slows both.
     ///
     /// # Errors
     /// The cluster fails, or has not what it told its callers.
@@ -129,6 +137,25 @@ impl Scenario {
         if !only.is_empty() && !only.iter().any(|only| known.contains(&only.as_str())) {
             return Ok(());
         }
+        if self != Scenario::Peers {
+            return self.measure_cluster(place, window, only, run).await;
+        }
+        for peer in Peer::ALL {
+            if peer.measure(place, window, only, run).await? {
+                let ours = peers::ours(only);
+                self.measure_cluster(place, window, &ours, run).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn measure_cluster(
+        self,
+        place: &Path,
+        window: Duration,
+        only: &[String],
+        run: &mut Run,
+    ) -> Result<(), Failure> {
         let cluster = Cluster::start(place).await?;
         let mut bench = Bench {
             cluster,
@@ -153,6 +180,7 @@ impl Scenario {
             Scenario::Restart => restart::measure(&mut bench).await?,
             Scenario::Expiry => expiry::measure(&mut bench).await?,
             Scenario::Memory => memory::measure(&mut bench).await?,
+            Scenario::Peers => claims::measure(&mut bench).await?,
         }
         bench.cluster.stop().await
     }
@@ -186,10 +214,7 @@ impl Bench<'_> {
 
     /// Makes a sale that does not sell out within the window.
     async fn endless_sale(&self, sale_id: &str) -> Result<(), Failure> {
-        let units = (self.window.as_secs() + 1) * UNITS_PER_SECOND;
-        let units = u32::try_from(units)
-            .unwrap_or(u32::MAX)
-            .min(inventory_machine::command::UNITS_MAX);
+        let units = endless_units(self.window);
         self.cluster.create_sale(sale_id, units).await
     }
 
@@ -234,12 +259,10 @@ impl Bench<'_> {
         let entries = self.cluster.applied_index().await? - index;
         tally.all_answered(id)?;
         let figure = Figure {
-            p50_ms: Some(measured.latency_ms(0.50)),
-            p99_ms: Some(measured.latency_ms(0.99)),
             processor: Some(processor),
             per_entry: Some(tally.asked_of_the_log() as f64 / entries as f64)
                 .filter(|&count| count > 0.0 && count <= ENTRY_COMMANDS_MAX as f64),
-            ..Figure::new(value(&measured))
+            ..measured.figure(value(&measured))
         };
         self.run.add(id, figure);
         Ok(tally)
@@ -247,16 +270,7 @@ impl Bench<'_> {
 
     /// What each of so many operations cost since then.
     fn processor_since(&self, before: &[Duration], operations: u64) -> Result<Processor, Failure> {
-        let after = self.processor_times()?;
-        let spent = after
-            .iter()
-            .zip(before)
-            .map(|(after, before)| after.saturating_sub(*before));
-        let mut spent_us = spent.map(|spent| spent.as_secs_f64() * 1e6 / operations as f64);
-        Ok(Processor::new(
-            spent_us.next().unwrap_or_default(),
-            spent_us.collect(),
-        ))
+        Ok(spent(before, &self.processor_times()?, operations))
     }
 
     /// Processor time so far of this process, then of every node, then of the door if there is one.
@@ -268,6 +282,24 @@ impl Bench<'_> {
         }
         Ok(times)
     }
+}
+
+/// Units of a sale that does not sell out within the window.
+fn endless_units(window: Duration) -> u32 {
+    let units = (window.as_secs() + 1) * UNITS_PER_SECOND;
+    u32::try_from(units)
+        .unwrap_or(u32::MAX)
+        .min(inventory_machine::command::UNITS_MAX)
+}
+
+/// What each of so many operations cost between two looks at the time of this process, then of every server.
+fn spent(before: &[Duration], after: &[Duration], operations: u64) -> Processor {
+    let spent = after
+        .iter()
+        .zip(before)
+        .map(|(after, before)| after.saturating_sub(*before));
+    let mut spent_us = spent.map(|spent| spent.as_secs_f64() * 1e6 / operations as f64);
+    Processor::new(spent_us.next().unwrap_or_default(), spent_us.collect())
 }
 
 /// Fails unless this is all that was answered: the scenario measured what it says it measures.
