@@ -4,8 +4,10 @@
 //! before every member knows it, learners included: whoever cannot apply an entry has to stop. So a command that came
 //! with a newer version than some member is known to have is refused at the door, by that member's name.
 //!
-//! What a node told last is believed while it is silent: a member that is down holds nothing up. Who has never been
-//! heard counts as the first version. A node that went back to an older build is believed a second later; what
+//! What a node told last is believed while it is silent: a member that is down holds nothing up. Nor does it when
+//! everybody started again since it was heard: what an applied entry has needed may go on entering, because whoever does
+//! not know that much cannot come past that entry, nor become a member. For the rest, who has never been heard counts as
+//! the first version. A node that went back to an older build is believed a second later; what
 //! entered meanwhile it will not apply, it stops and says so. Nothing of this decides what is applied: the
 //! batch says what it needs, and the machine refuses what it does not know.
 
@@ -73,8 +75,17 @@ impl MachineVersions {
         self.told().get(&node_id).copied()
     }
 
-    /// Of these members, the one that knows least, if that is less than `needed`.
-    pub fn behind(&self, needed: u16, members: impl IntoIterator<Item = NodeId>) -> Option<Behind> {
+    /// Of these members, the one that knows least, if that is less than `needed`, and no applied entry has `entered` that
+    /// needed as much.
+    pub fn behind(
+        &self,
+        needed: u16,
+        entered: u16,
+        members: impl IntoIterator<Item = NodeId>,
+    ) -> Option<Behind> {
+        if needed <= entered {
+            return None;
+        }
         let told = self.told();
         let of = |node_id| Behind {
             node_id,
@@ -99,7 +110,7 @@ mod tests {
         versions.hear(1, 3);
         versions.hear(2, 3);
         versions.hear(3, 2);
-        let behind = |needed, members: &[NodeId]| versions.behind(needed, members.iter().copied());
+        let behind = |needed, members: &[NodeId]| versions.behind(needed, 1, members.iter().copied());
         let named = |node_id, known| Some(Behind { node_id, known });
         assert_eq!(behind(2, &[1, 2, 3]), None);
         assert_eq!(behind(3, &[1, 2, 3]), named(3, Some(2)));
@@ -108,6 +119,9 @@ mod tests {
         // Who was never heard counts as the first, and all know that.
         assert_eq!(behind(2, &[1, 2, 3, 4]), named(4, None));
         assert_eq!(behind(1, &[1, 2, 3, 4]), None);
+        // What the log has needed before, it may need again, whoever is silent; what came later it may not.
+        assert_eq!(versions.behind(2, 2, [1, 2, 3, 4]), None);
+        assert_eq!(versions.behind(3, 2, [1, 2, 3, 4]), named(4, None));
         // The newest word counts, up or down.
         versions.hear(3, 3);
         assert_eq!(behind(3, &[1, 2, 3]), None);

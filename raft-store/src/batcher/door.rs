@@ -375,7 +375,7 @@ mod tests {
     fn what_a_member_does_not_know_stays_outside() {
         let versions = MachineVersions::new(1);
         let told = versions.clone();
-        let (door, _inbox) = open(Box::new(move |needed| versions.behind(needed, [1, 2, 3])));
+        let (door, _inbox) = open(Box::new(move |needed| versions.behind(needed, 1, [1, 2, 3])));
         told.hear(1, 2);
         told.hear(2, 2);
         assert_eq!(door.check_version(2), Ok(()), "who does not lead says so instead");

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use fault_points::{crash_point, planted};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use inventory_machine::{codec::BatchEncoder, command::Body};
+use inventory_machine::{Machine, codec::BatchEncoder, command::Body};
 use openraft::{
     ReadPolicy,
     async_runtime::watch::WatchReceiver,
@@ -85,10 +85,12 @@ pub struct Parts {
 /// Starts the batcher: the door to it, and the task, which ends when the door is told to stop and
 /// everything proposed has been answered.
 pub fn start(parts: Parts) -> (Door, JoinHandle<()>) {
-    let (raft, versions) = (parts.raft.clone(), parts.versions.clone());
+    let (raft, versions, shared) = (parts.raft.clone(), parts.versions.clone(), parts.shared.clone());
     let (door, inbox) = door::open(Box::new(move |needed| {
-        let metrics = raft.metrics().borrow_watched().clone();
-        versions.behind(needed, metrics.membership_config.nodes().map(|(id, _)| *id))
+        let entered = shared.read(Machine::version_needed);
+        let metrics = raft.metrics();
+        let members = metrics.borrow_watched().membership_config.clone();
+        versions.behind(needed, entered, members.nodes().map(|(id, _)| *id))
     }));
     let batcher = Batcher {
         door: door.clone(),
