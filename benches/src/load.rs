@@ -14,11 +14,14 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     failure::{Doing, Failure},
+    process::Process,
     report::{Course, Figure, TICK},
 };
 
@@ -31,8 +34,11 @@ const LATENCY_DIGITS: u8 = 3;
 /// How long before the window the callers begin: connections are up and frames are full by then.
 pub const WARM_UP: Duration = Duration::from_millis(500);
 
+/// What a process of callers is told when they shall begin.
+pub const BEGIN: &str = "begin";
+
 /// What became of operations.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// New claims.
     pub granted: u64,
@@ -113,28 +119,60 @@ pub trait Caller: Send + 'static {
 }
 
 /// What the window saw.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
     /// Operations answered in it.
     pub operations: u64,
     /// Its length.
     pub window: Duration,
     /// Latency of its calls, in µs.
+    #[serde(with = "counts")]
     pub latency_us: Histogram<u64>,
     /// Operations answered in each whole [`TICK`] of it.
     pub per_tick: Vec<u64>,
 }
 
 impl Measured {
+    fn new(window: Duration) -> Measured {
+        Measured {
+            operations: 0,
+            window,
+            latency_us: histogram(),
+            per_tick: vec![0; ticks(window)],
+        }
+    }
+
+    /// Adds what the same window saw of others.
+    fn add(&mut self, other: &Measured) {
+        self.operations += other.operations;
+        self.latency_us
+            .add(&other.latency_us)
+            .expect("the bounds are equal");
+        for (sum, count) in self.per_tick.iter_mut().zip(&other.per_tick) {
+            *sum += count;
+        }
+    }
+
+    /// Leaves it as long as this. What was counted behind that is of who had not heard that it ended.
+    fn cut(&mut self, window: Duration) {
+        self.window = window;
+        self.per_tick.truncate(ticks(window));
+    }
+
     /// Operations per second.
     pub fn rate(&self) -> f64 {
         self.operations as f64 / self.window.as_secs_f64()
     }
 
+    /// Median latency of a call, in ms.
+    pub fn p50_ms(&self) -> f64 {
+        self.latency_ms(0.50)
+    }
+
     /// This value, with the latency beside it, and what its plots show.
     pub fn figure(&self, value: f64) -> Figure {
         Figure {
-            p50_ms: Some(self.latency_ms(0.50)),
+            p50_ms: Some(self.p50_ms()),
             p99_ms: Some(self.latency_ms(0.99)),
             course: Some(Course::new(&self.latency_us, &self.per_tick)),
             ..Figure::new(value)
@@ -152,12 +190,29 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS).expect("constants that fit")
 }
 
+/// A histogram as what was counted of each value.
+mod counts {
+    use hdrhistogram::Histogram;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(counted: &Histogram<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        let recorded = counted.iter_recorded();
+        serializer.collect_seq(recorded.map(|value| (value.value_iterated_to(), value.count_at_value())))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Histogram<u64>, D::Error> {
+        let mut counted = super::histogram();
+        for (value, count) in Vec::<(u64, u64)>::deserialize(deserializer)? {
+            counted.saturating_record_n(value, count);
+        }
+        Ok(counted)
+    }
+}
+
 /// What one caller saw.
 struct Seen {
     tally: Tally,
-    operations: u64,
-    latency_us: Histogram<u64>,
-    per_tick: Vec<u64>,
+    measured: Measured,
     /// When it had nothing left to ask for.
     dry_at: Option<Instant>,
 }
@@ -177,27 +232,14 @@ pub async fn drive<C: Caller>(window: Duration, callers: Vec<C>) -> Result<(Meas
     for caller in callers {
         running.spawn(call_until(caller, begin, end, dry.clone()));
     }
-    let mut measured = Measured {
-        operations: 0,
-        window,
-        latency_us: histogram(),
-        per_tick: vec![0; ticks(window)],
-    };
+    let mut measured = Measured::new(window);
     let (mut tally, mut last) = (Tally::default(), end);
     for seen in running.join_all().await {
-        measured.operations += seen.operations;
-        measured
-            .latency_us
-            .add(&seen.latency_us)
-            .doing("adding latencies of equal bounds")?;
-        for (sum, count) in measured.per_tick.iter_mut().zip(seen.per_tick) {
-            *sum += count;
-        }
+        measured.add(&seen.measured);
         tally.add(seen.tally);
         last = seen.dry_at.map_or(last, |at| at.min(last));
     }
-    measured.window = last.saturating_duration_since(begin);
-    measured.per_tick.truncate(ticks(measured.window));
+    measured.cut(last.saturating_duration_since(begin));
     if measured.window.is_zero() {
         return Err(Failure::new(
             "measuring",
@@ -213,8 +255,7 @@ fn ticks(window: Duration) -> usize {
 }
 
 async fn call_until<C: Caller>(mut caller: C, begin: Instant, end: Instant, dry: Arc<AtomicBool>) -> Seen {
-    let (mut tally, mut operations, mut latency_us, mut dry_at) = (Tally::default(), 0, histogram(), None);
-    let mut per_tick = vec![0; ticks(end - begin)];
+    let (mut tally, mut measured, mut dry_at) = (Tally::default(), Measured::new(end - begin), None);
     let mut asked = Instant::now();
     while asked < end && !dry.load(Ordering::Relaxed) {
         let Some(answered) = caller.call().await else {
@@ -224,23 +265,44 @@ async fn call_until<C: Caller>(mut caller: C, begin: Instant, end: Instant, dry:
         };
         let now = Instant::now();
         if now >= begin && now < end {
-            operations += answered.answered();
+            measured.operations += answered.answered();
             // What remains of the window behind the last whole tick is in none.
-            if let Some(count) = per_tick.get_mut(ticks(now - begin)) {
+            if let Some(count) = measured.per_tick.get_mut(ticks(now - begin)) {
                 *count += answered.answered();
             }
-            latency_us.saturating_record((now - asked).as_micros() as u64);
+            measured
+                .latency_us
+                .saturating_record((now - asked).as_micros() as u64);
         }
         tally.add(answered);
         asked = now;
     }
     Seen {
         tally,
-        operations,
-        latency_us,
-        per_tick,
+        measured,
         dry_at,
     }
+}
+
+/// Lets the callers of other processes call for this long. They begin within milliseconds of one another, which is
+/// nothing beside their warming up; what they ask for does not end.
+///
+/// # Errors
+/// A child fails, or says something else.
+pub async fn drive_processes(
+    window: Duration,
+    callers: &mut [Process],
+) -> Result<(Measured, Tally), Failure> {
+    let begin = BEGIN.to_owned();
+    let told = join_all(callers.iter_mut().map(|caller| caller.ask(&begin))).await;
+    let (mut measured, mut tally) = (Measured::new(window), Tally::default());
+    for told in told {
+        let (seen, some): (Measured, Tally) =
+            serde_json::from_str(&told?).doing("reading what a process measured")?;
+        measured.add(&seen);
+        tally.add(some);
+    }
+    Ok((measured, tally))
 }
 
 /// Lets callers call until they have nothing left to ask for.

@@ -56,8 +56,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Claims granted and refused: in bulk, by 64 single callers, by many clients, by one caller.
+    /// Claims granted and refused: in bulk, by one to 1,024 single callers, by many processes.
     Claims(Settings),
+    /// Claims spread over 100 and 10,000 sales.
+    Sales(Settings),
+    /// Claims granted by a cluster of five nodes, beside one of three.
+    FiveNodes(Settings),
+    /// Claims granted and refused with certificates on every connection, beside none.
+    Tls(Settings),
     /// Claims asked for again with the same key.
     Retries(Settings),
     /// Held claims confirmed.
@@ -119,6 +125,9 @@ enum Command {
         #[arg(long = "fault")]
         faults: Vec<String>,
     },
+    /// A caller in a process of its own.
+    #[command(hide = true)]
+    Callers(children::callers::Arguments),
     /// A node of bare raft.
     #[command(hide = true)]
     BareRaft {
@@ -164,6 +173,9 @@ struct Settings {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Claims(settings) => measure(&settings, &[Scenario::Claims]),
+        Command::Sales(settings) => measure(&settings, &[Scenario::Sales]),
+        Command::FiveNodes(settings) => measure(&settings, &[Scenario::FiveNodes]),
+        Command::Tls(settings) => measure(&settings, &[Scenario::Tls]),
         Command::Retries(settings) => measure(&settings, &[Scenario::Retries]),
         Command::Confirm(settings) => measure(&settings, &[Scenario::Confirm]),
         Command::Release(settings) => measure(&settings, &[Scenario::Release]),
@@ -194,6 +206,7 @@ fn main() -> ExitCode {
             webhook_secret,
             faults,
         } => children::psp::run(webhook_secret, faults),
+        Command::Callers(arguments) => children::callers::run(arguments),
         Command::BareRaft { id, dir } => children::bare_raft::run(id, dir),
         Command::BareTcp => children::bare_tcp::run(),
         Command::BareGrpc => children::bare_grpc::run(),
@@ -245,7 +258,7 @@ async fn all_runs(settings: &Settings, scenarios: &[Scenario], place: &Path) -> 
         Limit::ALL.to_vec()
     } else {
         let figures = scenarios.iter().flat_map(|scenario| scenario.figures());
-        Limit::beside(figures.copied())
+        Limit::beside(figures)
     };
     let mut runs = Vec::new();
     for number in 1..=settings.runs {

@@ -5,6 +5,7 @@ pub mod bare_grpc;
 pub mod bare_http;
 pub mod bare_raft;
 pub mod bare_tcp;
+pub mod callers;
 mod empty_machine;
 pub mod node;
 pub mod psp;

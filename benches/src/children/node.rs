@@ -9,9 +9,12 @@ use raft_store::{
     seams::{Seams, SystemWallClock, Workers},
     storage::disk_real::RealDisk,
 };
-use security::{Guard, Tls, TlsFiles, tls::Callers};
+use security::{Guard, Tls, tls::Callers};
 
-use crate::failure::{Doing, Failure};
+use crate::{
+    cluster::tls_files,
+    failure::{Doing, Failure},
+};
 
 /// Name of the image's directory beside the log.
 const IMAGE_DIR_NAME: &str = "image";
@@ -36,11 +39,7 @@ pub fn run(id: u64, listen: String, dir: PathBuf, certificates: Option<PathBuf>)
             ..NodeConfig::default()
         };
         let tls = certificates.map(|certificates| {
-            let files = TlsFiles {
-                authority: certificates.join("ca.pem"),
-                certificate: certificates.join(format!("node-{id}.pem")),
-                key: certificates.join(format!("node-{id}.key")),
-            };
+            let files = tls_files(&certificates, &format!("node-{id}"));
             Tls::load(files, Callers::Certified)
         });
         let guard = Guard {

@@ -13,7 +13,7 @@ use raft_store::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, ENTRY_COMMANDS_
 
 use crate::{
     children::bare_raft::BareRaftMeasured,
-    cluster::NODES,
+    cluster::Shape,
     failure::{Doing, Failure},
     process::Process,
     report::{Figure, Run, id},
@@ -32,7 +32,7 @@ pub async fn measure(place: &Path, window: Duration, run: &mut Run) -> Result<()
         .tempdir_in(place)
         .doing("making a directory")?;
     let mut nodes = Vec::new();
-    for id in 1..=NODES {
+    for id in 1..=Shape::USUAL.nodes {
         let name = format!("raft-{id}");
         let data = dir.path().join(&name);
         std::fs::create_dir(&data).doing("making a directory")?;

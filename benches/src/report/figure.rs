@@ -1,6 +1,6 @@
 //! What was measured once: figures, and the runs they belong to.
 
-use super::{course::Course, kind::KINDS};
+use super::{course::Course, kinds::KINDS};
 
 /// Processor time per operation, in µs: unlike a rate, nearly the same on a busy machine.
 #[derive(Clone, Copy, Debug, PartialEq)]

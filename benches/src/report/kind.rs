@@ -1,134 +1,4 @@
-//! Everything that can be measured: its unit, its target, and the limit that it is shown beside.
-
-/// Names of figures, in JSON as in the code.
-pub mod id {
-    /// 4 KiB + fdatasync.
-    pub const DISK_4_KIB: &str = "disk-4-kib";
-    /// 40 KiB + fdatasync.
-    pub const DISK_40_KIB: &str = "disk-40-kib";
-    /// Bare raft, entries as large as a full entry of claims.
-    pub const RAFT_FULL: &str = "raft-full-entries";
-    /// Bare raft, 40-byte entries, 64 in flight.
-    pub const RAFT_64: &str = "raft-64-in-flight";
-    /// Bare raft, one 40-byte entry at a time.
-    pub const RAFT_ONE: &str = "raft-one-in-flight";
-    /// A claim's frame and its answer over TCP, one at a time.
-    pub const LOOPBACK_ONE: &str = "loopback-one-at-a-time";
-    /// The same on 64 connections.
-    pub const LOOPBACK_64: &str = "loopback-64-connections";
-    /// Bytes one way over TCP.
-    pub const LOOPBACK_STREAM: &str = "loopback-stream";
-    /// A bare gRPC stream, one frame of one claim at a time.
-    pub const GRPC_ONE: &str = "grpc-one-in-flight";
-    /// A bare gRPC stream, frames of one claim, 64 in flight.
-    pub const GRPC_64: &str = "grpc-64-in-flight";
-    /// A bare gRPC stream, full frames.
-    pub const GRPC_FULL: &str = "grpc-full-frames";
-    /// A constant from axum, under the load of the HTTP scenario.
-    pub const HTTP_BARE: &str = "http-bare";
-    /// Claims in full frames.
-    pub const CLAIMS_BULK: &str = "claims-bulk";
-    /// Claims by 64 single callers of one client.
-    pub const CLAIMS_64: &str = "claims-64-callers";
-    /// Claims by 32 clients, one call each.
-    pub const CLAIMS_32_CLIENTS: &str = "claims-32-clients";
-    /// Claims by 8 clients, batches of 100.
-    pub const CLAIMS_8_CLIENTS: &str = "claims-8-clients";
-    /// One claim at a time.
-    pub const CLAIMS_ONE: &str = "claims-one-caller";
-    /// Refusals in full frames.
-    pub const REFUSED_BULK: &str = "refused-bulk";
-    /// Refusals by 64 single callers.
-    pub const REFUSED_64: &str = "refused-64-callers";
-    /// The same keys again, in full frames.
-    pub const RETRIES_BULK: &str = "retries-bulk";
-    /// Confirms.
-    pub const CONFIRMS: &str = "confirms";
-    /// Releases.
-    pub const RELEASES: &str = "releases";
-    /// Decrements by 64 single callers.
-    pub const DECREMENTS: &str = "decrements-64-callers";
-    /// Linearizable reads of a sale.
-    pub const READS: &str = "reads-linearizable";
-    /// Local reads of a sale.
-    pub const READS_LOCAL: &str = "reads-local";
-    /// Grants over HTTP.
-    pub const HTTP_GRANTS: &str = "http-grants";
-    /// Refusals over HTTP.
-    pub const HTTP_REFUSED: &str = "http-refused";
-    /// A checkout's store writes without the checkout.
-    pub const CHECKOUT_WRITES: &str = "checkout-writes";
-    /// A checkout, all of it.
-    pub const CHECKOUT: &str = "checkout";
-    /// What a checkout takes beyond its store writes.
-    pub const CHECKOUT_OVERHEAD: &str = "checkout-overhead";
-    /// Checkouts with a provider that fails: until all are decided.
-    pub const FAULTS_ALL: &str = "checkout-faults-all";
-    /// The longest of them.
-    pub const FAULTS_LONGEST: &str = "checkout-faults-longest";
-    /// From the death of the leader to the next grant.
-    pub const FAILOVER: &str = "failover";
-    /// Longest gap between grants around a transfer of leadership.
-    pub const TRANSFER: &str = "leader-transfer";
-    /// A node on 1M claims, until it is ready.
-    pub const RESTART_READY: &str = "restart-ready";
-    /// The same, until it has caught up.
-    pub const RESTART_CAUGHT_UP: &str = "restart-caught-up";
-    /// Until it is ready, while callers claim.
-    pub const RESTART_READY_LOADED: &str = "restart-ready-under-load";
-    /// Until it has caught up, while callers claim.
-    pub const RESTART_CAUGHT_UP_LOADED: &str = "restart-caught-up-under-load";
-    /// Claims before a million holds end.
-    pub const EXPIRY_BEFORE: &str = "expiry-before";
-    /// Claims while they end.
-    pub const EXPIRY_WAVE: &str = "expiry-wave";
-    /// Memory per live claim.
-    pub const MEMORY: &str = "memory-per-claim";
-    /// Claims from etcd's one counter by 64 single callers.
-    pub const ETCD_64: &str = "etcd-claims-64-callers-counter";
-    /// The same where every unit is a key of its own.
-    pub const ETCD_64_UNITS: &str = "etcd-claims-64-callers-units";
-    /// Claims from etcd's one counter, as many as a transaction takes.
-    pub const ETCD_BULK: &str = "etcd-claims-bulk-counter";
-    /// The same where every unit is a key of its own, 16 transactions in flight.
-    pub const ETCD_BULK_UNITS: &str = "etcd-claims-bulk-units";
-    /// One claim at a time from etcd.
-    pub const ETCD_ONE: &str = "etcd-claims-one-caller";
-    /// Refusals by etcd's counter, 64 single callers.
-    pub const ETCD_REFUSED_64: &str = "etcd-refused-64-callers";
-    /// The same, as many as a transaction takes.
-    pub const ETCD_REFUSED_BULK: &str = "etcd-refused-bulk";
-    /// Claims from Redis, log and replica, by 64 single callers.
-    pub const REDIS_64: &str = "redis-claims-64-callers";
-    /// The same in calls of 512.
-    pub const REDIS_BULK: &str = "redis-claims-bulk";
-    /// One claim at a time.
-    pub const REDIS_ONE: &str = "redis-claims-one-caller";
-    /// Refusals by it, 64 single callers.
-    pub const REDIS_REFUSED_64: &str = "redis-refused-64-callers";
-    /// The same in calls of 512.
-    pub const REDIS_REFUSED_BULK: &str = "redis-refused-bulk";
-    /// Claims from Redis, in memory only, by 64 single callers.
-    pub const REDIS_MEMORY_64: &str = "redis-memory-claims-64-callers";
-    /// The same in calls of 512.
-    pub const REDIS_MEMORY_BULK: &str = "redis-memory-claims-bulk";
-    /// One claim at a time.
-    pub const REDIS_MEMORY_ONE: &str = "redis-memory-claims-one-caller";
-    /// Refusals by it, 64 single callers.
-    pub const REDIS_MEMORY_REFUSED_64: &str = "redis-memory-refused-64-callers";
-    /// The same in calls of 512.
-    pub const REDIS_MEMORY_REFUSED_BULK: &str = "redis-memory-refused-bulk";
-    /// Claims from PostgreSQL, alone,, by 64 single callers.
-    pub const POSTGRES_64: &str = "postgres-claims-64-callers";
-    /// The same in calls of 512.
-    pub const POSTGRES_BULK: &str = "postgres-claims-bulk";
-    /// One claim at a time.
-    pub const POSTGRES_ONE: &str = "postgres-claims-one-caller";
-    /// Refusals by it, 64 single callers.
-    pub const POSTGRES_REFUSED_64: &str = "postgres-refused-64-callers";
-    /// The same in calls of 512.
-    pub const POSTGRES_REFUSED_BULK: &str = "postgres-refused-bulk";
-}
+//! What is known of a figure before it is measured: its unit, its target, and what it is shown beside.
 
 /// What a figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +77,7 @@ pub struct Kind {
     pub ours: Option<&'static str>,
 }
 
-const fn kind(id: &'static str, title: &'static str, unit: Unit) -> Kind {
+pub(super) const fn kind(id: &'static str, title: &'static str, unit: Unit) -> Kind {
     Kind {
         id,
         title,
@@ -219,7 +89,7 @@ const fn kind(id: &'static str, title: &'static str, unit: Unit) -> Kind {
 }
 
 /// Another store's, in operations per second.
-const fn peer(id: &'static str, title: &'static str, ours: &'static str) -> Kind {
+pub(super) const fn peer(id: &'static str, title: &'static str, ours: &'static str) -> Kind {
     Kind {
         ours: Some(ours),
         ..kind(id, title, Unit::PerSecond)
@@ -227,335 +97,25 @@ const fn peer(id: &'static str, title: &'static str, ours: &'static str) -> Kind
 }
 
 impl Kind {
-    const fn target(self, target: f64) -> Kind {
+    pub(super) const fn target(self, target: f64) -> Kind {
         Kind {
             target: Some(target),
             ..self
         }
     }
-    const fn in_ms(self) -> Kind {
+    pub(super) const fn in_ms(self) -> Kind {
         Kind {
             unit: Unit::Ms,
             ..self
         }
     }
-    const fn of(self, limit: &'static str) -> Kind {
+    pub(super) const fn of(self, limit: &'static str) -> Kind {
         Kind {
             limit: Some(limit),
             ..self
         }
     }
 }
-
-/// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 63] = [
-    kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
-    kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
-    kind(
-        id::RAFT_FULL,
-        "bare raft: full entries of claims, 8 in flight",
-        Unit::PerSecond,
-    ),
-    kind(
-        id::RAFT_64,
-        "bare raft: a 40 B entry each, 64 in flight",
-        Unit::PerSecond,
-    ),
-    kind(id::RAFT_ONE, "bare raft: one 40 B entry at a time, p50", Unit::Ms).of(id::DISK_4_KIB),
-    kind(
-        id::LOOPBACK_ONE,
-        "bare loopback: a claim's bytes and back, p50",
-        Unit::Ms,
-    ),
-    kind(
-        id::LOOPBACK_64,
-        "bare loopback: the same, 64 connections",
-        Unit::PerSecond,
-    ),
-    kind(
-        id::LOOPBACK_STREAM,
-        "bare loopback: bytes one way, one connection",
-        Unit::MibPerSecond,
-    ),
-    kind(
-        id::GRPC_ONE,
-        "bare gRPC stream: one claim at a time, p50",
-        Unit::Ms,
-    )
-    .of(id::LOOPBACK_ONE),
-    kind(
-        id::GRPC_64,
-        "bare gRPC stream: a claim each, 64 in flight",
-        Unit::PerSecond,
-    ),
-    kind(
-        id::GRPC_FULL,
-        "bare gRPC stream: 512 claims each, 8 in flight",
-        Unit::PerSecond,
-    ),
-    kind(
-        id::HTTP_BARE,
-        "bare axum: a constant refusal, 64 connections",
-        Unit::PerSecond,
-    )
-    .of(id::LOOPBACK_64),
-    kind(id::CLAIMS_BULK, "claims in bulk, frames of 512", Unit::PerSecond)
-        .target(400_000.0)
-        .of(id::RAFT_FULL),
-    kind(id::CLAIMS_64, "claims, 64 single callers", Unit::PerSecond)
-        .target(75_000.0)
-        .of(id::RAFT_64),
-    kind(
-        id::CLAIMS_32_CLIENTS,
-        "claims, 32 clients, one call each",
-        Unit::PerSecond,
-    )
-    .target(25_000.0)
-    .of(id::RAFT_64),
-    kind(
-        id::CLAIMS_8_CLIENTS,
-        "claims, 8 clients, batches of 100",
-        Unit::PerSecond,
-    )
-    .target(200_000.0)
-    .of(id::RAFT_FULL),
-    kind(id::CLAIMS_ONE, "claim, one caller, p50", Unit::Ms)
-        .target(0.6)
-        .of(id::RAFT_ONE),
-    kind(
-        id::REFUSED_BULK,
-        "refusals in bulk, frames of 512",
-        Unit::PerSecond,
-    )
-    .target(800_000.0)
-    .of(id::GRPC_FULL),
-    kind(id::REFUSED_64, "refusals, 64 single callers", Unit::PerSecond).of(id::GRPC_64),
-    kind(
-        id::RETRIES_BULK,
-        "retries in bulk, frames of 512",
-        Unit::PerSecond,
-    )
-    .target(500_000.0)
-    .of(id::RAFT_FULL),
-    kind(id::CONFIRMS, "confirms, 512 single callers", Unit::PerSecond)
-        .target(185_000.0)
-        .of(id::RAFT_FULL),
-    kind(id::RELEASES, "releases, 512 single callers", Unit::PerSecond).of(id::RAFT_FULL),
-    kind(id::DECREMENTS, "decrements, 64 single callers", Unit::PerSecond).of(id::RAFT_64),
-    kind(
-        id::READS,
-        "linearizable reads of a sale, 256 callers",
-        Unit::PerSecond,
-    )
-    .target(300_000.0),
-    kind(
-        id::READS_LOCAL,
-        "local reads of a sale, 256 callers",
-        Unit::PerSecond,
-    ),
-    kind(
-        id::HTTP_GRANTS,
-        "HTTP grants, one door, 64 connections",
-        Unit::PerSecond,
-    )
-    .target(25_000.0)
-    .of(id::HTTP_BARE),
-    kind(
-        id::HTTP_REFUSED,
-        "HTTP refusals, one door, 64 connections",
-        Unit::PerSecond,
-    )
-    .target(50_000.0)
-    .of(id::HTTP_BARE),
-    kind(
-        id::CHECKOUT_WRITES,
-        "store writes of a checkout alone, 500/s, p99",
-        Unit::Ms,
-    ),
-    kind(id::CHECKOUT, "checkout, provider at once, 500/s, p99", Unit::Ms),
-    kind(
-        id::CHECKOUT_OVERHEAD,
-        "checkout beyond its store writes, p99",
-        Unit::Ms,
-    )
-    .target(15.0),
-    kind(
-        id::FAULTS_ALL,
-        "10,000 checkouts, 5% faults: all decided",
-        Unit::Seconds,
-    )
-    .target(180.0),
-    kind(
-        id::FAULTS_LONGEST,
-        "10,000 checkouts, 5% faults: the longest",
-        Unit::Seconds,
-    )
-    .target(85.0),
-    kind(id::FAILOVER, "leader killed: to the next grant", Unit::Ms).target(1_000.0),
-    kind(
-        id::TRANSFER,
-        "leadership handed over: longest gap in grants",
-        Unit::Ms,
-    )
-    .target(50.0),
-    kind(id::RESTART_READY, "node restarted on 1M claims: ready", Unit::Ms).target(500.0),
-    kind(
-        id::RESTART_CAUGHT_UP,
-        "node restarted on 1M claims: caught up",
-        Unit::Ms,
-    )
-    .target(500.0),
-    kind(
-        id::RESTART_READY_LOADED,
-        "the same at a light load: ready",
-        Unit::Ms,
-    ),
-    kind(
-        id::RESTART_CAUGHT_UP_LOADED,
-        "the same at a light load: caught up",
-        Unit::Ms,
-    ),
-    kind(
-        id::EXPIRY_BEFORE,
-        "claim, 64 callers, beside 1M holds, p99",
-        Unit::Ms,
-    ),
-    kind(id::EXPIRY_WAVE, "the same while the 1M holds end, p99", Unit::Ms).of(id::EXPIRY_BEFORE),
-    kind(id::MEMORY, "memory per live claim, 1M to 4M", Unit::Bytes).target(130.0),
-    peer(
-        id::ETCD_64,
-        "etcd, one counter: claims, 64 callers",
-        id::CLAIMS_64,
-    ),
-    peer(
-        id::ETCD_64_UNITS,
-        "etcd, a key per unit: claims, 64 callers",
-        id::CLAIMS_64,
-    ),
-    peer(
-        id::ETCD_BULK,
-        "etcd, one counter: claims, 63 a Txn",
-        id::CLAIMS_BULK,
-    ),
-    peer(
-        id::ETCD_BULK_UNITS,
-        "etcd, a key per unit: claims, 16 × 125 a Txn",
-        id::CLAIMS_BULK,
-    ),
-    peer(
-        id::ETCD_ONE,
-        "etcd, one counter: claim, one caller, p50",
-        id::CLAIMS_ONE,
-    )
-    .in_ms(),
-    peer(
-        id::ETCD_REFUSED_64,
-        "etcd, one counter: refusals, 64 callers",
-        id::REFUSED_64,
-    ),
-    peer(
-        id::ETCD_REFUSED_BULK,
-        "etcd, one counter: refusals, 16 × 63 a Txn",
-        id::REFUSED_BULK,
-    ),
-    peer(
-        id::REDIS_64,
-        "Redis, AOF always, WAIT 1: claims, 64 callers",
-        id::CLAIMS_64,
-    ),
-    peer(
-        id::REDIS_BULK,
-        "Redis, AOF always, WAIT 1: claims, 16 × 512",
-        id::CLAIMS_BULK,
-    ),
-    peer(
-        id::REDIS_ONE,
-        "Redis, AOF always, WAIT 1: claim, one caller, p50",
-        id::CLAIMS_ONE,
-    )
-    .in_ms(),
-    peer(
-        id::REDIS_REFUSED_64,
-        "Redis, AOF always, WAIT 1: refusals, 64 callers",
-        id::REFUSED_64,
-    ),
-    peer(
-        id::REDIS_REFUSED_BULK,
-        "Redis, AOF always, WAIT 1: refusals, 16 × 512",
-        id::REFUSED_BULK,
-    ),
-    peer(
-        id::REDIS_MEMORY_64,
-        "Redis in memory, not durable: claims, 64 callers",
-        id::CLAIMS_64,
-    ),
-    peer(
-        id::REDIS_MEMORY_BULK,
-        "Redis in memory, not durable: claims, 16 × 512",
-        id::CLAIMS_BULK,
-    ),
-    peer(
-        id::REDIS_MEMORY_ONE,
-        "Redis in memory, not durable: claim, one caller, p50",
-        id::CLAIMS_ONE,
-    )
-    .in_ms(),
-    peer(
-        id::REDIS_MEMORY_REFUSED_64,
-        "Redis in memory, not durable: refusals, 64 callers",
-        id::REFUSED_64,
-    ),
-    peer(
-        id::REDIS_MEMORY_REFUSED_BULK,
-        "Redis in memory, not durable: refusals, 16 × 512",
-        id::REFUSED_BULK,
-    ),
-    peer(
-        id::POSTGRES_64,
-        "PostgreSQL, one machine, no replication: claims, 64 callers",
-        id::CLAIMS_64,
-    ),
-    peer(
-        id::POSTGRES_BULK,
-        "PostgreSQL, one machine, no replication: claims, 16 × 512",
-        id::CLAIMS_BULK,
-    ),
-    peer(
-        id::POSTGRES_ONE,
-        "PostgreSQL, one machine, no replication: claim, one caller, p50",
-        id::CLAIMS_ONE,
-    )
-    .in_ms(),
-    peer(
-        id::POSTGRES_REFUSED_64,
-        "PostgreSQL, one machine, no replication: refusals, 64 callers",
-        id::REFUSED_64,
-    ),
-    peer(
-        id::POSTGRES_REFUSED_BULK,
-        "PostgreSQL, one machine, no replication: refusals, 16 × 512",
-        id::REFUSED_BULK,
-    ),
-];
-
-/// Kinds that are other stores'.
-const PEERS: usize = 22;
-
-/// Each of those, and ours for the same work behind it.
-pub const PEER_FIGURES: [&str; 2 * PEERS] = {
-    let mut figures = [""; 2 * PEERS];
-    let (mut found, mut at) = (0, 0);
-    while at < KINDS.len() {
-        if let Some(ours) = KINDS[at].ours {
-            figures[2 * found] = KINDS[at].id;
-            figures[2 * found + 1] = ours;
-            found += 1;
-        }
-        at += 1;
-    }
-    assert!(found == PEERS);
-    figures
-};
 
 /// A whole number with its thousands apart.
 pub fn thousands(value: f64) -> String {
@@ -592,26 +152,6 @@ mod tests {
             (1_234_567.0, "1,234,567"),
         ] {
             assert_eq!(thousands(value), text);
-        }
-    }
-
-    #[test]
-    fn every_limit_and_every_figure_of_ours_is_a_kind_and_every_id_is_there_once() {
-        for kind in &KINDS {
-            assert_eq!(
-                KINDS.iter().filter(|other| other.id == kind.id).count(),
-                1,
-                "{}",
-                kind.id
-            );
-            for id in kind.limit.iter().chain(&kind.ours) {
-                assert!(
-                    KINDS
-                        .iter()
-                        .any(|other| other.id == *id && other.unit == kind.unit),
-                    "{id}"
-                );
-            }
         }
     }
 }

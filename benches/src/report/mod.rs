@@ -5,6 +5,7 @@
 mod course;
 mod figure;
 mod kind;
+mod kinds;
 mod page;
 mod plots;
 
@@ -19,11 +20,12 @@ use serde_json::{Value, json};
 pub use self::{
     course::{Course, TICK},
     figure::{Figure, Processor, Run},
-    kind::{PEER_FIGURES, id},
+    kinds::{PEER_FIGURES, id},
 };
 use self::{
     course::{PERCENTILES, percentiles_json},
-    kind::{KINDS, Kind, thousands_or},
+    kind::{Kind, thousands_or},
+    kinds::KINDS,
 };
 use crate::{
     failure::{Doing, Failure},

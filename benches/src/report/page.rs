@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 use pages::words::counted;
 
-use super::{Line, Report, kind::KINDS, plots};
+use super::{Line, Report, kinds::KINDS, plots};
 use crate::limits::Limit;
 
 const STYLE: &str = include_str!("page.css");

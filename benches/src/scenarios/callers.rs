@@ -114,6 +114,13 @@ impl SingleClaims {
         }
     }
 
+    /// One call, for a user and a key.
+    pub async fn claim(client: &Client, sale_id: &str, (user, key): (String, String)) -> Tally {
+        let mut tally = Tally::default();
+        count_claim(client.claim(sale_id, user).key(key).send().await, &mut tally);
+        tally
+    }
+
     /// Decrements instead: each claim is confirmed at once.
     pub fn at_once(mut self) -> Self {
         self.at_once = true;
@@ -124,15 +131,13 @@ impl SingleClaims {
 impl Caller for SingleClaims {
     async fn call(&mut self) -> Option<Tally> {
         let (user, key) = self.names.next()?;
-        let mut tally = Tally::default();
-        if self.at_once {
-            let decrement = self.client.decrement(self.sale_id.as_str(), user);
-            count_claim(decrement.key(key).send().await, &mut tally);
-            tally.decremented = std::mem::take(&mut tally.granted);
-        } else {
-            let claim = self.client.claim(self.sale_id.as_str(), user);
-            count_claim(claim.key(key).send().await, &mut tally);
+        if !self.at_once {
+            return Some(SingleClaims::claim(&self.client, &self.sale_id, (user, key)).await);
         }
+        let mut tally = Tally::default();
+        let decrement = self.client.decrement(self.sale_id.as_str(), user);
+        count_claim(decrement.key(key).send().await, &mut tally);
+        tally.decremented = std::mem::take(&mut tally.granted);
         Some(tally)
     }
 }

@@ -17,7 +17,6 @@ use super::{
     paced::{GAP_CALLERS, PacedClaims},
 };
 use crate::{
-    cluster::NODES,
     failure::{Doing, Failure},
     report::{Figure, id},
 };
@@ -76,7 +75,7 @@ async fn hand_over(bench: &mut Bench<'_>, load: &PacedClaims) -> Result<Duration
     let operators = bench.cluster.client().cluster();
     let asked = Instant::now();
     operators
-        .transfer_leader(leader.node_id % NODES + 1)
+        .transfer_leader(bench.cluster.next_node(leader.node_id))
         .await
         .doing("handing leadership over")?;
     load.first_after(leader.term).await?;

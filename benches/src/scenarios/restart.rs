@@ -12,7 +12,6 @@ use super::{
     paced::{GAP_CALLERS, PacedClaims},
 };
 use crate::{
-    cluster::NODES,
     failure::Failure,
     report::{Figure, id},
 };
@@ -51,7 +50,7 @@ async fn rounds(bench: &mut Bench<'_>, [ready, caught_up]: [&'static str; 2]) ->
     }
     for _ in 0..ROUNDS {
         bench.cluster.settled().await?;
-        let follower = bench.cluster.leader().await?.node_id % NODES + 1;
+        let follower = bench.cluster.next_node(bench.cluster.leader().await?.node_id);
         bench.cluster.kill(follower).await?;
         let started = Instant::now();
         bench.cluster.restart(follower).await?;

@@ -29,6 +29,7 @@ mod server;
 use std::{path::Path, time::Duration};
 
 use self::load::Peers;
+use super::wanted;
 use crate::{
     failure::Failure,
     report::{Run, peers},
@@ -76,11 +77,6 @@ pub(super) fn ours(only: &[String]) -> Vec<String> {
         .filter(|(peer, ours)| wanted(only, peer) || wanted(only, ours))
         .map(|(_, ours)| ours.to_owned())
         .collect()
-}
-
-/// Whether this figure was asked for.
-fn wanted(only: &[String], id: &str) -> bool {
-    only.is_empty() || only.iter().any(|only| only == id)
 }
 
 /// Tries the rules out, singly and in bulk, on a store that a test started.

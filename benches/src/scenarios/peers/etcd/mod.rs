@@ -20,13 +20,13 @@ use super::{
     server::{Program, READY_MAX, Server, Stop, directory, free_ports},
 };
 use crate::{
-    cluster::NODES,
+    cluster::Shape,
     failure::{Doing, Failure},
     report::id,
 };
 
 /// Members, as many as ours has.
-const MEMBERS: usize = NODES as usize;
+const MEMBERS: usize = Shape::USUAL.nodes as usize;
 
 /// Claims from one counter. One caller alone in bulk: of two, one would lose every round.
 const COUNTER_LOADS: [Load; 5] = [

@@ -3,30 +3,36 @@
 //! Ports are free ones that the nodes take themselves, and take again when they are started again; directories
 //! are temporary; fsync is on, as always.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod certificates;
+mod check;
+
+use std::{path::Path, time::Duration};
 
 use client::{Client, Error, NewSale, NodeStatus};
-use security::{
-    Kind, Name, Tls,
-    issue::{Authority, Validity},
-    tls::Callers,
-};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     failure::{Doing, Failure},
-    load::Tally,
     process::Process,
     procfs,
 };
 
-/// Nodes of a cluster: the smallest that survives one.
-pub const NODES: u64 = 3;
+pub use self::certificates::{Certificates, files as tls_files};
+
+/// What a cluster is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Nodes.
+    pub nodes: u64,
+    /// Whether nodes and clients show certificates and speak TLS.
+    pub tls: bool,
+}
+
+impl Shape {
+    /// What everything is measured on where nothing else is said: as few nodes as survive one, and no TLS.
+    pub const USUAL: Shape = Shape { nodes: 3, tls: false };
+}
 
 /// Longest a call of the harness itself may take: recounting millions of claims takes a while.
 const CALL_MAX: Duration = Duration::from_secs(60);
@@ -48,45 +54,6 @@ const FREE_PORT: &str = "127.0.0.1:0";
 
 /// Hold of every sale: the longest there is, so that nothing expires under a measurement.
 const HOLD_MS: u64 = 24 * 3_600_000;
-
-/// Set to anything in the environment, nodes and clients show certificates and speak TLS: a second run then says
-/// what that costs.
-const TLS_VARIABLE: &str = "HOLDFAST_BENCHES_TLS";
-
-/// Days the certificates of a run are good for.
-const CERTIFICATE_DAYS: i64 = 1;
-
-/// Certificates of a cluster under load: nodes take theirs as `node-ID` from the directory.
-struct Certificates {
-    dir: PathBuf,
-    client: Arc<Tls>,
-}
-
-impl Certificates {
-    /// Those of a run that asks for them.
-    fn asked_for(dir: &Path) -> Result<Option<Certificates>, Failure> {
-        const ISSUING: &str = "issuing certificates";
-        if std::env::var_os(TLS_VARIABLE).is_none() {
-            return Ok(None);
-        }
-        let validity = Validity::days(CERTIFICATE_DAYS);
-        let authority = Authority::new("bench", validity).doing(ISSUING)?;
-        authority.keep(dir).doing(ISSUING)?;
-        let issue = |kind: Kind, id: &str, stem: &str| {
-            let name = Name::new("bench", kind, id).doing(ISSUING)?;
-            let issued = authority.issue(&name, &[], validity).doing(ISSUING)?;
-            issued.keep(dir, stem).doing(ISSUING)
-        };
-        for id in 1..=NODES {
-            issue(Kind::Node, &id.to_string(), &format!("node-{id}"))?;
-        }
-        let files = issue(Kind::Operator, "bench", "client")?;
-        Ok(Some(Certificates {
-            dir: dir.to_owned(),
-            client: Tls::load(files, Callers::Certified).doing(ISSUING)?,
-        }))
-    }
-}
 
 /// An open sale of so many units, each claimed once.
 fn new_sale(sale_id: &str, units_total: u32) -> NewSale {
@@ -114,7 +81,11 @@ pub struct Cluster {
     dir: TempDir,
 }
 
-fn new_client<'a>(
+/// A client of who listens there.
+///
+/// # Errors
+/// None that a running cluster gives.
+pub fn new_client<'a>(
     endpoints: impl Iterator<Item = &'a str>,
     certificates: Option<&Certificates>,
 ) -> Result<Client, Failure> {
@@ -148,14 +119,15 @@ impl Cluster {
     ///
     /// # Errors
     /// A node does not start, or they do not become a cluster.
-    pub async fn start(place: &Path) -> Result<Cluster, Failure> {
+    pub async fn start(place: &Path, shape: Shape) -> Result<Cluster, Failure> {
         let dir = tempfile::Builder::new()
             .prefix("bench-")
             .tempdir_in(place)
             .doing("making a directory")?;
-        let certificates = Certificates::asked_for(dir.path())?;
+        let certificates = shape.tls.then(|| Certificates::issue(dir.path(), shape.nodes));
+        let certificates = certificates.transpose()?;
         let mut nodes = Vec::new();
-        for id in 1..=NODES {
+        for id in 1..=shape.nodes {
             nodes.push(start_node(dir.path(), id, FREE_PORT, certificates.as_ref()).await?);
         }
         let endpoints: Vec<&str> = nodes.iter().map(Process::address).collect();
@@ -192,6 +164,18 @@ impl Cluster {
     /// Where its nodes listen.
     pub fn endpoints(&self) -> impl Iterator<Item = &str> {
         self.nodes.iter().map(Process::address)
+    }
+
+    /// The node behind this one; the first behind the last.
+    pub fn next_node(&self, node_id: u64) -> u64 {
+        node_id % self.nodes.len() as u64 + 1
+    }
+
+    /// Where its clients find their certificates, if it speaks TLS.
+    pub fn certificates_dir(&self) -> Option<&Path> {
+        self.certificates
+            .as_ref()
+            .map(|certificates| certificates.dir.as_path())
     }
 
     /// The node that leads, as it sees itself; waits while none does.
@@ -332,69 +316,6 @@ impl Cluster {
             status.image_index >= index
         })
         .await
-    }
-
-    /// Checks that the replicas have what the callers were told, and the same as one another: counters
-    /// that add up, as many claims made and confirmed as were acknowledged, and held, where callers were
-    /// told of what was released; and equal state hashes at one log index, from which every sale was
-    /// recounted.
-    ///
-    /// # Errors
-    /// Something does not hold; says what.
-    pub async fn check(&self, sale_id: &str, told: &Tally) -> Result<(), Failure> {
-        let doing = format!("checking sale {sale_id}");
-        let index = self.applied_index().await?;
-        self.wait_for("waiting for the replicas", LOOK_EVERY, |status| {
-            status.applied_index >= index
-        })
-        .await?;
-        let operators = self.client.cluster();
-        let made = told.granted + told.decremented;
-        let confirmed = told.confirmed + told.decremented;
-        // Compensation releases what no caller here hears of: only who hears of all of it can say what is held.
-        let held = (told.released > 0).then(|| made.checked_sub(confirmed + told.released));
-        let mut digests = Vec::new();
-        for endpoint in self.endpoints() {
-            let (sale, _) = operators.sale_at(endpoint, sale_id).await.doing(&doing)?;
-            let parts = u64::from(sale.units_available)
-                + u64::from(sale.units_held)
-                + u64::from(sale.units_confirmed);
-            let wrong = if parts != u64::from(sale.units_total) {
-                Some(format!("{parts} units of {}", sale.units_total))
-            } else if u64::from(sale.claims_made) != made {
-                Some(format!("{} claims, but {made} were granted", sale.claims_made))
-            } else if u64::from(sale.units_confirmed) != confirmed {
-                Some(format!(
-                    "{} units confirmed, but {confirmed} were told so",
-                    sale.units_confirmed
-                ))
-            } else if held.is_some_and(|held| held != Some(u64::from(sale.units_held))) {
-                Some(format!(
-                    "{} units held of {made} claimed, {confirmed} confirmed and {} released",
-                    sale.units_held, told.released
-                ))
-            } else {
-                None
-            };
-            if let Some(wrong) = wrong {
-                return Err(Failure::new(doing, format!("{endpoint} has {wrong}")));
-            }
-            let hash = operators.state_hash(endpoint, index).await.doing(&doing)?;
-            if !hash.sales_wrong.is_empty() {
-                return Err(Failure::new(
-                    doing,
-                    format!("{endpoint}: recount differs: {:?}", hash.sales_wrong),
-                ));
-            }
-            digests.push(hash.digest);
-        }
-        if digests.iter().any(|digest| *digest != digests[0]) {
-            return Err(Failure::new(
-                doing,
-                format!("state hashes differ at log index {index}: {digests:?}"),
-            ));
-        }
-        Ok(())
     }
 
     /// The newest applied index there is.
