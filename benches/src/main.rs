@@ -36,6 +36,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    cluster::Shape,
     failure::{Doing, Failure},
     limits::Limit,
     report::{Report, Run},
@@ -76,7 +77,7 @@ enum Command {
     Reads(Settings),
     /// Claims granted and refused through one HTTP door.
     Http(Settings),
-    /// Checkouts at 500 a second through one door, with a provider that answers at once: our side's time.
+    /// Checkouts at 100, 250 and 500 a second through one door, with a provider that answers at once: our side's time.
     Checkout(Settings),
     /// 10,000 checkouts with faults in 5% of the provider's calls; takes minutes, however long the window.
     CheckoutFaults(Settings),
@@ -103,6 +104,8 @@ enum Command {
         listen: String,
         #[arg(long)]
         dir: PathBuf,
+        #[arg(long)]
+        election_ms_max: u64,
         #[arg(long)]
         certificates: Option<PathBuf>,
     },
@@ -161,6 +164,10 @@ struct Settings {
     /// How long each measurement takes, in seconds.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
+    /// Longest election timeout of the nodes, in ms, which is a leader's lease as well; the shortest is half of it, and a
+    /// leader shows itself ten times as often. Whoever is elected without need is noted.
+    #[arg(long, default_value_t = Shape::USUAL.election_ms_max, value_parser = clap::value_parser!(u64).range(100..=10_000))]
+    election_ms_max: u64,
     /// Where the data lies while measuring, on a disk; by default beside this executable.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -195,8 +202,9 @@ fn main() -> ExitCode {
             id,
             listen,
             dir,
+            election_ms_max,
             certificates,
-        } => children::node::run(id, listen, dir, certificates),
+        } => children::node::run(id, listen, dir, election_ms_max, certificates),
         Command::Api {
             endpoints,
             secret,
@@ -260,6 +268,10 @@ async fn all_runs(settings: &Settings, scenarios: &[Scenario], place: &Path) -> 
         let figures = scenarios.iter().flat_map(|scenario| scenario.figures());
         Limit::beside(figures)
     };
+    let usual = Shape {
+        election_ms_max: settings.election_ms_max,
+        ..Shape::USUAL
+    };
     let mut runs = Vec::new();
     for number in 1..=settings.runs {
         eprintln!("run {number} of {}", settings.runs);
@@ -268,7 +280,9 @@ async fn all_runs(settings: &Settings, scenarios: &[Scenario], place: &Path) -> 
             limit.measure(place, window, &mut run).await?;
         }
         for scenario in scenarios {
-            scenario.measure(place, window, &settings.only, &mut run).await?;
+            scenario
+                .measure(usual, place, window, &settings.only, &mut run)
+                .await?;
         }
         runs.push(run);
     }

@@ -27,11 +27,19 @@ pub struct Shape {
     pub nodes: u64,
     /// Whether nodes and clients show certificates and speak TLS.
     pub tls: bool,
+    /// Longest election timeout, in ms, which is the lease as well; the shortest is half of it, and a leader shows
+    /// itself ten times as often.
+    pub election_ms_max: u64,
 }
 
 impl Shape {
-    /// What everything is measured on where nothing else is said: as few nodes as survive one, and no TLS.
-    pub const USUAL: Shape = Shape { nodes: 3, tls: false };
+    /// What everything is measured on where nothing else is said: as few nodes as survive one, no TLS, and the timeouts
+    /// that nodes have by themselves.
+    pub const USUAL: Shape = Shape {
+        nodes: 3,
+        tls: false,
+        election_ms_max: 1_000,
+    };
 }
 
 /// Longest a call of the harness itself may take: recounting millions of claims takes a while.
@@ -75,6 +83,7 @@ fn place_of(node_id: u64) -> usize {
 /// A running cluster.
 pub struct Cluster {
     nodes: Vec<Process>,
+    election_ms_max: u64,
     certificates: Option<Certificates>,
     client: Client,
     // Last, so that the processes are gone before their files are.
@@ -101,12 +110,15 @@ async fn start_node(
     dir: &Path,
     id: u64,
     listen: &str,
+    election_ms_max: u64,
     certificates: Option<&Certificates>,
 ) -> Result<Process, Failure> {
     let name = format!("node-{id}");
     let data = dir.join(&name);
     let (number, data) = (id.to_string(), data.to_string_lossy().into_owned());
+    let election_ms_max = election_ms_max.to_string();
     let mut arguments = vec!["node", "--id", &number, "--listen", listen, "--dir", &data];
+    arguments.extend(["--election-ms-max", &election_ms_max]);
     let certificates = certificates.map(|all| all.dir.to_string_lossy().into_owned());
     if let Some(dir) = &certificates {
         arguments.extend(["--certificates", dir]);
@@ -128,7 +140,16 @@ impl Cluster {
         let certificates = certificates.transpose()?;
         let mut nodes = Vec::new();
         for id in 1..=shape.nodes {
-            nodes.push(start_node(dir.path(), id, FREE_PORT, certificates.as_ref()).await?);
+            nodes.push(
+                start_node(
+                    dir.path(),
+                    id,
+                    FREE_PORT,
+                    shape.election_ms_max,
+                    certificates.as_ref(),
+                )
+                .await?,
+            );
         }
         let endpoints: Vec<&str> = nodes.iter().map(Process::address).collect();
         let client = new_client(endpoints.iter().copied(), certificates.as_ref())?;
@@ -142,6 +163,7 @@ impl Cluster {
             .doing("founding the cluster")?;
         Ok(Cluster {
             nodes,
+            election_ms_max: shape.election_ms_max,
             certificates,
             client,
             dir,
@@ -214,7 +236,14 @@ impl Cluster {
     pub async fn restart(&mut self, node_id: u64) -> Result<(), Failure> {
         let node = &mut self.nodes[place_of(node_id)];
         let listen = node.address().to_owned();
-        *node = start_node(self.dir.path(), node_id, &listen, self.certificates.as_ref()).await?;
+        *node = start_node(
+            self.dir.path(),
+            node_id,
+            &listen,
+            self.election_ms_max,
+            self.certificates.as_ref(),
+        )
+        .await?;
         Ok(())
     }
 

@@ -88,7 +88,19 @@ pub mod id {
     pub const HTTP_GRANTS: &str = "http-grants";
     /// Refusals over HTTP.
     pub const HTTP_REFUSED: &str = "http-refused";
-    /// A checkout's store writes without the checkout.
+    /// A checkout's store writes without the checkout, 100 a second.
+    pub const CHECKOUT_WRITES_100: &str = "checkout-100-writes";
+    /// A checkout at that rate, all of it.
+    pub const CHECKOUT_100: &str = "checkout-100";
+    /// What it takes beyond its store writes then.
+    pub const CHECKOUT_OVERHEAD_100: &str = "checkout-100-overhead";
+    /// The store writes, 250 a second.
+    pub const CHECKOUT_WRITES_250: &str = "checkout-250-writes";
+    /// A checkout at that rate.
+    pub const CHECKOUT_250: &str = "checkout-250";
+    /// What it takes beyond its store writes then.
+    pub const CHECKOUT_OVERHEAD_250: &str = "checkout-250-overhead";
+    /// A checkout's store writes without the checkout, 500 a second.
     pub const CHECKOUT_WRITES: &str = "checkout-writes";
     /// A checkout, all of it.
     pub const CHECKOUT: &str = "checkout";
@@ -163,7 +175,7 @@ pub mod id {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 78] = [
+pub const KINDS: [Kind; 84] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -333,6 +345,36 @@ pub const KINDS: [Kind; 78] = [
     .target(50_000.0)
     .of(id::HTTP_BARE),
     kind(
+        id::CHECKOUT_WRITES_100,
+        "store writes of a checkout alone, 100/s, p99",
+        Unit::Ms,
+    ),
+    kind(
+        id::CHECKOUT_100,
+        "checkout, provider at once, 100/s, p99",
+        Unit::Ms,
+    ),
+    kind(
+        id::CHECKOUT_OVERHEAD_100,
+        "checkout beyond its store writes, 100/s, p99",
+        Unit::Ms,
+    ),
+    kind(
+        id::CHECKOUT_WRITES_250,
+        "store writes of a checkout alone, 250/s, p99",
+        Unit::Ms,
+    ),
+    kind(
+        id::CHECKOUT_250,
+        "checkout, provider at once, 250/s, p99",
+        Unit::Ms,
+    ),
+    kind(
+        id::CHECKOUT_OVERHEAD_250,
+        "checkout beyond its store writes, 250/s, p99",
+        Unit::Ms,
+    ),
+    kind(
         id::CHECKOUT_WRITES,
         "store writes of a checkout alone, 500/s, p99",
         Unit::Ms,
@@ -340,7 +382,7 @@ pub const KINDS: [Kind; 78] = [
     kind(id::CHECKOUT, "checkout, provider at once, 500/s, p99", Unit::Ms),
     kind(
         id::CHECKOUT_OVERHEAD,
-        "checkout beyond its store writes, p99",
+        "checkout beyond its store writes, 500/s, p99",
         Unit::Ms,
     )
     .target(15.0),

@@ -150,6 +150,7 @@ impl Bench<'_> {
         // What the load before left to be written behind is not this load's to carry.
         self.cluster.settled().await?;
         Ok(Calling {
+            term: self.cluster.leader().await?.term,
             applied_index: self.cluster.applied_index().await?,
             processor_times: self.processor_times()?,
         })
@@ -164,6 +165,12 @@ impl Bench<'_> {
         value: fn(&Measured) -> f64,
     ) -> Result<(), Failure> {
         let processor = self.processor_since(&before.processor_times, tally.answered())?;
+        let elections = self.cluster.leader().await?.term - before.term;
+        if elections > 0 {
+            self.run.note(format!(
+                "{id}: the term rose by {elections}, though no node failed"
+            ));
+        }
         let entries = self.cluster.applied_index().await? - before.applied_index;
         tally.all_answered(id)?;
         let figure = Figure {
@@ -199,6 +206,7 @@ impl Bench<'_> {
 
 /// What there was when callers began to call.
 struct Calling {
+    term: u64,
     applied_index: u64,
     processor_times: Vec<Duration>,
 }

@@ -111,7 +111,7 @@ impl Scenario {
             Scenario::Decrement => vec![id::DECREMENTS],
             Scenario::Reads => vec![id::READS, id::READS_LOCAL],
             Scenario::Http => vec![id::HTTP_GRANTS, id::HTTP_REFUSED],
-            Scenario::Checkout => vec![id::CHECKOUT_WRITES, id::CHECKOUT, id::CHECKOUT_OVERHEAD],
+            Scenario::Checkout => checkout::figures(),
             Scenario::CheckoutFaults => vec![id::FAULTS_ALL, id::FAULTS_LONGEST],
             Scenario::Failover => vec![id::FAILOVER, id::TRANSFER],
             Scenario::Restart => vec![
@@ -126,18 +126,12 @@ impl Scenario {
         }
     }
 
-    /// The cluster that it is measured on.
-    fn shape(self) -> Shape {
+    /// The cluster that it is measured on, when others are measured on the usual one.
+    fn shape(self, usual: Shape) -> Shape {
         match self {
-            Scenario::FiveNodes => Shape {
-                nodes: 5,
-                ..Shape::USUAL
-            },
-            Scenario::Tls => Shape {
-                tls: true,
-                ..Shape::USUAL
-            },
-            _ => Shape::USUAL,
+            Scenario::FiveNodes => Shape { nodes: 5, ..usual },
+            Scenario::Tls => Shape { tls: true, ..usual },
+            _ => usual,
         }
     }
 
@@ -158,6 +152,7 @@ impl Scenario {
     /// The cluster fails, or has not what it told its callers.
     pub async fn measure(
         self,
+        usual: Shape,
         place: &Path,
         window: Duration,
         only: &[String],
@@ -171,15 +166,15 @@ impl Scenario {
             let beside = self.unmeasured_beside(only, run);
             if self != Scenario::Claims && !beside.is_empty() {
                 Scenario::Claims
-                    .measure_cluster(place, window, &beside, run)
+                    .measure_cluster(usual, place, window, &beside, run)
                     .await?;
             }
-            return self.measure_cluster(place, window, only, run).await;
+            return self.measure_cluster(usual, place, window, only, run).await;
         }
         for peer in Peer::ALL {
             if peer.measure(place, window, only, run).await? {
                 let ours = peers::ours(only);
-                self.measure_cluster(place, window, &ours, run).await?;
+                self.measure_cluster(usual, place, window, &ours, run).await?;
             }
         }
         Ok(())
@@ -187,12 +182,13 @@ impl Scenario {
 
     async fn measure_cluster(
         self,
+        usual: Shape,
         place: &Path,
         window: Duration,
         only: &[String],
         run: &mut Run,
     ) -> Result<(), Failure> {
-        let cluster = Cluster::start(place, self.shape()).await?;
+        let cluster = Cluster::start(place, self.shape(usual)).await?;
         let mut bench = Bench {
             cluster,
             door: None,
