@@ -17,7 +17,10 @@ use std::{
 use futures::future::join_all;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout_at},
+};
 
 use crate::{
     failure::{Doing, Failure},
@@ -33,6 +36,9 @@ const LATENCY_DIGITS: u8 = 3;
 
 /// How long before the window the callers begin: connections are up and frames are full by then.
 pub const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Longest that callers call while something else goes on: ten million claims reach a new node in less.
+const MEANWHILE_MAX: Duration = Duration::from_secs(300);
 
 /// What a process of callers is told when they shall begin.
 pub const BEGIN: &str = "begin";
@@ -225,28 +231,75 @@ struct Seen {
 /// # Panics
 /// When a caller does.
 pub async fn drive<C: Caller>(window: Duration, callers: Vec<C>) -> Result<(Measured, Tally), Failure> {
-    let begin = Instant::now() + WARM_UP;
-    let end = begin + window;
-    let dry = Arc::new(AtomicBool::new(false));
-    let mut running = JoinSet::new();
-    for caller in callers {
-        running.spawn(call_until(caller, begin, end, dry.clone()));
+    Driven::start(window, callers).ended().await
+}
+
+/// Lets callers call while something else is done: that takes as long as the window. Gives what it came to as well.
+///
+/// # Errors
+/// It failed or took too long, or callers ran out of things to ask for.
+///
+/// # Panics
+/// When a caller does.
+pub async fn drive_meanwhile<C: Caller, T>(
+    callers: Vec<C>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<(Measured, Tally, T), Failure> {
+    let mut driven = Driven::start(MEANWHILE_MAX, callers);
+    sleep_until(driven.begin).await;
+    let done = timeout_at(driven.end, work)
+        .await
+        .doing("waiting for what was measured meanwhile")??;
+    driven.end = Instant::now();
+    driven.dry.store(true, Ordering::Relaxed);
+    let (measured, tally) = driven.ended().await?;
+    Ok((measured, tally, done))
+}
+
+/// Callers at work.
+struct Driven {
+    begin: Instant,
+    end: Instant,
+    window: Duration,
+    dry: Arc<AtomicBool>,
+    running: JoinSet<Seen>,
+}
+
+impl Driven {
+    fn start<C: Caller>(window: Duration, callers: Vec<C>) -> Driven {
+        let begin = Instant::now() + WARM_UP;
+        let (end, dry) = (begin + window, Arc::new(AtomicBool::new(false)));
+        let mut running = JoinSet::new();
+        for caller in callers {
+            running.spawn(call_until(caller, begin, end, dry.clone()));
+        }
+        Driven {
+            begin,
+            end,
+            window,
+            dry,
+            running,
+        }
     }
-    let mut measured = Measured::new(window);
-    let (mut tally, mut last) = (Tally::default(), end);
-    for seen in running.join_all().await {
-        measured.add(&seen.measured);
-        tally.add(seen.tally);
-        last = seen.dry_at.map_or(last, |at| at.min(last));
+
+    /// What they saw, once they have all ended.
+    async fn ended(self) -> Result<(Measured, Tally), Failure> {
+        let mut measured = Measured::new(self.window);
+        let (mut tally, mut last) = (Tally::default(), self.end);
+        for seen in self.running.join_all().await {
+            measured.add(&seen.measured);
+            tally.add(seen.tally);
+            last = seen.dry_at.map_or(last, |at| at.min(last));
+        }
+        measured.cut(last.saturating_duration_since(self.begin));
+        if measured.window.is_zero() {
+            return Err(Failure::new(
+                "measuring",
+                "there was nothing left to ask for when the window began",
+            ));
+        }
+        Ok((measured, tally))
     }
-    measured.cut(last.saturating_duration_since(begin));
-    if measured.window.is_zero() {
-        return Err(Failure::new(
-            "measuring",
-            "there was nothing left to ask for when the window began",
-        ));
-    }
-    Ok((measured, tally))
 }
 
 /// Whole ticks in so long.
@@ -382,6 +435,23 @@ mod tests {
         // One more or less for each caller, at the very edges.
         assert!(measured.operations.abs_diff(500) <= 2, "{}", measured.operations);
         assert!(tally.granted.abs_diff(1_500) <= 2, "{}", tally.granted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_lasts_as_long_as_what_is_done_meanwhile() {
+        let work = async {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            Ok(7)
+        };
+        let (measured, tally, done) = drive_meanwhile(vec![Few(u64::MAX)], work).await.unwrap();
+        assert_eq!((measured.window, done), (Duration::from_millis(700), 7));
+        assert!(measured.operations.abs_diff(700) <= 1, "{}", measured.operations);
+        assert!(tally.granted.abs_diff(1_200) <= 1, "{}", tally.granted);
+
+        let failing = async { Err::<(), _>(Failure::new("working", "it broke")) };
+        assert!(drive_meanwhile(vec![Few(u64::MAX)], failing).await.is_err());
+        let stuck = std::future::pending::<Result<(), _>>();
+        assert!(drive_meanwhile(vec![Few(u64::MAX)], stuck).await.is_err());
     }
 
     #[test]

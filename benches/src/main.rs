@@ -40,7 +40,7 @@ use crate::{
     failure::{Doing, Failure},
     limits::Limit,
     report::{Report, Run},
-    scenarios::Scenario,
+    scenarios::{GROWTH_CLAIMS, Scenario},
 };
 
 /// The same as the `holdfast` binary's, so that what is measured is what ships.
@@ -87,13 +87,20 @@ enum Command {
     Restart(Settings),
     /// A million holds that end while 64 single callers claim; longer than the window.
     Expiry(Settings),
-    /// Memory per live claim, between 1M and 4M.
-    Memory(Settings),
+    /// One sale from 10k to 10M live claims: what a claim costs there, memory, disk, a restart, a snapshot and a new node
+    /// under load; takes minutes, however long the window, and some 15 GB of disk.
+    Growth {
+        #[command(flatten)]
+        settings: Settings,
+        /// Live claims in the end; fewer are for a quick look.
+        #[arg(long, default_value_t = GROWTH_CLAIMS, value_parser = clap::value_parser!(u64).range(10_000..=50_000_000))]
+        claims: u64,
+    },
     /// Claims and refusals by etcd, Redis and PostgreSQL, as far as they are installed, and by us.
     Peers(Settings),
     /// The limits alone: bare disk, loopback, raft, gRPC stream and HTTP server.
     Limits(Settings),
-    /// Everything but the checkouts with faults, and other stores.
+    /// Everything but the checkouts with faults, other stores, and growth.
     All(Settings),
     /// A node of the cluster under load.
     #[command(hide = true)]
@@ -194,7 +201,7 @@ fn main() -> ExitCode {
         Command::Failover(settings) => measure(&settings, &[Scenario::Failover]),
         Command::Restart(settings) => measure(&settings, &[Scenario::Restart]),
         Command::Expiry(settings) => measure(&settings, &[Scenario::Expiry]),
-        Command::Memory(settings) => measure(&settings, &[Scenario::Memory]),
+        Command::Growth { settings, claims } => measure(&settings, &[Scenario::Growth { claims }]),
         Command::Peers(settings) => measure(&settings, &[Scenario::Peers]),
         Command::Limits(settings) => measure(&settings, &[]),
         Command::All(settings) => measure(&settings, &Scenario::ALL),

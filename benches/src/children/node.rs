@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Name of the image's directory beside the log.
-const IMAGE_DIR_NAME: &str = "image";
+pub const IMAGE_DIR_NAME: &str = "image";
 
 /// Runs node `id` at `listen` with its data in `dir`, behind its certificate in `certificates`, if there are any. The
 /// shortest election timeout is half the longest, and a leader shows itself ten times as often.

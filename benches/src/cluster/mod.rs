@@ -5,6 +5,7 @@
 
 mod certificates;
 mod check;
+mod disk;
 
 use std::{path::Path, time::Duration};
 
@@ -18,7 +19,10 @@ use crate::{
     procfs,
 };
 
-pub use self::certificates::{Certificates, files as tls_files};
+pub use self::{
+    certificates::{Certificates, files as tls_files},
+    disk::DiskBytes,
+};
 
 /// What a cluster is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +49,9 @@ impl Shape {
 /// Longest a call of the harness itself may take: recounting millions of claims takes a while.
 const CALL_MAX: Duration = Duration::from_secs(60);
 
-/// Longest replicas may take to have applied what the leader has, and to have written their image.
-const CATCH_UP_MAX: Duration = Duration::from_secs(60);
+/// Longest replicas may take to have applied what the leader has, and to have written their image: of ten million
+/// claims, on a machine that does more than this.
+const CATCH_UP_MAX: Duration = Duration::from_secs(180);
 
 /// Pause between two looks at a replica that is not there yet.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -78,6 +83,11 @@ fn new_sale(sale_id: &str, units_total: u32) -> NewSale {
 /// Where a node's process is among all; they are numbered from one.
 fn place_of(node_id: u64) -> usize {
     usize::try_from(node_id - 1).expect("as few as they are")
+}
+
+/// What a node's directory and its log are called.
+fn node_name(id: u64) -> String {
+    format!("node-{id}")
 }
 
 /// A running cluster.
@@ -113,7 +123,7 @@ async fn start_node(
     election_ms_max: u64,
     certificates: Option<&Certificates>,
 ) -> Result<Process, Failure> {
-    let name = format!("node-{id}");
+    let name = node_name(id);
     let data = dir.join(&name);
     let (number, data) = (id.to_string(), data.to_string_lossy().into_owned());
     let election_ms_max = election_ms_max.to_string();
@@ -245,6 +255,22 @@ impl Cluster {
         )
         .await?;
         Ok(())
+    }
+
+    /// Starts a node that belongs to no cluster yet, numbered behind those of this one; none where TLS is spoken, which
+    /// issued no certificate for it.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_another(&self) -> Result<(u64, Process), Failure> {
+        let id = self.nodes.len() as u64 + 1;
+        let node = start_node(self.dir.path(), id, FREE_PORT, self.certificates.as_ref()).await?;
+        Ok((id, node))
+    }
+
+    /// Counts that node among its own: it was made a member.
+    pub fn joined(&mut self, node: Process) {
+        self.nodes.push(node);
     }
 
     /// Waits until a node that is ready has applied what the newest had when asked.

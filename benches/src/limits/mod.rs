@@ -112,7 +112,7 @@ mod tests {
         );
         assert_eq!(beside(Scenario::Confirm), [Limit::Disk, Limit::Raft]);
         assert_eq!(beside(Scenario::Http), [Limit::Loopback, Limit::Http]);
-        assert_eq!(beside(Scenario::Memory), []);
+        assert_eq!(beside(Scenario::Expiry), []);
     }
 
     #[test]
@@ -120,7 +120,9 @@ mod tests {
         let limits = Limit::ALL
             .iter()
             .flat_map(|limit| limit.figures().iter().copied());
-        let scenarios = Scenario::ALL.iter().flat_map(|scenario| scenario.figures());
+        let long = [Scenario::Growth { claims: 1 }];
+        let scenarios = Scenario::ALL.iter().chain(&long);
+        let scenarios = scenarios.flat_map(|scenario| scenario.figures());
         let measured: Vec<&str> = limits.chain(scenarios).collect();
         for id in crate::report::figure_ids() {
             assert!(limit_of(id).is_none_or(|limit| measured.contains(&limit)), "{id}");

@@ -13,6 +13,8 @@ pub enum Unit {
     Seconds,
     /// Bytes: less is better.
     Bytes,
+    /// Microseconds: less is better.
+    Us,
 }
 
 impl Unit {
@@ -24,6 +26,7 @@ impl Unit {
             Unit::Ms => "ms",
             Unit::Seconds => "s",
             Unit::Bytes => "B",
+            Unit::Us => "µs",
         }
     }
 
@@ -32,7 +35,7 @@ impl Unit {
         match self {
             Unit::PerSecond | Unit::MibPerSecond => thousands(value),
             Unit::Ms => format!("{value:.2}"),
-            Unit::Seconds => format!("{value:.1}"),
+            Unit::Seconds | Unit::Us => format!("{value:.1}"),
             Unit::Bytes => format!("{value:.0}"),
         }
     }

@@ -126,8 +126,36 @@ pub mod id {
     pub const EXPIRY_BEFORE: &str = "expiry-before";
     /// Claims while they end.
     pub const EXPIRY_WAVE: &str = "expiry-wave";
+    /// Claims in bulk from 10k live ones of the same sale on.
+    pub const GROWTH_10K: &str = "growth-claims-10k";
+    /// The same from 1M on.
+    pub const GROWTH_1M: &str = "growth-claims-1m";
+    /// The same from 10M on.
+    pub const GROWTH_10M: &str = "growth-claims-10m";
+    /// Processor time of each of those from 10k on.
+    pub const GROWTH_COST_10K: &str = "growth-cost-10k";
+    /// The same from 1M on.
+    pub const GROWTH_COST_1M: &str = "growth-cost-1m";
+    /// The same from 10M on.
+    pub const GROWTH_COST_10M: &str = "growth-cost-10m";
     /// Memory per live claim.
-    pub const MEMORY: &str = "memory-per-claim";
+    pub const GROWTH_MEMORY: &str = "growth-memory-per-claim";
+    /// The image on disk, per live claim.
+    pub const GROWTH_IMAGE: &str = "growth-image-per-claim";
+    /// The image and the snapshots, per live claim.
+    pub const GROWTH_DISK: &str = "growth-disk-per-claim";
+    /// A node on 10M claims, until it is ready.
+    pub const GROWTH_READY: &str = "growth-restart-ready";
+    /// The same, until it has caught up.
+    pub const GROWTH_CAUGHT_UP: &str = "growth-restart-caught-up";
+    /// Claims beside 10M live ones in another sale.
+    pub const GROWTH_CALM: &str = "growth-claims-beside";
+    /// The same while the leader writes snapshots of them.
+    pub const GROWTH_SNAPSHOT: &str = "growth-claims-snapshot";
+    /// A node that joins 10M live claims under load, until it has caught up.
+    pub const GROWTH_LEARNER: &str = "growth-learner-caught-up";
+    /// The claims of that load.
+    pub const GROWTH_LEARNER_CLAIMS: &str = "growth-claims-learner";
     /// Claims from etcd's one counter by 64 single callers.
     pub const ETCD_64: &str = "etcd-claims-64-callers-counter";
     /// The same where every unit is a key of its own.
@@ -175,7 +203,7 @@ pub mod id {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 84] = [
+pub const KINDS: [Kind; 98] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -428,7 +456,77 @@ pub const KINDS: [Kind; 84] = [
         Unit::Ms,
     ),
     kind(id::EXPIRY_WAVE, "the same while the 1M holds end, p99", Unit::Ms).of(id::EXPIRY_BEFORE),
-    kind(id::MEMORY, "memory per live claim, 1M to 4M", Unit::Bytes).target(130.0),
+    kind(
+        id::GROWTH_10K,
+        "claims in bulk, 10k live in the sale",
+        Unit::PerSecond,
+    ),
+    kind(
+        id::GROWTH_1M,
+        "claims in bulk, 1M live in the sale",
+        Unit::PerSecond,
+    ),
+    kind(
+        id::GROWTH_10M,
+        "claims in bulk, 10M live in the sale",
+        Unit::PerSecond,
+    ),
+    kind(
+        id::GROWTH_COST_10K,
+        "CPU of a claim, 10k live in the sale",
+        Unit::Us,
+    ),
+    kind(
+        id::GROWTH_COST_1M,
+        "CPU of a claim, 1M live in the sale",
+        Unit::Us,
+    ),
+    kind(
+        id::GROWTH_COST_10M,
+        "CPU of a claim, 10M live in the sale",
+        Unit::Us,
+    )
+    .of(id::GROWTH_COST_1M),
+    kind(id::GROWTH_MEMORY, "memory per live claim, 1M to 10M", Unit::Bytes).target(130.0),
+    kind(
+        id::GROWTH_IMAGE,
+        "disk per live claim of 10M: the image",
+        Unit::Bytes,
+    ),
+    kind(
+        id::GROWTH_DISK,
+        "disk per live claim of 10M: image and two snapshots",
+        Unit::Bytes,
+    )
+    .target(450.0),
+    kind(id::GROWTH_READY, "node restarted on 10M claims: ready", Unit::Ms).target(3_000.0),
+    kind(
+        id::GROWTH_CAUGHT_UP,
+        "node restarted on 10M claims: caught up",
+        Unit::Ms,
+    ),
+    kind(
+        id::GROWTH_CALM,
+        "claim, 64 callers, beside 10M claims, p99",
+        Unit::Ms,
+    ),
+    kind(
+        id::GROWTH_SNAPSHOT,
+        "the same while the leader writes a snapshot, p99",
+        Unit::Ms,
+    )
+    .of(id::GROWTH_CALM),
+    kind(
+        id::GROWTH_LEARNER,
+        "learner of 10M claims under that load: caught up",
+        Unit::Seconds,
+    ),
+    kind(
+        id::GROWTH_LEARNER_CLAIMS,
+        "claim, 64 callers, meanwhile, p99",
+        Unit::Ms,
+    )
+    .of(id::GROWTH_CALM),
     peer(
         id::ETCD_64,
         "etcd, one counter: claims, 64 callers",

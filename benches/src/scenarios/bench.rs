@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cluster::Cluster,
     failure::{Doing, Failure},
-    load::{Caller, Measured, Tally, drive, drive_processes, exhaust},
+    load::{Caller, Measured, Tally, drive, drive_meanwhile, drive_processes, exhaust},
     names::Names,
     process::Process,
     procfs,
@@ -143,6 +143,20 @@ impl Bench<'_> {
         let (measured, tally) = drive(self.window, callers).await?;
         self.called(id, calling, &measured, &tally, value).await?;
         Ok(tally)
+    }
+
+    /// The same for as long as something else takes, and gives what that came to as well.
+    pub(super) async fn figure_meanwhile<C: Caller, T>(
+        &mut self,
+        id: &'static str,
+        callers: Vec<C>,
+        value: fn(&Measured) -> f64,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<(Tally, T), Failure> {
+        let calling = self.calling().await?;
+        let (measured, tally, done) = drive_meanwhile(callers, work).await?;
+        self.called(id, calling, &measured, &tally, value).await?;
+        Ok((tally, done))
     }
 
     /// Looks at what will have changed when callers have called.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    load::{Caller, Measured, exhaust},
+    load::{Caller, Measured, Tally, exhaust},
     names::{CallerNames, Names},
     report::id,
 };
@@ -134,7 +134,7 @@ impl Work {
     }
 }
 
-fn bulk(client: &Client, sale_id: &str, names: Names) -> Vec<BulkClaims<CallerNames>> {
+pub(super) fn bulk(client: &Client, sale_id: &str, names: Names) -> Vec<BulkClaims<CallerNames>> {
     (0..BULK_CALLERS)
         .map(|caller| BulkClaims::new(client.clone(), sale_id, names.of_caller(caller)))
         .collect()
@@ -150,6 +150,35 @@ async fn granted<C: Caller>(
     let tally = bench.figure(id, callers, value).await?;
     nothing_but(tally.granted, &tally, id)?;
     bench.cluster.check(id, &tally).await
+}
+
+/// Claims of single callers in a sale of their own, beside something else: the figure is their 99th percentile.
+pub(super) async fn beside(bench: &mut Bench<'_>, id: &'static str) -> Result<Tally, Failure> {
+    let callers = singles(bench, id);
+    let tally = bench.figure(id, callers, p99_ms).await?;
+    nothing_but(tally.granted, &tally, id)?;
+    Ok(tally)
+}
+
+/// The same for as long as that something takes, and what it came to.
+pub(super) async fn meanwhile<T>(
+    bench: &mut Bench<'_>,
+    id: &'static str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<(Tally, T), Failure> {
+    let callers = singles(bench, id);
+    let (tally, done) = bench.figure_meanwhile(id, callers, p99_ms, work).await?;
+    nothing_but(tally.granted, &tally, id)?;
+    Ok((tally, done))
+}
+
+fn singles(bench: &mut Bench<'_>, sale_id: &str) -> Vec<SingleClaims> {
+    let names = bench.names();
+    SingleClaims::callers(SINGLE_CALLERS, bench.cluster.client(), sale_id, names)
+}
+
+fn p99_ms(measured: &Measured) -> f64 {
+    measured.latency_ms(0.99)
 }
 
 async fn by_processes(

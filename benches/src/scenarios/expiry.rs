@@ -20,10 +20,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Bench, callers::SingleClaims, claims::SINGLE_CALLERS, nothing_but};
+use super::{Bench, claims};
 use crate::{
     failure::{Doing, Failure},
-    load::{Tally, WARM_UP},
+    load::WARM_UP,
     names::CallerNames,
     report::id,
 };
@@ -58,7 +58,7 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     bench.cluster.create_held_sale(SALE, HOLDS as u32, hold).await?;
     let mut told = bench.fill(SALE, HOLDS).await?;
 
-    told_before.add(claims(bench, before).await?);
+    told_before.add(claims::beside(bench, before).await?);
 
     bench.endless_sale(id::EXPIRY_WAVE).await?;
     let client = bench.cluster.another_client()?;
@@ -66,7 +66,7 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let (sale, position) = holds(&client).await?;
     let (left, last_ms) = deadlines(&sale, &position)?;
     sleep(left.saturating_sub(WARM_UP)).await;
-    let told_meanwhile = claims(bench, id::EXPIRY_WAVE).await?;
+    let told_meanwhile = claims::beside(bench, id::EXPIRY_WAVE).await?;
     let (sale, _) = holds(&client).await?;
     if sale.units_held == sale.units_total {
         return Err(Failure::new(id::EXPIRY_WAVE, "no hold ended in the window"));
@@ -84,17 +84,6 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     bench.cluster.check(before, &told_before).await?;
     bench.cluster.check(id::EXPIRY_WAVE, &told_meanwhile).await?;
     bench.cluster.check(SALE, &told).await
-}
-
-/// Claims of single callers for a window; the figure is their 99th percentile.
-async fn claims(bench: &mut Bench<'_>, id: &'static str) -> Result<Tally, Failure> {
-    let (client, names) = (bench.cluster.client().clone(), bench.names());
-    let callers = SingleClaims::callers(SINGLE_CALLERS, &client, id, names);
-    let tally = bench
-        .figure(id, callers, |measured| measured.latency_ms(0.99))
-        .await?;
-    nothing_but(tally.granted, &tally, id)?;
-    Ok(tally)
 }
 
 /// The sale of the holds as it is now.

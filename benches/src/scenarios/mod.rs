@@ -7,10 +7,10 @@ mod claims;
 mod decrement;
 mod expiry;
 mod failover;
+mod growth;
 pub mod http;
 mod http_connection;
 mod many_sales;
-mod memory;
 mod paced;
 mod peers;
 mod reads;
@@ -20,12 +20,15 @@ mod settle;
 
 use std::{path::Path, time::Duration};
 
-pub use self::callers::{BulkClaims, SingleClaims};
 use self::{
     bench::{Bench, spent},
     callers::Settling,
     claims::Works,
     peers::Peer,
+};
+pub use self::{
+    callers::{BulkClaims, SingleClaims},
+    growth::CLAIMS as GROWTH_CLAIMS,
 };
 use crate::{
     cluster::{Cluster, Shape},
@@ -71,15 +74,15 @@ pub enum Scenario {
     Restart,
     /// A million holds that end.
     Expiry,
-    /// Memory per live claim.
-    Memory,
     /// Other stores at the same work, and ours.
     Peers,
+    /// One sale that grows to so many live claims.
+    Growth { claims: u64 },
 }
 
 impl Scenario {
-    /// All but the checkouts with faults, and other stores.
-    pub const ALL: [Scenario; 15] = [
+    /// All but the checkouts with faults, other stores, and what takes many minutes: growth.
+    pub const ALL: [Scenario; 14] = [
         Scenario::Claims,
         Scenario::Sales,
         Scenario::FiveNodes,
@@ -94,7 +97,6 @@ impl Scenario {
         Scenario::Failover,
         Scenario::Restart,
         Scenario::Expiry,
-        Scenario::Memory,
     ];
 
     /// What it measures.
@@ -121,8 +123,8 @@ impl Scenario {
                 id::RESTART_CAUGHT_UP_LOADED,
             ],
             Scenario::Expiry => vec![id::EXPIRY_BEFORE, id::EXPIRY_WAVE],
-            Scenario::Memory => vec![id::MEMORY],
             Scenario::Peers => PEER_FIGURES.to_vec(),
+            Scenario::Growth { .. } => growth::FIGURES.to_vec(),
         }
     }
 
@@ -215,7 +217,7 @@ impl Scenario {
             Scenario::Failover => failover::measure(&mut bench).await?,
             Scenario::Restart => restart::measure(&mut bench).await?,
             Scenario::Expiry => expiry::measure(&mut bench).await?,
-            Scenario::Memory => memory::measure(&mut bench).await?,
+            Scenario::Growth { claims } => growth::measure(&mut bench, claims).await?,
         }
         bench.cluster.stop().await
     }

@@ -29,14 +29,14 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     const SALE: &str = "restart";
     bench.cluster.create_sale(SALE, CLAIMS as u32).await?;
     let told = bench.fill(SALE, CLAIMS).await?;
-    rounds(bench, [id::RESTART_READY, id::RESTART_CAUGHT_UP]).await?;
+    rounds(bench, ROUNDS, [id::RESTART_READY, id::RESTART_CAUGHT_UP]).await?;
 
     let loaded = [id::RESTART_READY_LOADED, id::RESTART_CAUGHT_UP_LOADED];
     if loaded.iter().any(|id| bench.wants(id)) {
         bench.endless_sale(LOADED_SALE).await?;
         let client = bench.cluster.another_client()?;
         let load = PacedClaims::start(GAP_CALLERS, &client, LOADED_SALE, bench.names());
-        rounds(bench, loaded).await?;
+        rounds(bench, ROUNDS, loaded).await?;
         let told = load.stop().await?;
         bench.cluster.check(LOADED_SALE, &told).await?;
     }
@@ -44,11 +44,15 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
 }
 
 /// Kills a follower and starts it again, over and over, unless neither figure was asked for.
-async fn rounds(bench: &mut Bench<'_>, [ready, caught_up]: [&'static str; 2]) -> Result<(), Failure> {
+pub(super) async fn rounds(
+    bench: &mut Bench<'_>,
+    count: usize,
+    [ready, caught_up]: [&'static str; 2],
+) -> Result<(), Failure> {
     if !bench.wants(ready) && !bench.wants(caught_up) {
         return Ok(());
     }
-    for _ in 0..ROUNDS {
+    for _ in 0..count {
         bench.cluster.settled().await?;
         let follower = bench.cluster.next_node(bench.cluster.leader().await?.node_id);
         bench.cluster.kill(follower).await?;
