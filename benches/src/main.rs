@@ -40,7 +40,7 @@ use crate::{
     failure::{Doing, Failure},
     limits::Limit,
     report::{Report, Run},
-    scenarios::{GROWTH_CLAIMS, Scenario},
+    scenarios::{GROWTH_CLAIMS, SOAK_MINUTES, Scenario},
 };
 
 /// The same as the `holdfast` binary's, so that what is measured is what ships.
@@ -96,11 +96,19 @@ enum Command {
         #[arg(long, default_value_t = GROWTH_CLAIMS, value_parser = clap::value_parser!(u64).range(10_000..=50_000_000))]
         claims: u64,
     },
+    /// A paced load for a long time: whether memory, descriptors, disk or latency grow. Knows no window.
+    Soak {
+        #[command(flatten)]
+        settings: Settings,
+        /// How long both of its loads take together.
+        #[arg(long, default_value_t = SOAK_MINUTES, value_parser = clap::value_parser!(u64).range(1..=10_080))]
+        minutes: u64,
+    },
     /// Claims and refusals by etcd, Redis and PostgreSQL, as far as they are installed, and by us.
     Peers(Settings),
     /// The limits alone: bare disk, loopback, raft, gRPC stream and HTTP server.
     Limits(Settings),
-    /// Everything but the checkouts with faults, other stores, and growth.
+    /// Everything but the checkouts with faults, other stores, growth and soak.
     All(Settings),
     /// A node of the cluster under load.
     #[command(hide = true)]
@@ -202,6 +210,7 @@ fn main() -> ExitCode {
         Command::Restart(settings) => measure(&settings, &[Scenario::Restart]),
         Command::Expiry(settings) => measure(&settings, &[Scenario::Expiry]),
         Command::Growth { settings, claims } => measure(&settings, &[Scenario::Growth { claims }]),
+        Command::Soak { settings, minutes } => measure(&settings, &[Scenario::Soak { minutes }]),
         Command::Peers(settings) => measure(&settings, &[Scenario::Peers]),
         Command::Limits(settings) => measure(&settings, &[]),
         Command::All(settings) => measure(&settings, &Scenario::ALL),

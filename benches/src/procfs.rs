@@ -26,6 +26,16 @@ pub fn resident_bytes(process: u32) -> Result<u64, Failure> {
         .ok_or_else(|| Failure::new(doing, "it has no VmRSS in kB"))
 }
 
+/// Open file descriptors of a process.
+///
+/// # Errors
+/// There is no such process.
+pub fn descriptors(process: u32) -> Result<u64, Failure> {
+    let path = format!("/proc/{process}/fd");
+    let open = std::fs::read_dir(&path).doing(&format!("reading {path}"))?;
+    Ok(open.count() as u64)
+}
+
 /// Processor time of a process and all its threads so far, in user and kernel mode.
 ///
 /// # Errors
@@ -99,6 +109,11 @@ mod tests {
         let own = std::process::id();
         assert!(resident_bytes(own).unwrap() > 100_000);
         assert!(processor_time(own).is_ok());
+        assert!(
+            descriptors(own).unwrap() > 2,
+            "what every process begins with, and the directory itself"
+        );
         assert!(resident_bytes(u32::MAX).is_err() && processor_time(u32::MAX).is_err());
+        assert!(descriptors(u32::MAX).is_err());
     }
 }

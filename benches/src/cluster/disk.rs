@@ -28,6 +28,13 @@ pub struct DiskBytes {
     pub snapshots: u64,
 }
 
+impl DiskBytes {
+    /// Of all of it.
+    pub fn sum(&self) -> u64 {
+        self.log + self.image + self.snapshots
+    }
+}
+
 impl Cluster {
     /// What each node has on disk.
     ///

@@ -361,6 +361,17 @@ impl Cluster {
             .collect()
     }
 
+    /// Open descriptors of each node's process.
+    ///
+    /// # Errors
+    /// A node has ended.
+    pub fn descriptors(&self) -> Result<Vec<u64>, Failure> {
+        self.nodes
+            .iter()
+            .map(|node| procfs::descriptors(node.id()?))
+            .collect()
+    }
+
     /// Waits until every replica has applied what the leader had when asked, and has it in its image.
     ///
     /// # Errors

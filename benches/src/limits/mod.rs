@@ -120,7 +120,7 @@ mod tests {
         let limits = Limit::ALL
             .iter()
             .flat_map(|limit| limit.figures().iter().copied());
-        let long = [Scenario::Growth { claims: 1 }];
+        let long = [Scenario::Growth { claims: 1 }, Scenario::Soak { minutes: 1 }];
         let scenarios = Scenario::ALL.iter().chain(&long);
         let scenarios = scenarios.flat_map(|scenario| scenario.figures());
         let measured: Vec<&str> = limits.chain(scenarios).collect();

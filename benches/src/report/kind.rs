@@ -15,6 +15,8 @@ pub enum Unit {
     Bytes,
     /// Microseconds: less is better.
     Us,
+    /// Hundredths: less is better.
+    Percent,
 }
 
 impl Unit {
@@ -27,6 +29,7 @@ impl Unit {
             Unit::Seconds => "s",
             Unit::Bytes => "B",
             Unit::Us => "µs",
+            Unit::Percent => "%",
         }
     }
 
@@ -35,7 +38,7 @@ impl Unit {
         match self {
             Unit::PerSecond | Unit::MibPerSecond => thousands(value),
             Unit::Ms => format!("{value:.2}"),
-            Unit::Seconds | Unit::Us => format!("{value:.1}"),
+            Unit::Seconds | Unit::Us | Unit::Percent => format!("{value:.1}"),
             Unit::Bytes => format!("{value:.0}"),
         }
     }

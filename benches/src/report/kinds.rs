@@ -156,6 +156,22 @@ pub mod id {
     pub const GROWTH_LEARNER: &str = "growth-learner-caught-up";
     /// The claims of that load.
     pub const GROWTH_LEARNER_CLAIMS: &str = "growth-claims-learner";
+    /// Memory per claim made at the soak's mixed load.
+    pub const SOAK_MEMORY_PER_CLAIM: &str = "soak-memory-per-claim";
+    /// Latency in the first quarter of it.
+    pub const SOAK_MIXED_FIRST: &str = "soak-mixed-first-quarter";
+    /// In the last.
+    pub const SOAK_MIXED_LAST: &str = "soak-mixed-last-quarter";
+    /// Memory at the load that makes nothing, from first to last quarter.
+    pub const SOAK_MEMORY: &str = "soak-memory";
+    /// Open descriptors, likewise.
+    pub const SOAK_DESCRIPTORS: &str = "soak-descriptors";
+    /// Bytes on disk, likewise.
+    pub const SOAK_DISK: &str = "soak-disk";
+    /// Latency in the first quarter of it.
+    pub const SOAK_STEADY_FIRST: &str = "soak-steady-first-quarter";
+    /// In the last.
+    pub const SOAK_STEADY_LAST: &str = "soak-steady-last-quarter";
     /// Claims from etcd's one counter by 64 single callers.
     pub const ETCD_64: &str = "etcd-claims-64-callers-counter";
     /// The same where every unit is a key of its own.
@@ -203,7 +219,7 @@ pub mod id {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 98] = [
+pub const KINDS: [Kind; 106] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -527,6 +543,44 @@ pub const KINDS: [Kind; 98] = [
         Unit::Ms,
     )
     .of(id::GROWTH_CALM),
+    kind(
+        id::SOAK_MEMORY_PER_CLAIM,
+        "soak, mixed load: memory per claim made",
+        Unit::Bytes,
+    ),
+    kind(
+        id::SOAK_MIXED_FIRST,
+        "soak, mixed load: first quarter, p99",
+        Unit::Ms,
+    ),
+    kind(
+        id::SOAK_MIXED_LAST,
+        "soak, mixed load: last quarter, p99",
+        Unit::Ms,
+    )
+    .of(id::SOAK_MIXED_FIRST),
+    kind(
+        id::SOAK_MEMORY,
+        "soak, nothing new: memory grew by",
+        Unit::Percent,
+    ),
+    kind(
+        id::SOAK_DESCRIPTORS,
+        "soak, nothing new: descriptors grew by",
+        Unit::Percent,
+    ),
+    kind(id::SOAK_DISK, "soak, nothing new: disk grew by", Unit::Percent),
+    kind(
+        id::SOAK_STEADY_FIRST,
+        "soak, nothing new: first quarter, p99",
+        Unit::Ms,
+    ),
+    kind(
+        id::SOAK_STEADY_LAST,
+        "soak, nothing new: last quarter, p99",
+        Unit::Ms,
+    )
+    .of(id::SOAK_STEADY_FIRST),
     peer(
         id::ETCD_64,
         "etcd, one counter: claims, 64 callers",

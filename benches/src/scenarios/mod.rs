@@ -17,6 +17,7 @@ mod reads;
 mod restart;
 mod retries;
 mod settle;
+mod soak;
 
 use std::{path::Path, time::Duration};
 
@@ -29,6 +30,7 @@ use self::{
 pub use self::{
     callers::{BulkClaims, SingleClaims},
     growth::CLAIMS as GROWTH_CLAIMS,
+    soak::MINUTES as SOAK_MINUTES,
 };
 use crate::{
     cluster::{Cluster, Shape},
@@ -78,10 +80,12 @@ pub enum Scenario {
     Peers,
     /// One sale that grows to so many live claims.
     Growth { claims: u64 },
+    /// A paced load for so long.
+    Soak { minutes: u64 },
 }
 
 impl Scenario {
-    /// All but the checkouts with faults, other stores, and what takes many minutes: growth.
+    /// All but the checkouts with faults, other stores, and what takes many minutes: growth and soak.
     pub const ALL: [Scenario; 14] = [
         Scenario::Claims,
         Scenario::Sales,
@@ -125,6 +129,7 @@ impl Scenario {
             Scenario::Expiry => vec![id::EXPIRY_BEFORE, id::EXPIRY_WAVE],
             Scenario::Peers => PEER_FIGURES.to_vec(),
             Scenario::Growth { .. } => growth::FIGURES.to_vec(),
+            Scenario::Soak { .. } => [&soak::MIXED_FIGURES[..], &soak::STEADY_FIGURES].concat(),
         }
     }
 
@@ -218,6 +223,7 @@ impl Scenario {
             Scenario::Restart => restart::measure(&mut bench).await?,
             Scenario::Expiry => expiry::measure(&mut bench).await?,
             Scenario::Growth { claims } => growth::measure(&mut bench, claims).await?,
+            Scenario::Soak { minutes } => soak::measure(&mut bench, minutes).await?,
         }
         bench.cluster.stop().await
     }
