@@ -139,7 +139,8 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn new(window: Duration) -> Measured {
+    /// Of a window of this length that has seen nothing yet.
+    pub fn new(window: Duration) -> Measured {
         Measured {
             operations: 0,
             window,
@@ -149,7 +150,7 @@ impl Measured {
     }
 
     /// Adds what the same window saw of others.
-    fn add(&mut self, other: &Measured) {
+    pub fn add(&mut self, other: &Measured) {
         self.operations += other.operations;
         self.latency_us
             .add(&other.latency_us)

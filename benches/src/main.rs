@@ -75,6 +75,8 @@ enum Command {
     Decrement(Settings),
     /// A sale read while it sells: linearizable, and from any node as it has it.
     Reads(Settings),
+    /// A sale's changes heard by 1, 100 and 1,000 watchers while callers claim.
+    Watch(Settings),
     /// Claims granted and refused through one HTTP door.
     Http(Settings),
     /// Checkouts at 100, 250 and 500 a second through one door, with a provider that answers at once: our side's time.
@@ -203,6 +205,7 @@ fn main() -> ExitCode {
         Command::Release(settings) => measure(&settings, &[Scenario::Release]),
         Command::Decrement(settings) => measure(&settings, &[Scenario::Decrement]),
         Command::Reads(settings) => measure(&settings, &[Scenario::Reads]),
+        Command::Watch(settings) => measure(&settings, &[Scenario::Watch]),
         Command::Http(settings) => measure(&settings, &[Scenario::Http]),
         Command::Checkout(settings) => measure(&settings, &[Scenario::Checkout]),
         Command::CheckoutFaults(settings) => measure(&settings, &[Scenario::CheckoutFaults]),

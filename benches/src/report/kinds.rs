@@ -84,6 +84,24 @@ pub mod id {
     pub const READS: &str = "reads-linearizable";
     /// Local reads of a sale.
     pub const READS_LOCAL: &str = "reads-local";
+    /// How late one watcher hears of a grant.
+    pub const WATCH_LATE_1: &str = "watch-late-1-watcher";
+    /// The same of 100.
+    pub const WATCH_LATE_100: &str = "watch-late-100-watchers";
+    /// The same of 1,000.
+    pub const WATCH_LATE_1000: &str = "watch-late-1000-watchers";
+    /// Events that one watcher hears at full rate.
+    pub const WATCH_EVENTS_1: &str = "watch-events-1-watcher";
+    /// Claims meanwhile.
+    pub const WATCH_CLAIMS_1: &str = "watch-claims-1-watcher";
+    /// Events that 100 hear together.
+    pub const WATCH_EVENTS_100: &str = "watch-events-100-watchers";
+    /// Claims meanwhile.
+    pub const WATCH_CLAIMS_100: &str = "watch-claims-100-watchers";
+    /// Events that 1,000 hear together.
+    pub const WATCH_EVENTS_1000: &str = "watch-events-1000-watchers";
+    /// Claims meanwhile.
+    pub const WATCH_CLAIMS_1000: &str = "watch-claims-1000-watchers";
     /// Grants over HTTP.
     pub const HTTP_GRANTS: &str = "http-grants";
     /// Refusals over HTTP.
@@ -219,7 +237,7 @@ pub mod id {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 106] = [
+pub const KINDS: [Kind; 115] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -374,6 +392,54 @@ pub const KINDS: [Kind; 106] = [
         "local reads of a sale, 256 callers",
         Unit::PerSecond,
     ),
+    kind(
+        id::WATCH_LATE_1,
+        "watch, 1 watcher, 90 claims/s: late, p99",
+        Unit::Ms,
+    ),
+    kind(
+        id::WATCH_LATE_100,
+        "watch, 100 watchers, 90 claims/s: late, p99",
+        Unit::Ms,
+    ),
+    kind(
+        id::WATCH_LATE_1000,
+        "watch, 1,000 watchers, 90 claims/s: late, p99",
+        Unit::Ms,
+    ),
+    kind(
+        id::WATCH_EVENTS_1,
+        "watch, 1 watcher, 64 callers: events heard",
+        Unit::PerSecond,
+    ),
+    kind(
+        id::WATCH_CLAIMS_1,
+        "claims, 64 callers, before 1 watcher",
+        Unit::PerSecond,
+    )
+    .of(id::CLAIMS_64),
+    kind(
+        id::WATCH_EVENTS_100,
+        "watch, 100 watchers, 64 callers: events heard",
+        Unit::PerSecond,
+    ),
+    kind(
+        id::WATCH_CLAIMS_100,
+        "claims, 64 callers, before 100 watchers",
+        Unit::PerSecond,
+    )
+    .of(id::CLAIMS_64),
+    kind(
+        id::WATCH_EVENTS_1000,
+        "watch, 1,000 watchers, 64 callers: events heard",
+        Unit::PerSecond,
+    ),
+    kind(
+        id::WATCH_CLAIMS_1000,
+        "claims, 64 callers, before 1,000 watchers",
+        Unit::PerSecond,
+    )
+    .of(id::CLAIMS_64),
     kind(
         id::HTTP_GRANTS,
         "HTTP grants, one door, 64 connections",

@@ -193,7 +193,8 @@ impl Caller for Settles {
     }
 }
 
-fn count_claim(answer: Result<Claimed, Error>, tally: &mut Tally) {
+/// Counts what a claim by a new user, or with its own key again, was answered.
+pub(super) fn count_claim(answer: Result<Claimed, Error>, tally: &mut Tally) {
     match answer {
         Ok(claimed) => match claimed.grant {
             Grant::Granted => tally.granted += 1,

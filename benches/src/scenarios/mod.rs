@@ -18,6 +18,7 @@ mod restart;
 mod retries;
 mod settle;
 mod soak;
+mod watch;
 
 use std::{path::Path, time::Duration};
 
@@ -64,6 +65,8 @@ pub enum Scenario {
     Decrement,
     /// A sale looked at.
     Reads,
+    /// A sale's changes heard by many while it sells.
+    Watch,
     /// Through one HTTP door.
     Http,
     /// Paid through one HTTP door.
@@ -86,7 +89,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All but the checkouts with faults, other stores, and what takes many minutes: growth and soak.
-    pub const ALL: [Scenario; 14] = [
+    pub const ALL: [Scenario; 15] = [
         Scenario::Claims,
         Scenario::Sales,
         Scenario::FiveNodes,
@@ -96,6 +99,7 @@ impl Scenario {
         Scenario::Release,
         Scenario::Decrement,
         Scenario::Reads,
+        Scenario::Watch,
         Scenario::Http,
         Scenario::Checkout,
         Scenario::Failover,
@@ -116,6 +120,7 @@ impl Scenario {
             Scenario::Release => vec![id::RELEASES],
             Scenario::Decrement => vec![id::DECREMENTS],
             Scenario::Reads => vec![id::READS, id::READS_LOCAL],
+            Scenario::Watch => watch::figures(),
             Scenario::Http => vec![id::HTTP_GRANTS, id::HTTP_REFUSED],
             Scenario::Checkout => checkout::figures(),
             Scenario::CheckoutFaults => vec![id::FAULTS_ALL, id::FAULTS_LONGEST],
@@ -216,6 +221,7 @@ impl Scenario {
             Scenario::Release => settle::measure(&mut bench, Settling::Release).await?,
             Scenario::Decrement => decrement::measure(&mut bench).await?,
             Scenario::Reads => reads::measure(&mut bench).await?,
+            Scenario::Watch => watch::measure(&mut bench).await?,
             Scenario::Http => http::measure(&mut bench).await?,
             Scenario::Checkout => checkout::measure(&mut bench).await?,
             Scenario::CheckoutFaults => checkout::measure_faults(&mut bench).await?,
