@@ -77,7 +77,7 @@ enum Command {
     Reads(Settings),
     /// A sale's changes heard by 1, 100 and 1,000 watchers while callers claim.
     Watch(Settings),
-    /// Claims granted and refused through one HTTP door.
+    /// Claims granted and refused through one HTTP door, and a sale's page looked at.
     Http(Settings),
     /// Checkouts at 100, 250 and 500 a second through one door, with a provider that answers at once: our side's time.
     Checkout(Settings),

@@ -106,6 +106,10 @@ pub mod id {
     pub const HTTP_GRANTS: &str = "http-grants";
     /// Refusals over HTTP.
     pub const HTTP_REFUSED: &str = "http-refused";
+    /// A sale's page over HTTP.
+    pub const HTTP_PAGE: &str = "http-page";
+    /// The same, unchanged since it was last asked for.
+    pub const HTTP_PAGE_UNCHANGED: &str = "http-page-unchanged";
     /// A checkout's store writes without the checkout, 100 a second.
     pub const CHECKOUT_WRITES_100: &str = "checkout-100-writes";
     /// A checkout at that rate, all of it.
@@ -237,7 +241,7 @@ pub mod id {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 115] = [
+pub const KINDS: [Kind; 117] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -453,6 +457,18 @@ pub const KINDS: [Kind; 115] = [
         Unit::PerSecond,
     )
     .target(50_000.0)
+    .of(id::HTTP_BARE),
+    kind(
+        id::HTTP_PAGE,
+        "HTTP sale page, one door, 64 connections",
+        Unit::PerSecond,
+    )
+    .of(id::HTTP_BARE),
+    kind(
+        id::HTTP_PAGE_UNCHANGED,
+        "HTTP sale page unchanged, 64 connections",
+        Unit::PerSecond,
+    )
     .of(id::HTTP_BARE),
     kind(
         id::CHECKOUT_WRITES_100,

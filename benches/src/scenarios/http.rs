@@ -1,13 +1,18 @@
-//! HTTP: grants and refusals through one door, by shoppers with tokens of their own.
+//! HTTP: grants and refusals through one door, by shoppers with tokens of their own; and a sale's page, which everybody
+//! may look at (`http_pages`).
 //!
-//! Every request brings a token that the door has not seen, so each is verified; it is signed when it is
+//! Every claim brings a token that the door has not seen, so each is verified; it is signed when it is
 //! used, which costs the generator some microseconds of the same two cores.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::{Role, mint_hs256};
 
-use super::{Bench, nothing_but};
+use super::{
+    Bench,
+    http_pages::{self, Asking},
+    nothing_but,
+};
 use crate::{
     children::bare_http::REFUSAL,
     failure::{Doing, Failure},
@@ -19,7 +24,7 @@ use crate::{
 };
 
 /// Connections, one request at a time each.
-const CONNECTIONS: usize = 64;
+pub(super) const CONNECTIONS: usize = 64;
 
 /// Signs the shoppers' tokens; the door lives for seconds and on loopback only.
 pub(super) const SECRET: &str = "a secret of a door that only the bench walks through";
@@ -51,6 +56,14 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     }
     if bench.wants(id::HTTP_REFUSED) {
         refused(bench, &address).await?;
+    }
+    for (id, asking) in [
+        (id::HTTP_PAGE, Asking::Whole),
+        (id::HTTP_PAGE_UNCHANGED, Asking::Again),
+    ] {
+        if bench.wants(id) {
+            http_pages::measure(bench, id, &address, asking).await?;
+        }
     }
     match bench.door.take() {
         Some(door) => door.stop().await,

@@ -79,7 +79,42 @@ impl Connection {
         .await
     }
 
+    /// Reads what everybody may, unless it still has this tag; empty: whatever it has.
+    ///
+    /// # Errors
+    /// As [`Connection::post`].
+    pub async fn look(&mut self, path: &str, etag: &str) -> io::Result<Looked<'_>> {
+        let host = Arc::clone(&self.host);
+        let asking = if etag.is_empty() {
+            ""
+        } else {
+            "\r\nif-none-match: "
+        };
+        let head = self
+            .answer_to(&[
+                "GET ",
+                path,
+                " HTTP/1.1\r\nhost: ",
+                &host,
+                asking,
+                etag,
+                "\r\n\r\n",
+            ])
+            .await?;
+        Ok(Looked {
+            status: head.status,
+            etag: head.etag.unwrap_or_default(),
+            body: &self.answer[head.bytes..],
+        })
+    }
+
     async fn exchange(&mut self, request: &[&str]) -> io::Result<(u16, &[u8])> {
+        let head = self.answer_to(request).await?;
+        Ok((head.status, &self.answer[head.bytes..]))
+    }
+
+    /// Asks, and waits until the answer is whole. Gives its head.
+    async fn answer_to(&mut self, request: &[&str]) -> io::Result<Head> {
         self.request.clear();
         for part in request {
             self.request.extend_from_slice(part.as_bytes());
@@ -90,7 +125,7 @@ impl Connection {
             if let Some(head) = Head::parse(&self.answer)? {
                 let end = head.bytes + head.body_bytes;
                 if self.answer.len() == end {
-                    return Ok((head.status, &self.answer[head.bytes..]));
+                    return Ok(head);
                 }
                 if self.answer.len() > end {
                     return Err(odd("more than the answer came"));
@@ -106,6 +141,16 @@ impl Connection {
     }
 }
 
+/// What was found by looking.
+pub struct Looked<'a> {
+    /// Its status.
+    pub status: u16,
+    /// Its entity tag; empty: none.
+    pub etag: String,
+    /// Its body.
+    pub body: &'a [u8],
+}
+
 /// What an answer's head says.
 #[derive(Debug, PartialEq, Eq)]
 struct Head {
@@ -114,7 +159,12 @@ struct Head {
     bytes: usize,
     /// The body's length.
     body_bytes: usize,
+    /// The entity tag.
+    etag: Option<String>,
 }
+
+/// The status that says that there is nothing new. It has no body, whatever else it says (RFC 9110, 15.4.5).
+pub const NOT_MODIFIED: u16 = 304;
 
 impl Head {
     /// Reads a head; `None` when it is not all there yet.
@@ -128,16 +178,23 @@ impl Head {
         let status = lines
             .next()
             .and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
-        let length = lines.find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.trim().parse().ok())?
-        });
+        let (mut length, mut etag) = (None, None);
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.trim().parse().ok();
+            } else if name.eq_ignore_ascii_case("etag") {
+                etag = Some(value.trim().to_owned());
+            }
+        }
+        if status == Some(NOT_MODIFIED) {
+            length = Some(0);
+        }
         match (status, length) {
             (Some(status), Some(body_bytes)) => Ok(Some(Head {
                 status,
                 bytes: end + END.len(),
                 body_bytes,
+                etag,
             })),
             _ => Err(odd("the head has no status or no length")),
         }
@@ -163,7 +220,22 @@ mod tests {
             Some(Head {
                 status: 201,
                 bytes: whole.len(),
-                body_bytes: 12
+                body_bytes: 12,
+                etag: None,
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_unchanged_has_a_tag_and_no_body() {
+        let whole = b"HTTP/1.1 304 Not Modified\r\nETag: \"7\"\r\n\r\n";
+        assert_eq!(
+            Head::parse(whole).unwrap(),
+            Some(Head {
+                status: NOT_MODIFIED,
+                bytes: whole.len(),
+                body_bytes: 0,
+                etag: Some("\"7\"".to_owned()),
             })
         );
     }

@@ -10,6 +10,7 @@ mod failover;
 mod growth;
 pub mod http;
 mod http_connection;
+mod http_pages;
 mod many_sales;
 mod paced;
 mod peers;
@@ -121,7 +122,12 @@ impl Scenario {
             Scenario::Decrement => vec![id::DECREMENTS],
             Scenario::Reads => vec![id::READS, id::READS_LOCAL],
             Scenario::Watch => watch::figures(),
-            Scenario::Http => vec![id::HTTP_GRANTS, id::HTTP_REFUSED],
+            Scenario::Http => vec![
+                id::HTTP_GRANTS,
+                id::HTTP_REFUSED,
+                id::HTTP_PAGE,
+                id::HTTP_PAGE_UNCHANGED,
+            ],
             Scenario::Checkout => checkout::figures(),
             Scenario::CheckoutFaults => vec![id::FAULTS_ALL, id::FAULTS_LONGEST],
             Scenario::Failover => vec![id::FAILOVER, id::TRANSFER],

@@ -88,6 +88,11 @@ impl PacedClaims {
         self.rank_max.clone()
     }
 
+    /// The grants that are heard of, kept up to date. For a load of one caller, who hears of them in order.
+    pub fn grants(&self) -> Grants {
+        Grants(self.heard.clone())
+    }
+
     /// Everything heard so far.
     fn heard(&self) -> Vec<Heard> {
         self.heard.lock().expect("nobody panics while pushing").clone()
@@ -131,6 +136,19 @@ impl PacedClaims {
             granted,
             ..Tally::default()
         })
+    }
+}
+
+/// The grants that one caller has heard of.
+#[derive(Clone)]
+pub(super) struct Grants(Arc<Mutex<Vec<Heard>>>);
+
+impl Grants {
+    /// The highest rank that he had heard of by then; zero: of none.
+    pub fn rank_by(&self, then: Instant) -> u32 {
+        let heard = self.0.lock().expect("nobody panics while pushing");
+        let known = heard.partition_point(|heard| heard.at <= then);
+        heard[..known].last().map_or(0, |last| last.rank)
     }
 }
 
@@ -250,6 +268,20 @@ mod tests {
         assert_eq!(gap(290, 305), 160, "it ends in the range");
         assert_eq!(gap(200, 210), 160, "it spans the range");
         assert_eq!(gap(950, 990), 0, "nothing is known after the last");
+    }
+
+    #[test]
+    fn what_was_known_at_a_time_is_the_last_rank_heard_by_then() {
+        let begin = Instant::now();
+        let at = |ms| begin + Duration::from_millis(ms);
+        let heard = [(10, 1), (20, 2), (30, 3)].map(|(ms, rank)| Heard {
+            at: at(ms),
+            term: 1,
+            rank,
+        });
+        let grants = Grants(Arc::new(Mutex::new(heard.to_vec())));
+        let known = [5, 10, 29, 100].map(|ms| grants.rank_by(at(ms)));
+        assert_eq!(known, [0, 1, 2, 3]);
     }
 
     #[test]
