@@ -89,6 +89,8 @@ enum Command {
     Restart(Settings),
     /// A million holds that end while 64 single callers claim; longer than the window.
     Expiry(Settings),
+    /// Half of a sold-out sale's holds released, and claimed again by a second crowd.
+    SecondWave(Settings),
     /// One sale from 10k to 10M live claims: what a claim costs there, memory, disk, a restart, a snapshot and a new node
     /// under load; takes minutes, however long the window, and some 15 GB of disk.
     Growth {
@@ -212,6 +214,7 @@ fn main() -> ExitCode {
         Command::Failover(settings) => measure(&settings, &[Scenario::Failover]),
         Command::Restart(settings) => measure(&settings, &[Scenario::Restart]),
         Command::Expiry(settings) => measure(&settings, &[Scenario::Expiry]),
+        Command::SecondWave(settings) => measure(&settings, &[Scenario::SecondWave]),
         Command::Growth { settings, claims } => measure(&settings, &[Scenario::Growth { claims }]),
         Command::Soak { settings, minutes } => measure(&settings, &[Scenario::Soak { minutes }]),
         Command::Peers(settings) => measure(&settings, &[Scenario::Peers]),

@@ -264,7 +264,14 @@ impl Cluster {
     /// It does not start.
     pub async fn start_another(&self) -> Result<(u64, Process), Failure> {
         let id = self.nodes.len() as u64 + 1;
-        let node = start_node(self.dir.path(), id, FREE_PORT, self.certificates.as_ref()).await?;
+        let node = start_node(
+            self.dir.path(),
+            id,
+            FREE_PORT,
+            self.election_ms_max,
+            self.certificates.as_ref(),
+        )
+        .await?;
         Ok((id, node))
     }
 

@@ -148,6 +148,10 @@ pub mod id {
     pub const EXPIRY_BEFORE: &str = "expiry-before";
     /// Claims while they end.
     pub const EXPIRY_WAVE: &str = "expiry-wave";
+    /// Grants until a sale is sold out.
+    pub const WAVE_FIRST: &str = "wave-first";
+    /// Grants of what came back.
+    pub const WAVE_SECOND: &str = "wave-second";
     /// Claims in bulk from 10k live ones of the same sale on.
     pub const GROWTH_10K: &str = "growth-claims-10k";
     /// The same from 1M on.
@@ -241,7 +245,7 @@ pub mod id {
 }
 
 /// Everything that can be measured, in the order in which it is shown.
-pub const KINDS: [Kind; 117] = [
+pub const KINDS: [Kind; 119] = [
     kind(id::DISK_4_KIB, "bare disk: write 4 KiB, fdatasync", Unit::Ms),
     kind(id::DISK_40_KIB, "bare disk: write 40 KiB, fdatasync", Unit::Ms),
     kind(
@@ -554,6 +558,17 @@ pub const KINDS: [Kind; 117] = [
         Unit::Ms,
     ),
     kind(id::EXPIRY_WAVE, "the same while the 1M holds end, p99", Unit::Ms).of(id::EXPIRY_BEFORE),
+    kind(
+        id::WAVE_FIRST,
+        "first wave: grants until sold out, 64 callers",
+        Unit::PerSecond,
+    ),
+    kind(
+        id::WAVE_SECOND,
+        "second wave: grants of what was released",
+        Unit::PerSecond,
+    )
+    .of(id::WAVE_FIRST),
     kind(
         id::GROWTH_10K,
         "claims in bulk, 10k live in the sale",

@@ -6,25 +6,15 @@
 //!
 //! How long the holds are is chosen when the sale is made: long enough for all of them to be made first.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use client::{Client, Consistency, Error, Position, Reason, Sale};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep},
-};
+use client::{Client, Consistency, Position, Sale};
+use tokio::time::{Instant, sleep};
 
-use super::{Bench, claims};
+use super::{Bench, claims, taker::Taker};
 use crate::{
     failure::{Doing, Failure},
     load::WARM_UP,
-    names::CallerNames,
     report::id,
 };
 
@@ -41,11 +31,10 @@ const PREPARING: Duration = Duration::from_secs(10);
 /// Longest the last unit may take to be back after the callers have ended.
 const BACK_MAX: Duration = Duration::from_secs(120);
 
-/// Pause of who reads and claims in turn.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Pause between two looks at the holds that are left.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 const SALE: &str = "expiry-holds";
-const TAKING: &str = "taking what came back";
 
 pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let before = id::EXPIRY_BEFORE;
@@ -62,7 +51,7 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
 
     bench.endless_sale(id::EXPIRY_WAVE).await?;
     let client = bench.cluster.another_client()?;
-    let taker = Taker::start(client.clone(), bench.names().of_caller(0));
+    let taker = Taker::start(client.clone(), SALE, bench.names().of_caller(0));
     let (sale, position) = holds(&client).await?;
     let (left, last_ms) = deadlines(&sale, &position)?;
     sleep(left.saturating_sub(WARM_UP)).await;
@@ -120,81 +109,6 @@ async fn ended(client: &Client, last_ms: u64) -> Result<(), Failure> {
             let why = format!("{} units are held after {BACK_MAX:?}", sale.units_held);
             return Err(Failure::new("waiting for all units to be back", why));
         }
-        sleep(PAUSE).await;
-    }
-}
-
-/// One who takes what came back, a unit at a time, and nobody beside him.
-struct Taker {
-    stopping: Arc<AtomicBool>,
-    running: JoinHandle<Result<u64, Failure>>,
-}
-
-impl Taker {
-    fn start(client: Client, names: CallerNames) -> Taker {
-        let stopping = Arc::new(AtomicBool::new(false));
-        Taker {
-            running: tokio::spawn(take(client, names, stopping.clone())),
-            stopping,
-        }
-    }
-
-    /// Ends it. Gives how many units it was granted.
-    async fn stop(self) -> Result<u64, Failure> {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.running.await.doing(TAKING)?
-    }
-}
-
-async fn take(client: Client, names: CallerNames, stopping: Arc<AtomicBool>) -> Result<u64, Failure> {
-    let mut granted = 0;
-    for (user, key) in names {
-        if stopping.load(Ordering::Relaxed) {
-            break;
-        }
-        let (sale, _) = holds(&client).await?;
-        let answer = client.claim(SALE, user).key(key).send().await;
-        granted += u64::from(taken(answer.map(drop), sale.units_available)?);
-        sleep(PAUSE).await;
-    }
-    Ok(granted)
-}
-
-/// Whether who was answered this has a unit, where so many were back when he asked and nobody else did.
-fn taken(answer: Result<(), Error>, units_back: u32) -> Result<bool, Failure> {
-    match answer {
-        Ok(()) => Ok(true),
-        Err(Error::Rejected(why)) if why.reason == Reason::SoldOut && units_back == 0 => Ok(false),
-        Err(error) => Err(Failure::new(
-            TAKING,
-            format!("{units_back} units were back: {error}"),
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use client::{ClaimStatus, Rejected, SaleStatus};
-
-    use super::*;
-
-    #[test]
-    fn nobody_may_hear_sold_out_when_units_are_back() {
-        let refused = |reason| {
-            Err(Error::Rejected(Box::new(Rejected {
-                reason,
-                message: String::new(),
-                value: 0,
-                until_ms: 0,
-                opens_at_ms: 0,
-                sale_status: SaleStatus::Unspecified,
-                claim_status: ClaimStatus::Unspecified,
-                position: Position::default(),
-            })))
-        };
-        assert_eq!(taken(Ok(()), 0), Ok(true), "it came back meanwhile");
-        assert_eq!(taken(refused(Reason::SoldOut), 0), Ok(false));
-        assert!(taken(refused(Reason::SoldOut), 1).is_err());
-        assert!(taken(refused(Reason::SaleNotOpen), 0).is_err());
+        sleep(LOOK_EVERY).await;
     }
 }

@@ -17,8 +17,10 @@ mod peers;
 mod reads;
 mod restart;
 mod retries;
+mod second_wave;
 mod settle;
 mod soak;
+mod taker;
 mod watch;
 
 use std::{path::Path, time::Duration};
@@ -80,6 +82,8 @@ pub enum Scenario {
     Restart,
     /// A million holds that end.
     Expiry,
+    /// Units that come back to a sale that is sold out.
+    SecondWave,
     /// Other stores at the same work, and ours.
     Peers,
     /// One sale that grows to so many live claims.
@@ -90,7 +94,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All but the checkouts with faults, other stores, and what takes many minutes: growth and soak.
-    pub const ALL: [Scenario; 15] = [
+    pub const ALL: [Scenario; 16] = [
         Scenario::Claims,
         Scenario::Sales,
         Scenario::FiveNodes,
@@ -106,6 +110,7 @@ impl Scenario {
         Scenario::Failover,
         Scenario::Restart,
         Scenario::Expiry,
+        Scenario::SecondWave,
     ];
 
     /// What it measures.
@@ -138,6 +143,7 @@ impl Scenario {
                 id::RESTART_CAUGHT_UP_LOADED,
             ],
             Scenario::Expiry => vec![id::EXPIRY_BEFORE, id::EXPIRY_WAVE],
+            Scenario::SecondWave => vec![id::WAVE_FIRST, id::WAVE_SECOND],
             Scenario::Peers => PEER_FIGURES.to_vec(),
             Scenario::Growth { .. } => growth::FIGURES.to_vec(),
             Scenario::Soak { .. } => [&soak::MIXED_FIGURES[..], &soak::STEADY_FIGURES].concat(),
@@ -234,6 +240,7 @@ impl Scenario {
             Scenario::Failover => failover::measure(&mut bench).await?,
             Scenario::Restart => restart::measure(&mut bench).await?,
             Scenario::Expiry => expiry::measure(&mut bench).await?,
+            Scenario::SecondWave => second_wave::measure(&mut bench).await?,
             Scenario::Growth { claims } => growth::measure(&mut bench, claims).await?,
             Scenario::Soak { minutes } => soak::measure(&mut bench, minutes).await?,
         }
