@@ -194,6 +194,9 @@ struct Settings {
     /// data lies.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Writes our main rates as a picture for a README as well.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -258,6 +261,9 @@ fn measure(settings: &Settings, scenarios: &[Scenario]) -> Result<(), Failure> {
     };
     std::fs::create_dir_all(&place).doing(&format!("making {}", place.display()))?;
     machine::check_durable(&place)?;
+    if let Some(plot) = &settings.plot {
+        plottable(settings, scenarios, plot)?;
+    }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder
         .worker_threads(raft_store::config::worker_threads_default())
@@ -277,7 +283,25 @@ fn measure(settings: &Settings, scenarios: &[Scenario]) -> Result<(), Failure> {
     };
     let page = report.write(&json)?;
     eprintln!("{} for programs, {} to look at", json.display(), page.display());
+    if let Some(plot) = &settings.plot {
+        report.write_picture(plot)?;
+        eprintln!("{} for a README", plot.display());
+    }
     Ok(())
+}
+
+/// Fails where a picture is asked for that would show nothing: better now than after the last run.
+fn plottable(settings: &Settings, scenarios: &[Scenario], plot: &Path) -> Result<(), Failure> {
+    let figures = scenarios.iter().flat_map(|scenario| scenario.figures());
+    let mut measured =
+        figures.filter(|id| settings.only.is_empty() || settings.only.iter().any(|only| only == id));
+    if measured.any(report::shows) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!("preparing {}", plot.display()),
+        "it shows rates, and none of those would be measured",
+    ))
 }
 
 async fn all_runs(settings: &Settings, scenarios: &[Scenario], place: &Path) -> Result<Vec<Run>, Failure> {

@@ -7,6 +7,7 @@ mod figure;
 mod kind;
 mod kinds;
 mod page;
+mod picture;
 mod plots;
 
 use std::{
@@ -21,6 +22,7 @@ pub use self::{
     course::{Course, TICK},
     figure::{Figure, Processor, Run},
     kinds::{PEER_FIGURES, id},
+    picture::shows,
 };
 use self::{
     course::{PERCENTILES, percentiles_json},
@@ -309,6 +311,18 @@ impl<'a> Report<'a> {
             std::fs::write(path, text).doing(&format!("writing {}", path.display()))?;
         }
         Ok(page)
+    }
+
+    /// Writes the picture for a README.
+    ///
+    /// # Errors
+    /// Nothing was measured that it shows, or the file cannot be written.
+    pub fn write_picture(&self, file: &Path) -> Result<(), Failure> {
+        let doing = format!("writing {}", file.display());
+        let Some(picture) = picture::svg(self) else {
+            return Err(Failure::new(doing, "nothing was measured that it shows"));
+        };
+        std::fs::write(file, picture.into_string() + "\n").doing(&doing)
     }
 }
 
