@@ -68,6 +68,17 @@ impl<T> Shards<T> {
         }
     }
 
+    /// A count for each table.
+    fn nothing(&self) -> Vec<usize> {
+        self.tables.iter().map(|_| 0).collect()
+    }
+
+    /// Empty tables with room for so many entries each.
+    fn make_room(&mut self, entries: &[usize]) {
+        let rooms = entries.iter().map(|&entries| HashTable::with_capacity(entries));
+        self.tables = rooms.collect();
+    }
+
     fn of(&self, hashed: u128) -> &HashTable<T> {
         &self.tables[self.place(hashed)]
     }
@@ -110,6 +121,21 @@ impl Index {
             users: Shards::new(records_max),
             keys: Shards::new(records_max),
         }
+    }
+
+    /// Makes room for all claims of the arena in an index that has none yet, so that entering them grows no table.
+    pub fn reserve(&mut self, arena: &Arena) {
+        let (mut users, mut keys) = (self.users.nothing(), self.keys.nothing());
+        for slot in 0..arena.len() {
+            let record = arena.get(slot);
+            users[self.users.place(record.user)] += usize::from(record.previous == SLOT_NONE);
+            keys[self.keys.place(record.key)] += 1;
+            if record.settle_key != 0 {
+                keys[self.keys.place(record.settle_key)] += 1;
+            }
+        }
+        self.users.make_room(&users);
+        self.keys.make_room(&keys);
     }
 
     /// The user's latest claim.
