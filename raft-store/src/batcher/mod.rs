@@ -22,11 +22,18 @@ mod shares;
 mod tally;
 mod trace;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
 
 use fault_points::{crash_point, planted};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use inventory_machine::{Machine, codec::BatchEncoder, command::Body};
+use inventory_machine::{
+    Machine,
+    codec::{BatchEncoder, MACHINE_VERSION_FIRST},
+    command::Body,
+};
 use openraft::{
     ReadPolicy,
     async_runtime::watch::WatchReceiver,
@@ -86,11 +93,15 @@ pub struct Parts {
 /// everything proposed has been answered.
 pub fn start(parts: Parts) -> (Door, JoinHandle<()>) {
     let (raft, versions, shared) = (parts.raft.clone(), parts.versions.clone(), parts.shared.clone());
+    // Never less than it was, so a state that is being applied to is asked only once for each version.
+    let entered = AtomicU16::new(MACHINE_VERSION_FIRST);
     let (door, inbox) = door::open(Box::new(move |needed| {
-        let entered = shared.read(Machine::version_needed);
-        let metrics = raft.metrics();
-        let members = metrics.borrow_watched().membership_config.clone();
-        versions.behind(needed, entered, members.nodes().map(|(id, _)| *id))
+        if needed > entered.load(Ordering::Relaxed) {
+            entered.fetch_max(shared.read(Machine::version_needed), Ordering::Relaxed);
+        }
+        let members = raft.metrics().borrow_watched().membership_config.clone();
+        let members = members.nodes().map(|(id, _)| *id);
+        versions.behind(needed, entered.load(Ordering::Relaxed), members)
     }));
     let batcher = Batcher {
         door: door.clone(),
