@@ -139,7 +139,7 @@ async fn a_cluster_is_upgraded_under_load_and_what_is_new_waits_for_the_last() {
     put.expect("documents came with the first version");
     let load = Load::start(&client, "upgrade");
     load.flows(CLAIMS_BETWEEN).await;
-    told(&at, &[1, 1, 1]).await;
+    told(&at, &[OLD, OLD, OLD]).await;
 
     // Followers first. An old leader does not know what is new, and says what it always said.
     let last = leader(&client).await;
