@@ -21,9 +21,6 @@ pub(super) const SINGLE_CALLERS: usize = 64;
 /// Claims of a small batch.
 const BATCH_CLAIMS: usize = 100;
 
-/// A sale whose one unit is taken.
-const SOLD_OUT_SALE: &str = "sold-out";
-
 /// Who claims, and how.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Work {
@@ -123,11 +120,11 @@ impl Work {
             } => by_processes(bench, id, count, claims_per_call).await,
             Work::Sales(count) => many_sales::measure(bench, id, count).await,
             Work::RefusedBulk => {
-                let callers = bulk(&client, SOLD_OUT_SALE, bench.names());
+                let callers = bulk(&client, id, bench.names());
                 refused(bench, id, callers).await
             }
             Work::RefusedCallers(count) => {
-                let callers = SingleClaims::callers(count, &client, SOLD_OUT_SALE, bench.names());
+                let callers = SingleClaims::callers(count, &client, id, bench.names());
                 refused(bench, id, callers).await
             }
         }
@@ -196,13 +193,13 @@ async fn by_processes(
 /// Refusals of a sale whose one unit is taken.
 async fn refused<C: Caller>(bench: &mut Bench<'_>, id: &'static str, callers: Vec<C>) -> Result<(), Failure> {
     let names = bench.names();
-    bench.cluster.create_sale(SOLD_OUT_SALE, 1).await?;
+    bench.cluster.create_sale(id, 1).await?;
     let winner = names.of_caller(0).take(1);
-    let winner = BulkClaims::new(bench.cluster.client().clone(), SOLD_OUT_SALE, winner);
+    let winner = BulkClaims::new(bench.cluster.client().clone(), id, winner);
     let (told, _) = exhaust(vec![winner]).await;
     told.all_answered("selling out")?;
 
     let tally = bench.rate(id, callers).await?;
     nothing_but(tally.sold_out, &tally, id)?;
-    bench.cluster.check(SOLD_OUT_SALE, &told).await
+    bench.cluster.check(id, &told).await
 }
