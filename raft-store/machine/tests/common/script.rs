@@ -351,7 +351,7 @@ impl Player {
             .map_or((0, 0), |is| (is.version, is.fencing_token));
         let version_expected = if c.is_multiple_of(8) { version + 1 } else { version };
         let fencing_token = match c % 7 {
-            0 | 2 => 0,
+            0 | 2 | 4 => 0,
             1 => token + 1,
             _ => token,
         };
@@ -375,7 +375,8 @@ impl Player {
             _ => Body::LeaseDocument {
                 document,
                 fencing_token,
-                lease_ms: span_ms,
+                // Long ones, so that others find the document leased.
+                lease_ms: [0, 60_000, 3_600_000, 3_600_000][usize::from(d) % 4],
             },
         }
     }
