@@ -4,6 +4,7 @@
 
 mod course;
 mod figure;
+pub mod id;
 mod kind;
 mod kinds;
 mod page;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 pub use self::{
     course::{Course, TICK},
     figure::{Figure, Processor, Run},
-    kinds::{PEER_FIGURES, id},
+    kinds::PEER_FIGURES,
     picture::shows,
 };
 use self::{
