@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
-    net::{Ipv4Addr, SocketAddrV4, TcpListener},
+    net::{Ipv4Addr, SocketAddrV4},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -16,6 +16,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::TcpSocket;
 
 /// Longest a node may take to serve, in ms; it opens files and a port. Generous: other tests run beside.
 const READY_MS_MAX: u64 = 60_000;
@@ -52,9 +53,13 @@ pub fn free_address() -> io::Result<SocketAddrV4> {
     for _ in PORTS {
         let number = GIVEN.fetch_add(1, Ordering::Relaxed) % PORTS.len() as u32;
         let address = SocketAddrV4::new(loopback(), (PORTS.start + number) as u16);
-        // Somebody who listens on every address of the machine has taken it here as well.
-        match TcpListener::bind(address) {
-            Ok(_) => return Ok(address),
+        // Somebody who listens on every address of the machine has taken it here as well. Bound is enough to see
+        // that. Listening would take the address ourselves: a child that another thread starts meanwhile has the
+        // socket until it executes its program.
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address.into()) {
+            Ok(()) => return Ok(address),
             Err(error) => last = error,
         }
     }
@@ -281,7 +286,10 @@ fn listen(ready: &str) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, net::TcpStream};
+    use std::{
+        collections::BTreeSet,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 
@@ -298,5 +306,20 @@ mod tests {
         let next = node.local_addr().unwrap().port() + 1;
         let _squatter = TcpListener::bind((Ipv4Addr::UNSPECIFIED, next));
         assert_ne!(free_address().unwrap().port(), next);
+    }
+
+    #[test]
+    fn an_address_stays_free_while_processes_are_started() {
+        const CHILDREN: usize = 500;
+        // Until it executes its program, a child has all sockets of its parent.
+        let starting = std::thread::spawn(|| {
+            for _ in 0..CHILDREN {
+                Command::new("true").status().unwrap();
+            }
+        });
+        while !starting.is_finished() {
+            TcpListener::bind(free_address().unwrap()).unwrap();
+        }
+        starting.join().unwrap();
     }
 }
