@@ -40,7 +40,7 @@ use self::{
 };
 use super::{
     disk::{Disk, DiskFile, OpenMode},
-    offload::blocking,
+    offload::background,
     rows::Standing,
 };
 use crate::{
@@ -186,7 +186,7 @@ impl SnapshotStore {
             return Ok(same.clone());
         }
         let store = self.clone();
-        let built = blocking(self.inner.workers, move || store.build_now(&frozen, &standing)).await;
+        let built = background(self.inner.workers, move || store.build_now(&frozen, &standing)).await;
         built.map_err(disk_error("building a snapshot in", &self.inner.dir))?
     }
 
@@ -218,7 +218,7 @@ impl SnapshotStore {
             return Err(SnapshotError::NoSpace { bytes, bytes_free });
         }
         let store = self.clone();
-        let written = blocking(self.inner.workers, move || {
+        let written = background(self.inner.workers, move || {
             store.write_verified(&frozen, &standing)
         });
         written
@@ -232,7 +232,7 @@ impl SnapshotStore {
     /// The node is shutting down.
     pub(crate) async fn verify(&self) -> Result<Vec<(SnapshotData, Option<SnapshotError>)>, SnapshotError> {
         let kept = self.kept();
-        let verified = blocking(self.inner.workers, move || {
+        let verified = background(self.inner.workers, move || {
             let each = kept.into_iter().map(|data| {
                 let wrong = data.load_again().err();
                 (data, wrong)
