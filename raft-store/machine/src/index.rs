@@ -23,12 +23,18 @@ const SHARD_RECORDS: u32 = 32_768;
 /// Most shards of one table, 32 bytes each while empty.
 const SHARDS_MAX: u32 = 256;
 
-/// The claims of a sale by user and by key.
+/// The claims of a sale by user and by key. The halves know nothing of each other.
 pub(crate) struct Index {
-    users: Shards<Latest>,
-    /// Slot, shifted left by one; the low bit says that the key is the settling one.
-    keys: Shards<u32>,
+    pub users: Users,
+    pub keys: Keys,
 }
+
+/// Every user's latest claim.
+pub(crate) struct Users(Shards<Latest>);
+
+/// Every claim by the key that made it and the one that settled it. An entry is the slot, shifted left by one; the low
+/// bit says that the key is the settling one.
+pub(crate) struct Keys(Shards<u32>);
 
 /// A user's latest claim.
 struct Latest {
@@ -118,66 +124,62 @@ impl Index {
     /// An empty index for a sale that may make so many records.
     pub fn new(records_max: u32) -> Index {
         Index {
-            users: Shards::new(records_max),
-            keys: Shards::new(records_max),
+            users: Users(Shards::new(records_max)),
+            keys: Keys(Shards::new(records_max)),
         }
-    }
-
-    /// Makes room for all claims of the arena in an index that has none yet, so that entering them grows no table.
-    pub fn reserve(&mut self, arena: &Arena) {
-        let (mut users, mut keys) = (self.users.nothing(), self.keys.nothing());
-        for slot in 0..arena.len() {
-            let record = arena.get(slot);
-            users[self.users.place(record.user)] += usize::from(record.previous == SLOT_NONE);
-            keys[self.keys.place(record.key)] += 1;
-            if record.settle_key != 0 {
-                keys[self.keys.place(record.settle_key)] += 1;
-            }
-        }
-        self.users.make_room(&users);
-        self.keys.make_room(&keys);
     }
 
     /// The user's latest claim.
     pub fn user(&self, arena: &Arena, user: u128) -> Option<u32> {
-        let hash = user as u32;
-        let is = |latest: &Latest| latest.hash == hash && arena.user(latest.slot) == user;
-        self.users
-            .of(user)
-            .find(spread(hash), is)
-            .map(|latest| latest.slot)
+        self.users.latest(arena, user)
     }
 
     /// The claim that a key made or settled.
     pub fn key(&self, arena: &Arena, key: u128) -> Option<u32> {
-        let is = |&entry: &u32| key_of(arena, entry) == key;
-        self.keys.of(key).find(key as u64, is).map(|entry| entry >> 1)
+        self.keys.slot(arena, key)
     }
 
     /// Fetches what looking up and entering this user and key will read first. The tables are larger than
     /// any cache: looked up one after the other, the commands of a batch would wait for memory each by itself.
     pub fn prefetch(&self, arena: &Arena, user: u128, key: u128) {
-        let _ = black_box(self.users.of(user).find(spread(user as u32), |_| false));
-        self.prefetch_key(arena, key);
-    }
-
-    /// Fetches what looking up this key will read first: also the records of other keys that look the same to
-    /// the table.
-    pub fn prefetch_key(&self, arena: &Arena, key: u128) {
-        let fetch = |&entry: &u32| {
-            black_box(key_of(arena, entry));
-            false
-        };
-        let _ = black_box(self.keys.of(key).find(key as u64, fetch));
+        self.users.prefetch(user);
+        self.keys.prefetch(arena, key);
     }
 
     /// Enters a new claim, which is in the arena already and names the user's claim before it.
     pub fn grant(&mut self, arena: &Arena, slot: u32, record: &Record) {
-        let Record {
-            user, key, previous, ..
-        } = *record;
+        self.users.grant(slot, record);
+        self.keys.grant(arena, slot, record.key);
+    }
+}
+
+impl Users {
+    /// Makes room for all claims of the arena where there are none yet, so that entering them grows no table.
+    pub fn reserve(&mut self, arena: &Arena) {
+        let mut entries = self.0.nothing();
+        for record in (0..arena.len()).map(|slot| arena.get(slot)) {
+            entries[self.0.place(record.user)] += usize::from(record.previous == SLOT_NONE);
+        }
+        self.0.make_room(&entries);
+    }
+
+    /// The user's latest claim.
+    pub fn latest(&self, arena: &Arena, user: u128) -> Option<u32> {
         let hash = user as u32;
-        let users = self.users.of_mut(user);
+        let is = |latest: &Latest| latest.hash == hash && arena.user(latest.slot) == user;
+        self.0.of(user).find(spread(hash), is).map(|latest| latest.slot)
+    }
+
+    /// Fetches what looking up this user will read first.
+    pub fn prefetch(&self, user: u128) {
+        let _ = black_box(self.0.of(user).find(spread(user as u32), |_| false));
+    }
+
+    /// Enters a new claim, which names the user's claim before it.
+    pub fn grant(&mut self, slot: u32, record: &Record) {
+        let Record { user, previous, .. } = *record;
+        let hash = user as u32;
+        let users = self.0.of_mut(user);
         let before = (previous != SLOT_NONE)
             .then(|| users.find_mut(spread(hash), |latest| latest.slot == previous))
             .flatten();
@@ -187,16 +189,50 @@ impl Index {
                 users.insert_unique(spread(hash), Latest { slot, hash }, |latest| spread(latest.hash));
             }
         }
-        self.insert_key(arena, key, slot << 1);
+    }
+}
+
+impl Keys {
+    /// Makes room for all claims of the arena where there are none yet, so that entering them grows no table.
+    pub fn reserve(&mut self, arena: &Arena) {
+        let mut entries = self.0.nothing();
+        for record in (0..arena.len()).map(|slot| arena.get(slot)) {
+            entries[self.0.place(record.key)] += 1;
+            if record.settle_key != 0 {
+                entries[self.0.place(record.settle_key)] += 1;
+            }
+        }
+        self.0.make_room(&entries);
+    }
+
+    /// The claim that a key made or settled.
+    pub fn slot(&self, arena: &Arena, key: u128) -> Option<u32> {
+        let is = |&entry: &u32| key_of(arena, entry) == key;
+        self.0.of(key).find(key as u64, is).map(|entry| entry >> 1)
+    }
+
+    /// Fetches what looking up this key will read first: also the records of other keys that look the same to
+    /// the table.
+    pub fn prefetch(&self, arena: &Arena, key: u128) {
+        let fetch = |&entry: &u32| {
+            black_box(key_of(arena, entry));
+            false
+        };
+        let _ = black_box(self.0.of(key).find(key as u64, fetch));
+    }
+
+    /// Enters the key that made a claim, which the record has already.
+    pub fn grant(&mut self, arena: &Arena, slot: u32, key: u128) {
+        self.insert(arena, key, slot << 1);
     }
 
     /// Enters the key that settled a claim, which the record has already.
     pub fn settle(&mut self, arena: &Arena, slot: u32) {
-        self.insert_key(arena, arena.settle_key(slot), slot << 1 | 1);
+        self.insert(arena, arena.settle_key(slot), slot << 1 | 1);
     }
 
-    fn insert_key(&mut self, arena: &Arena, key: u128, entry: u32) {
-        let table = self.keys.of_mut(key);
+    fn insert(&mut self, arena: &Arena, key: u128, entry: u32) {
+        let table = self.0.of_mut(key);
         if table.len() == table.capacity() {
             *table = grown(table, |other| key_of(arena, other) as u64);
         }

@@ -61,7 +61,7 @@ pub use apply::{CHECKOUT_MAX_MS_MAX, SALES_MAX};
 pub use document::{DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, DocumentQuery, LEASE_MS_MAX, TTL_MS_MAX};
 pub use effect::{EFFECTS_MAX, FENCES_MAX, SALE_EFFECTS_MAX};
 pub use frozen::Frozen;
-pub use load::{LoadError, Loader};
+pub use load::{Halves, InTurn, LoadError, Loader};
 pub use machine::{Applied, LOG_INDEX_END, Machine};
 pub use recount::{Books, Recount, SaleBooks};
 pub use rows::{ROW_VERSION, RowKey};

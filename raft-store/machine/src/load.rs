@@ -9,11 +9,12 @@ use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use fault_points::planted;
 
 use crate::{
-    claim::{Arena, BLOCK_RECORDS, Block, FLAG_SUPERSEDED, SLOT_NONE},
+    claim::{Arena, BLOCK_RECORDS, Block, FLAG_SUPERSEDED, Record, SLOT_NONE},
     codec::DecodeError,
     document::Document,
     effect::Effect,
     expiry::Held,
+    index::{Index, Keys, Users},
     machine::Machine,
     rows::{self, Meta, Name, RowKey},
     sale::{Counters, Sale, Terms},
@@ -97,6 +98,30 @@ impl Machine {
     }
 }
 
+/// Does the two halves of a piece of work: how is the caller's business, who may have threads.
+pub trait Halves: Copy {
+    /// Does both.
+    fn both<A: Send, B: Send>(
+        self,
+        one: impl FnOnce() -> A + Send,
+        other: impl FnOnce() -> B + Send,
+    ) -> (A, B);
+}
+
+/// Does one half after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct InTurn;
+
+impl Halves for InTurn {
+    fn both<A: Send, B: Send>(
+        self,
+        one: impl FnOnce() -> A + Send,
+        other: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        (one(), other())
+    }
+}
+
 fn refuse<T>(key: impl Into<RowKey>, why: &'static str) -> Result<T, LoadError> {
     Err(LoadError::Row { key: key.into(), why })
 }
@@ -161,6 +186,14 @@ impl Loader {
     /// # Errors
     /// The rows are not one whole state.
     pub fn finish(self) -> Result<Machine, LoadError> {
+        self.finish_by(InTurn)
+    }
+
+    /// [`Loader::finish`], with the work of every large sale in halves.
+    ///
+    /// # Errors
+    /// The rows are not one whole state.
+    pub fn finish_by(self, halves: impl Halves) -> Result<Machine, LoadError> {
         let Some(meta) = self.meta else {
             return Err(LoadError::Count {
                 expected: self.found + 1,
@@ -204,7 +237,7 @@ impl Loader {
             let Some(arena) = Arena::load(number, own, claims_made) else {
                 return refuse(key, "some of its claims are missing");
             };
-            match load_sale(number, terms, counters, arena) {
+            match load_sale(number, terms, counters, arena, halves) {
                 Ok(sale) => machine.add_loaded(sale),
                 Err(why) => return refuse(key, why),
             }
@@ -246,36 +279,74 @@ impl Loader {
 /// itself. As many as fit a core's own cache beside the tables' lines.
 const FETCHED_AT_ONCE: usize = 64;
 
-/// Enters a loaded claim into its sale's lookups, behind those before it.
-fn enter(sale: &mut Sale, slot: u32) -> Result<(), &'static str> {
-    let record = sale.arena.get(slot);
-    let latest = sale.index.user(&sale.arena, record.user);
-    if record.previous != latest.unwrap_or(SLOT_NONE)
-        || latest.is_some_and(|latest| !sale.arena.get(latest).is(FLAG_SUPERSEDED))
-    {
-        return Err("a user's claims do not follow each other");
-    }
-    if sale.index.key(&sale.arena, record.key).is_some() {
-        return Err("two claims have the same key");
-    }
-    sale.index.grant(&sale.arena, slot, &record);
-    if record.settle_key != 0 && !planted!("dedup-missing-from-snapshot") {
-        sale.index.settle(&sale.arena, slot);
+/// From so many claims on, the two lookups of a sale are built at once: some milliseconds of work, against the
+/// microseconds that starting a thread may take.
+const HALVED_CLAIMS_MIN: u32 = 10_000;
+
+/// Enters every loaded claim, behind those before it.
+fn enter_all<T>(
+    table: &mut T,
+    arena: &Arena,
+    fetch: impl Fn(&T, &Record),
+    enter: impl Fn(&mut T, u32, &Record) -> Result<(), &'static str>,
+) -> Result<(), &'static str> {
+    let all = arena.len();
+    for first in (0..all).step_by(FETCHED_AT_ONCE) {
+        let some = first..all.min(first + FETCHED_AT_ONCE as u32);
+        some.clone().for_each(|slot| fetch(table, &arena.get(slot)));
+        some.into_iter()
+            .try_for_each(|slot| enter(table, slot, &arena.get(slot)))?;
     }
     Ok(())
 }
 
-/// A sale from its row and records, with what is derived from them.
-fn load_sale(number: u32, terms: Terms, counters: Counters, arena: Arena) -> Result<Sale, &'static str> {
-    let mut sale = Sale::of(number, Arc::new(terms), counters, arena);
-    sale.index.reserve(&sale.arena);
-    let all = sale.arena.len();
-    for first in (0..all).step_by(FETCHED_AT_ONCE) {
-        let some = first..all.min(first + FETCHED_AT_ONCE as u32);
-        for record in some.clone().map(|slot| sale.arena.get(slot)) {
-            sale.index.prefetch(&sale.arena, record.user, record.key);
+/// Who claimed, from their claims.
+fn enter_users(users: &mut Users, arena: &Arena) -> Result<(), &'static str> {
+    users.reserve(arena);
+    let fetched = |users: &Users, record: &Record| users.prefetch(record.user);
+    enter_all(users, arena, fetched, |users, slot, record| {
+        let latest = users.latest(arena, record.user);
+        if record.previous != latest.unwrap_or(SLOT_NONE)
+            || latest.is_some_and(|latest| !arena.get(latest).is(FLAG_SUPERSEDED))
+        {
+            return Err("a user's claims do not follow each other");
         }
-        some.into_iter().try_for_each(|slot| enter(&mut sale, slot))?;
+        users.grant(slot, record);
+        Ok(())
+    })
+}
+
+/// The keys of claims.
+fn enter_keys(keys: &mut Keys, arena: &Arena) -> Result<(), &'static str> {
+    keys.reserve(arena);
+    let fetched = |keys: &Keys, record: &Record| keys.prefetch(arena, record.key);
+    enter_all(keys, arena, fetched, |keys, slot, record| {
+        if keys.slot(arena, record.key).is_some() {
+            return Err("two claims have the same key");
+        }
+        keys.grant(arena, slot, record.key);
+        if record.settle_key != 0 && !planted!("dedup-missing-from-snapshot") {
+            keys.settle(arena, slot);
+        }
+        Ok(())
+    })
+}
+
+/// A sale from its row and records, with what is derived from them.
+fn load_sale(
+    number: u32,
+    terms: Terms,
+    counters: Counters,
+    arena: Arena,
+    halves: impl Halves,
+) -> Result<Sale, &'static str> {
+    let mut sale = Sale::of(number, Arc::new(terms), counters, arena);
+    let (Index { users, keys }, arena) = (&mut sale.index, &sale.arena);
+    if arena.len() >= HALVED_CLAIMS_MIN {
+        let (users, keys) = halves.both(|| enter_users(users, arena), || enter_keys(keys, arena));
+        users.and(keys)?;
+    } else {
+        enter_users(users, arena).and_then(|()| enter_keys(keys, arena))?;
     }
     if !planted!("snapshot-without-holds") {
         sale.held = Held::of(&sale.arena);

@@ -260,7 +260,7 @@ impl Sale {
             self.held.remove(slot, &self.arena.get(slot));
         }
         self.move_to(slot, status, key);
-        self.index.settle(&self.arena, slot);
+        self.index.keys.settle(&self.arena, slot);
     }
 
     /// Ends the claim that is due first, if one is, and gives its slot.

@@ -158,7 +158,7 @@ impl Machine {
             }
             Body::Confirm(settle) | Body::Release(settle) => {
                 if let Some(sale) = self.numbered(settle.claim.sale_number()) {
-                    sale.index.prefetch_key(&sale.arena, command.key);
+                    sale.index.keys.prefetch(&sale.arena, command.key);
                     sale.arena.prefetch(settle.claim.slot());
                 }
             }

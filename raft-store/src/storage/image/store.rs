@@ -2,8 +2,10 @@
 
 use std::{
     fs, io,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -25,6 +27,10 @@ pub const SLED_CACHE_BYTES: u64 = 64 << 20;
 
 /// Bytes of rows handed to sled at once: half of one of its segments.
 pub const CUT_BATCH_BYTES_MAX: usize = 256 << 10;
+
+/// Rows that sled reads before they are asked for, and how many of them travel together: 4 MB of blocks of claims.
+const ROWS_AHEAD: usize = 1_024;
+const ROWS_AT_ONCE: usize = 128;
 
 /// sled's lock outlives the store that was dropped, by as long as its threads take to end; a node that starts again
 /// in the same process waits for that, and takes the image for damaged not on that account. Five seconds in all.
@@ -246,25 +252,53 @@ impl ImageStore {
         self.cut = cut;
         let mut loader = Machine::loader();
         let mut last = None;
-        let mut rows: u64 = 0;
-        for row in self.db.iter() {
-            let (key, value) = row?;
+        let mut found: u64 = 0;
+        self.read(|key, value| {
             match &*key {
-                KEY_WRITING | KEY_COMPLETE => continue,
+                KEY_WRITING | KEY_COMPLETE => return Ok(()),
                 KEY_MACHINE => last = Some((key, value)),
                 _ => loader.row(&key, &value).map_err(LoadFailure::from)?,
             }
-            rows += 1;
-        }
+            found += 1;
+            Ok(())
+        })?;
         if let Some((key, value)) = last {
             loader.row(&key, &value).map_err(LoadFailure::from)?;
         }
-        if rows != standing.row_count {
-            let why = format!("it has {rows} rows instead of {}", standing.row_count);
+        if found != standing.row_count {
+            let why = format!("it has {found} rows instead of {}", standing.row_count);
             return Err(Unusable::Damaged(why));
         }
         let machine = load::finish(loader, &standing)?;
         Ok((machine, standing))
+    }
+
+    /// Gives every row, in order, while sled reads on: reading and checking take about as long.
+    fn read(
+        &self,
+        mut row: impl FnMut(sled::IVec, sled::IVec) -> Result<(), Unusable>,
+    ) -> Result<(), Unusable> {
+        thread::scope(|scope| {
+            let (sender, some_rows) = mpsc::sync_channel(ROWS_AHEAD / ROWS_AT_ONCE);
+            let reading = scope.spawn(move || {
+                let mut rows = self.db.iter();
+                loop {
+                    let some = rows
+                        .by_ref()
+                        .take(ROWS_AT_ONCE)
+                        .collect::<sled::Result<Vec<_>>>()?;
+                    // Who found a row damaged wants no more of them.
+                    if some.is_empty() || sender.send(some).is_err() {
+                        return Ok(());
+                    }
+                }
+            });
+            for some in some_rows {
+                some.into_iter().try_for_each(|(key, value)| row(key, value))?;
+            }
+            let read: sled::Result<()> = reading.join().unwrap_or_else(|panic| resume_unwind(panic));
+            Ok(read?)
+        })
     }
 
     /// Writes one cut.
