@@ -42,7 +42,7 @@ impl Shape {
     pub const USUAL: Shape = Shape {
         nodes: 3,
         tls: false,
-        election_ms_max: 1_000,
+        election_ms_max: 500,
     };
 }
 
