@@ -376,7 +376,10 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{MACHINE_VERSION, MACHINE_VERSION_FIRST};
+    use crate::{
+        codec::{MACHINE_VERSION, MACHINE_VERSION_FIRST},
+        command::Operation,
+    };
 
     #[test]
     fn another_version_is_named() {
@@ -446,6 +449,107 @@ mod tests {
                 key: rows::sale_key(1),
                 why
             })
+        );
+    }
+
+    /// Counts how often there were two halves, and does the second one first.
+    #[derive(Clone, Copy)]
+    struct Backwards<'a>(&'a core::cell::Cell<u32>);
+
+    impl Halves for Backwards<'_> {
+        fn both<A: Send, B: Send>(
+            self,
+            one: impl FnOnce() -> A + Send,
+            other: impl FnOnce() -> B + Send,
+        ) -> (A, B) {
+            self.0.set(self.0.get() + 1);
+            let other = other();
+            (one(), other)
+        }
+    }
+
+    /// A sale where every third of `users` claimed, settled and claimed again.
+    fn sold(users: u32) -> Sale {
+        let mut sale = Sale::new(1, Terms::example(), 2 * users);
+        let at = crate::reply::Receipt {
+            log_index: 1,
+            position: 0,
+            term: 1,
+            log_time_ms: 0,
+        };
+        for user in 1..=users {
+            let (number, key) = (u128::from(user), u128::from(user) << 64);
+            let (slot, _) = sale.grant(number, key | 1, 1, false, &at);
+            if user.is_multiple_of(3) {
+                sale.settle(slot, key | 2, crate::reply::ClaimStatus::Confirmed);
+                sale.grant(number, key | 3, 1, false, &at);
+            }
+        }
+        sale
+    }
+
+    fn machine_of(sale: Sale) -> Machine {
+        let mut machine = Machine::default();
+        machine.blocks = sale.arena.blocks().len() as u64;
+        machine.add_sale(sale);
+        machine.close_sale_books(1);
+        machine
+    }
+
+    fn rows_of(machine: &Machine) -> Loader {
+        let frozen = machine.freeze();
+        let mut loader = Machine::loader();
+        for key in frozen.row_keys() {
+            let mut value = Vec::new();
+            assert!(frozen.row(&key, &mut value));
+            assert_eq!(loader.row(&key, &value), Ok(()));
+        }
+        loader
+    }
+
+    #[test]
+    fn the_halves_of_a_large_sale_are_the_same_in_any_order() {
+        let times = core::cell::Cell::new(0);
+        let small = machine_of(sold(100));
+        assert!(rows_of(&small).finish_by(Backwards(&times)).is_ok());
+        assert_eq!(times.get(), 0, "a small sale is not worth a thread");
+
+        let users = HALVED_CLAIMS_MIN;
+        let machine = machine_of(sold(users));
+        let loaded = rows_of(&machine)
+            .finish_by(Backwards(&times))
+            .expect("one whole state");
+        assert_eq!((times.get(), loaded.digest()), (1, machine.digest()));
+        for user in 1..=users {
+            let (number, key) = (u128::from(user), u128::from(user) << 64);
+            assert_eq!(loaded.claims_of(1, number, 3), machine.claims_of(1, number, 3));
+            for key in (1..=3).map(|last| key | last) {
+                let effect = |machine: &Machine| machine.effect(1, Operation::Claim, key);
+                assert_eq!(effect(&loaded), effect(&machine));
+            }
+        }
+    }
+
+    #[test]
+    fn a_sale_whose_claims_contradict_each_other_is_refused() {
+        let refused = |change: fn(&mut Record)| {
+            let mut sale = sold(HALVED_CLAIMS_MIN);
+            sale.arena.edit(1, change);
+            rows_of(&machine_of(sale)).finish().err()
+        };
+        let why = |why| {
+            Some(LoadError::Row {
+                key: rows::sale_key(1),
+                why,
+            })
+        };
+        assert_eq!(
+            refused(|record| record.key = 1 << 64 | 1),
+            why("two claims have the same key")
+        );
+        assert_eq!(
+            refused(|record| record.user = 1),
+            why("a user's claims do not follow each other")
         );
     }
 }
