@@ -489,8 +489,10 @@ mod tests {
     }
 
     fn machine_of(sale: Sale) -> Machine {
-        let mut machine = Machine::default();
-        machine.blocks = sale.arena.blocks().len() as u64;
+        let mut machine = Machine {
+            blocks: sale.arena.blocks().len() as u64,
+            ..Machine::default()
+        };
         machine.add_sale(sale);
         machine.close_sale_books(1);
         machine
