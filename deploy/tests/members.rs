@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, path::Path, process::Stdio};
 
 use common::{
     binary, done, endpoints, found, holdfast, leader, load::Load, refused, replicas_agree, said, start, told,
+    until,
 };
 use jepsen_tests::processes::NodeProcess;
 use rustix::process::{Pid, Signal, kill_process};
@@ -39,9 +40,10 @@ async fn ended(nodes: &mut [NodeProcess], id: u64) -> String {
         .iter_mut()
         .find(|node| node.id == id)
         .expect("it was started");
-    while node.exited().expect("the system knows").is_none() {
-        tokio::task::yield_now().await;
-    }
+    until("the node has ended", async || {
+        node.exited().expect("the system knows").is_some()
+    })
+    .await;
     node.log_tail()
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use client::{Claim, ClaimStatus, Client, Consistency, Error, Operation, Resolution};
-use common::{client, found, start};
+use common::{client, found, start, until};
 use jepsen_tests::processes::NodeProcess;
 
 /// Callers of the load, each with one claim on its way.
@@ -67,9 +67,10 @@ async fn nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once() {
     let callers: Vec<_> = (0..CALLERS)
         .map(|_| tokio::spawn(claim_until_failure(load.clone(), next.clone(), granted.clone())))
         .collect();
-    while granted.load(Ordering::Relaxed) < GRANTS_BEFORE {
-        tokio::task::yield_now().await;
-    }
+    until("claims are granted", async || {
+        granted.load(Ordering::Relaxed) >= GRANTS_BEFORE
+    })
+    .await;
     for node in &mut nodes {
         node.kill().unwrap();
     }

@@ -10,7 +10,7 @@ use std::{
 
 use axum::{Router, routing};
 use client::{Consistency, SaleStatus, is_rehearsal};
-use common::{done, endpoints, found, holdfast, refused, said};
+use common::{done, endpoints, found, holdfast, refused, said, until};
 use jepsen_tests::processes::{NodeProcess, Settings};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -249,9 +249,10 @@ async fn an_interrupted_rehearsal_ends_its_sale() {
         let sales = answer.await.unwrap().0.into_iter();
         sales.into_iter().find(|sale| is_rehearsal(&sale.sale_id))
     };
-    while rehearsed().await.is_none_or(|sale| sale.units_confirmed == 0) {
-        tokio::task::yield_now().await;
-    }
+    until("the rehearsal sells", async || {
+        rehearsed().await.is_some_and(|sale| sale.units_confirmed > 0)
+    })
+    .await;
     let pid = running.id().and_then(|pid| Pid::from_raw(pid as i32));
     kill_process(pid.expect("it was not waited for yet"), Signal::INT).expect("it is ours");
     let output = running.wait_with_output().await.unwrap();

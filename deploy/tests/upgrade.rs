@@ -12,7 +12,7 @@ use std::{
 };
 
 use client::{Client, Consistency, Error, NodeStatus, Reason};
-use common::{binary, done, endpoints, found, leader, load::Load, refused, replicas_agree, told};
+use common::{binary, done, endpoints, found, leader, load::Load, refused, replicas_agree, told, until};
 use jepsen_tests::processes::NodeProcess;
 
 /// Names the binary to upgrade from. Not one of ours, which nodes would take for settings.
@@ -60,9 +60,11 @@ async fn becomes(client: &Client, nodes: &mut [NodeProcess], id: u64, binary: &P
         .await
         .expect("it serves")
         .1;
-    while status(client, node).await.applied_index < wanted.applied_index {
-        tokio::task::yield_now().await;
-    }
+    let node = &*node;
+    until("the node has caught up", async || {
+        status(client, node).await.applied_index >= wanted.applied_index
+    })
+    .await;
 }
 
 /// Asks for what only the next version knows.
@@ -86,12 +88,16 @@ async fn kept_out(client: &Client) -> Option<String> {
 
 /// What a new leader says; this one, should an old one lead.
 async fn kept_out_by(client: &Client, at: &str, heir: u64) -> String {
-    loop {
-        if let Some(words) = kept_out(client).await {
-            return words;
+    let mut words = kept_out(client).await;
+    until("a new one leads", async || {
+        if words.is_none() {
+            done(at, &["member", "transfer-leader", &heir.to_string()]).await;
+            words = kept_out(client).await;
         }
-        done(at, &["member", "transfer-leader", &heir.to_string()]).await;
-    }
+        words.is_some()
+    })
+    .await;
+    words.expect("waited for")
 }
 
 async fn document_is_there(client: &Client) -> bool {
@@ -107,9 +113,10 @@ async fn purged(client: &Client, nodes: &[NodeProcess], load: &Load) {
         done(&node.endpoint, &["snapshot", "take"]).await;
         load.flows(CLAIMS_BETWEEN).await;
     }
-    while status(client, node).await.purged_index == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("its log is purged", async || {
+        status(client, node).await.purged_index > 0
+    })
+    .await;
 }
 
 /// How a node that is started as the old build says no.

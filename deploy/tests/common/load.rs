@@ -4,12 +4,19 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use client::{BulkClaim, Claim, ClaimStatus, Client, Consistency, Error};
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{self, MissedTickBehavior},
+};
+
+use super::WAIT_MAX;
 
 /// Callers with one claim on its way each.
 const SINGLE_CALLERS: usize = 4;
@@ -20,13 +27,17 @@ const BULK_CALLERS: usize = 2;
 /// Claims in one bulk call.
 const BULK_CLAIMS: usize = 200;
 
+/// Least time from one bulk call to the next one of its caller: what a test sells must not depend on how fast the
+/// machine is, or a slow step of it meets a sale that is sold out, and ever more claims to count.
+const BULK_PAUSE: Duration = Duration::from_millis(50);
+
 /// Most claims read at once.
 const LIST_LIMIT: u32 = 10_000;
 
 /// A load that runs.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    granted: Arc<AtomicUsize>,
+    granted: watch::Receiver<usize>,
     callers: Vec<JoinHandle<Vec<Told>>>,
 }
 
@@ -36,24 +47,25 @@ pub type Told = (String, Result<Claim, Error>);
 impl Load {
     /// Starts callers of both kinds on sale `hot`; `name` keeps their users apart from other loads'.
     pub fn start(client: &Client, name: &str) -> Load {
-        let (stop, granted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (grants, granted) = watch::channel(0);
         let mut callers = Vec::new();
         for caller in 0..SINGLE_CALLERS {
-            let (client, stop, granted) = (client.clone(), stop.clone(), granted.clone());
+            let (client, stop, grants) = (client.clone(), stop.clone(), grants.clone());
             callers.push(tokio::spawn(one_by_one(
                 client,
                 format!("{name}-one-{caller}"),
                 stop,
-                granted,
+                grants,
             )));
         }
         for caller in 0..BULK_CALLERS {
-            let (client, stop, granted) = (client.clone(), stop.clone(), granted.clone());
+            let (client, stop, grants) = (client.clone(), stop.clone(), grants.clone());
             callers.push(tokio::spawn(in_bulk(
                 client,
                 format!("{name}-bulk-{caller}"),
                 stop,
-                granted,
+                grants,
             )));
         }
         Load {
@@ -65,19 +77,16 @@ impl Load {
 
     /// Claims granted so far.
     pub fn granted(&self) -> usize {
-        self.granted.load(Ordering::Relaxed)
+        *self.granted.borrow()
     }
 
     /// Returns when this many more claims have been granted: the cluster serves.
     pub async fn flows(&self, claims: usize) {
         let enough = self.granted() + claims;
-        while self.granted() < enough {
-            assert!(
-                self.callers.iter().any(|caller| !caller.is_finished()),
-                "every caller has ended"
-            );
-            tokio::task::yield_now().await;
-        }
+        let mut granted = self.granted.clone();
+        let flowed = time::timeout(WAIT_MAX, granted.wait_for(|granted| *granted >= enough)).await;
+        let flowed = flowed.unwrap_or_else(|_| panic!("{claims} claims were not granted in {WAIT_MAX:?}"));
+        flowed.expect("not every caller has ended");
     }
 
     /// Stops the callers; gives all that they were told.
@@ -96,7 +105,7 @@ async fn one_by_one(
     client: Client,
     name: String,
     stop: Arc<AtomicBool>,
-    granted: Arc<AtomicUsize>,
+    grants: watch::Sender<usize>,
 ) -> Vec<Told> {
     let mut told = Vec::new();
     let mut number = 0;
@@ -112,7 +121,7 @@ async fn one_by_one(
             }
             claimed => claimed.map(|claimed| claimed.claim),
         };
-        granted.fetch_add(usize::from(answer.is_ok()), Ordering::Relaxed);
+        grants.send_modify(|granted| *granted += usize::from(answer.is_ok()));
         told.push((user, answer));
         number += 1;
     }
@@ -124,10 +133,12 @@ async fn in_bulk(
     client: Client,
     name: String,
     stop: Arc<AtomicBool>,
-    granted: Arc<AtomicUsize>,
+    grants: watch::Sender<usize>,
 ) -> Vec<Told> {
     let mut told = Vec::new();
     let mut frame = 0;
+    let mut pace = time::interval(BULK_PAUSE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !stop.load(Ordering::Relaxed) {
         let claims: Vec<BulkClaim> = (0..BULK_CLAIMS)
             .map(|number| {
@@ -139,10 +150,11 @@ async fn in_bulk(
                 }
             })
             .collect();
+        pace.tick().await;
         let answers = client.claim_many("hot", &claims).await;
         let answers = answers.into_iter().zip(claims);
         for (answer, claim) in answers {
-            granted.fetch_add(usize::from(answer.is_ok()), Ordering::Relaxed);
+            grants.send_modify(|granted| *granted += usize::from(answer.is_ok()));
             told.push((claim.user, answer.map(|claimed| claimed.claim)));
         }
         frame += 1;

@@ -9,11 +9,12 @@ use std::{
     collections::BTreeSet,
     path::Path,
     process::{Command, Output},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use client::{Client, Consistency, NewSale};
 use jepsen_tests::processes::NodeProcess;
+use tokio::time;
 
 /// The binary under test.
 pub fn binary() -> &'static Path {
@@ -26,6 +27,9 @@ pub fn start(dir: &Path, count: u64) -> Vec<NodeProcess> {
         .map(|id| NodeProcess::start(binary(), dir, id).expect("a node starts"))
         .collect()
 }
+
+/// How long a claim of the sale holds, in milliseconds: longer than any test takes.
+const HOLD_MS: u64 = 12 * 3_600_000;
 
 /// A founded cluster with an open sale.
 pub async fn found(nodes: &[NodeProcess], units_total: u32) -> Client {
@@ -45,6 +49,7 @@ pub async fn found(nodes: &[NodeProcess], units_total: u32) -> Client {
         price_minor: 4_900,
         currency: "EUR".into(),
         open: true,
+        hold_ms: HOLD_MS,
         ..NewSale::default()
     };
     client
@@ -130,22 +135,39 @@ async fn machine_versions(at: &str) -> Vec<Option<u64>> {
     members.map(|member| member["machine_version"].as_u64()).collect()
 }
 
-/// Longest that a member may take to tell its version: clocks, which carry it, are exchanged about once a second.
-const TOLD_MAX: Duration = Duration::from_secs(60);
+/// Longest that a test waits for anything: so long that a slow machine comes to it, and a test ends that waits in vain.
+pub const WAIT_MAX: Duration = Duration::from_secs(120);
 
-/// Waits until the leader has heard from each member that it knows these versions of the machine.
+/// Time between two looks: looking without rest would take from those who are waited for.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Waits until it is so.
+///
+/// # Panics
+/// When it is not after [`WAIT_MAX`].
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    let waited = time::timeout(WAIT_MAX, waiting).await;
+    waited.unwrap_or_else(|_| panic!("after {WAIT_MAX:?}, still not: {what}"));
+}
+
+/// Waits until the leader has heard from each member that it knows these versions of the machine: clocks, which carry
+/// it, are exchanged about once a second.
 pub async fn told(at: &str, wanted: &[u64]) {
     let wanted: Vec<_> = wanted.iter().copied().map(Some).collect();
-    let begun = Instant::now();
-    loop {
+    let what = format!("members tell versions {wanted:?}; builds of before versions tell none");
+    let mut told = Vec::new();
+    until(&what, async || {
         let versions = machine_versions(at).await;
-        if versions == wanted {
-            return;
+        if versions != told {
+            eprintln!("members tell versions {versions:?}");
+            told = versions;
         }
-        assert!(
-            begun.elapsed() < TOLD_MAX,
-            "members should tell versions {wanted:?} and told {versions:?}; builds of before versions tell none"
-        );
-        tokio::task::yield_now().await;
-    }
+        told == wanted
+    })
+    .await;
 }

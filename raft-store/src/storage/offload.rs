@@ -7,7 +7,7 @@ use crate::seams::Workers;
 /// How nice work is that can wait: beside a busy thread of the usual niceness the system gives it a tenth of a core
 /// (weights 110 and 1,024, Linux's `sched_prio_to_weight`), and who wakes meanwhile goes first.
 #[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 
 /// Runs `work` beside the runtime, or in place where there are no threads (in simulation).
 ///
