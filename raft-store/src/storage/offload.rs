@@ -4,8 +4,9 @@ use std::{io, panic, thread};
 
 use crate::seams::Workers;
 
-/// How nice work is that can wait: beside a busy thread of the usual niceness the system gives it a tenth of a core
-/// (weights 110 and 1,024, Linux's `sched_prio_to_weight`), and who wakes meanwhile goes first.
+/// How nice work is that can wait: beside a busy thread of the usual niceness the system gives it a quarter of a core
+/// (weights 335 and 1,024, Linux's `sched_prio_to_weight`), and who wakes meanwhile goes first. At 10 a snapshot of a
+/// few million claims took minutes on a machine with more to do than it can: it must end, or the log grows.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 5;
 
