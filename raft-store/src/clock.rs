@@ -13,28 +13,19 @@ use crate::{
     HoldfastRaft,
     log_clock::{LocalNow, LogClock, QUORUM_GRACE, Stamp},
     seams::WallClock,
-    types::TypeConfig,
 };
 
-/// As whom a node leads, once elected: term and node.
-pub type LeaderId = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
-
-/// How long ago a quorum last confirmed that this node leads; `None` where it does not, or none has yet.
+/// How long ago a quorum last confirmed that this node leads, as openraft counts it: too short, once in a while, where an
+/// answer was late. `None` where it does not, or none has yet.
 pub fn quorum_acked_ago(raft: &HoldfastRaft) -> Option<Duration> {
-    lead_confirmed(raft).map(|(_, ago)| ago)
-}
-
-/// As whom this node leads, and how long ago a quorum last confirmed it.
-pub fn lead_confirmed(raft: &HoldfastRaft) -> Option<(LeaderId, Duration)> {
     let leader = raft.as_leader().ok()?;
     let ago = leader.last_quorum_acked().map(|acked| acked.elapsed());
-    let ago = match ago {
-        Some(ago) if ago < QUORUM_GRACE => ago,
+    match ago {
+        Some(ago) if ago < QUORUM_GRACE => Some(ago),
         // A sole voter is its own quorum, of which openraft hears nothing after its election. Time must go on.
-        _ if raft.voter_ids().count() == 1 => Duration::ZERO,
-        ago => ago?,
-    };
-    Some((leader.to_committed_leader_id(), ago))
+        _ if raft.voter_ids().count() == 1 => Some(Duration::ZERO),
+        ago => ago,
+    }
 }
 
 /// A shared log clock. Cheap to clone.

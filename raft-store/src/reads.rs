@@ -1,6 +1,7 @@
 //! Reads of applied state, as fresh as the caller asks.
 //!
-//! - linearizable: ReadIndex (Raft, section 6.4). openraft confirms the lead once for all reads that wait.
+//! - linearizable: ReadIndex (Raft, section 6.4). openraft confirms the lead once for all reads that wait; that a quorum
+//!   has really accepted what was sent after the read began is seen from its answers ([`Answered`]).
 //! - bounded: any node, if its state is known to be at most this old: so long ago, at most, it reflected whatever
 //!   anybody had been answered. A leader that has applied an entry of its own term has applied what earlier leaders
 //!   answered, and nobody else answers before a quorum has turned away from it: its state is as old as its last quorum
@@ -16,10 +17,21 @@ use std::{
 };
 
 use fault_points::planted;
-use openraft::ReadPolicy;
-use tokio::time::Instant;
+use openraft::{ReadPolicy, async_runtime::watch::WatchReceiver};
+use tokio::time::{Instant, timeout};
 
-use crate::{HoldfastRaft, clock::lead_confirmed, storage::state::SharedState};
+use crate::{
+    HoldfastRaft,
+    network::{Answered, Moment},
+    storage::state::SharedState,
+    types::{NodeId, TypeConfig},
+};
+
+/// Longest a read waits for the answers that its lead rests on, beyond what openraft waits: some heartbeats.
+const CONFIRM_MAX: Duration = Duration::from_secs(1);
+
+/// As whom a node leads, once elected: term and node.
+type LeaderId = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,17 +76,21 @@ struct Reports {
 /// Reads of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Reads {
+    node_id: NodeId,
     raft: HoldfastRaft,
     shared: SharedState,
+    answered: Answered,
     reports: Arc<Mutex<Reports>>,
 }
 
 impl Reads {
-    /// Reads through this raft of this state.
-    pub fn new(raft: HoldfastRaft, shared: SharedState) -> Self {
+    /// Reads through this raft of this state, whose lead rests on these answers.
+    pub fn new(node_id: NodeId, raft: HoldfastRaft, shared: SharedState, answered: Answered) -> Self {
         Reads {
+            node_id,
             raft,
             shared,
+            answered,
             reports: Arc::default(),
         }
     }
@@ -108,20 +124,46 @@ impl Reads {
             {
                 Ok(())
             }
-            Freshness::Linearizable => {
-                let read = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
-                let linearizer = read.map_err(|_| ReadError::NotLeader)?;
-                if !planted!("read-before-applied") {
-                    self.shared.wait_applied(linearizer.read_log_id().index()).await;
-                }
-                Ok(())
-            }
+            Freshness::Linearizable => self.linearized().await,
             Freshness::Bounded(age_max) => match self.age() {
                 Some(age) if age <= age_max => Ok(()),
                 age => Err(ReadError::TooOld { age }),
             },
             Freshness::Local => Ok(()),
         }
+    }
+
+    /// Returns when the applied state reflects everything that was committed before the call.
+    ///
+    /// # Errors
+    /// [`ReadError::NotLeader`].
+    pub async fn linearized(&self) -> Result<(), ReadError> {
+        let begun = self.answered.moment();
+        let leader = self.leader().ok_or(ReadError::NotLeader)?;
+        let read = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        let linearizer = read.map_err(|_| ReadError::NotLeader)?;
+        // Nearly always they are here, as openraft waits for the same.
+        let confirmed = self.answered.quorum_after(begun, |_| self.quorum(&leader));
+        let confirmed = timeout(CONFIRM_MAX, confirmed).await;
+        confirmed.map_err(|_| ReadError::NotLeader)?;
+        if !planted!("read-before-applied") {
+            self.shared.wait_applied(linearizer.read_log_id().index()).await;
+        }
+        Ok(())
+    }
+
+    /// As whom this node leads.
+    fn leader(&self) -> Option<LeaderId> {
+        let leader = self.raft.as_leader().ok()?;
+        Some(leader.to_committed_leader_id())
+    }
+
+    /// Since when no quorum can have turned away from this leader.
+    fn quorum(&self, leader: &LeaderId) -> Option<Moment> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters = metrics.membership_config.membership().get_joint_config();
+        self.answered.quorum(self.node_id, leader.term, voters)
     }
 
     /// How old the applied state is at most; `None` when that is not known.
@@ -137,9 +179,10 @@ impl Reads {
     /// How old it is at most by what this node knows as the leader; `None` where it does not lead, or has not applied
     /// an entry of its own term, without which it may lack what an earlier leader has answered.
     pub fn leading_age(&self) -> Option<Duration> {
-        let (leader, acked_ago) = lead_confirmed(&self.raft)?;
+        let leader = self.leader()?;
+        let confirmed = self.quorum(&leader)?;
         let applied = self.shared.applied_log_id()?;
-        (*applied.committed_leader_id() == leader).then_some(acked_ago)
+        (*applied.committed_leader_id() == leader).then(|| confirmed.at.elapsed())
     }
 
     fn settle(&self, reports: &mut Reports) {

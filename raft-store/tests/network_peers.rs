@@ -54,14 +54,18 @@ impl Net for Counting {
 }
 
 fn network(attempts: &Arc<AtomicU64>) -> Network<MemSnapshot> {
+    Network::new(peers(attempts))
+}
+
+fn peers(attempts: &Arc<AtomicU64>) -> Peers {
     let net = Arc::new(Counting {
         attempts: attempts.clone(),
     });
-    Network::new(Peers::new(
+    Peers::new(
         Identity::new(9, "test:1", Cluster::default(), Arc::new(Forgetful)),
         net,
         NetworkOptions::default(),
-    ))
+    )
 }
 
 #[test]
@@ -222,6 +226,45 @@ fn news_of_a_commit_travel_with_the_next_entries_or_alone_after_a_little() {
         }
         let delays = SESSIONS * Duration::from_millis(5);
         assert!(took[1] < took[0] + delays / 2, "{took:?}");
+    });
+}
+
+#[test]
+fn an_answer_proves_the_lead_since_its_own_request_was_sent_and_no_later() {
+    with_one_node(16, async |_: Node| {
+        let peers = peers(&Arc::default());
+        let answered = peers.answered().clone();
+        let quorum = || answered.quorum(9, 1, &[[1, 9].into()]);
+        let mut client = Network::<MemSnapshot>::new(peers)
+            .new_client(1, &BasicNode::new(endpoint(1)))
+            .await;
+        // News of the commit are ready while the entry is on its way: openraft takes the entry's answer for one to both.
+        let ready = Arc::new(std::sync::Mutex::new(None));
+        let (now, at) = (answered.clone(), ready.clone());
+        let news = stream::once(std::future::ready(())).map(move |()| {
+            *at.lock().unwrap() = Some(now.moment());
+            AppendEntriesRequest {
+                prev_log_id: Some(log_id(0)),
+                entries: Vec::new(),
+                ..append(0, Some(0))
+            }
+        });
+        let requests = stream::iter([append(0, None)])
+            .chain(news)
+            .chain(stream::pending());
+        let begun = answered.moment();
+        let option = RPCOption::new(Duration::from_millis(100));
+        let mut session = client.stream_append(requests, option).await.unwrap();
+        let matched = Some(Ok(Ok(Some(log_id(0)))));
+        assert_eq!(quorum(), None);
+        assert_eq!(session.next().await, matched);
+        let ready = ready
+            .lock()
+            .unwrap()
+            .expect("it does not wait for the entry's answer");
+        assert!(begun < quorum().unwrap() && quorum().unwrap() < ready);
+        assert_eq!(session.next().await, matched);
+        assert!(ready < quorum().unwrap());
     });
 }
 

@@ -35,7 +35,6 @@ use inventory_machine::{
     command::Body,
 };
 use openraft::{
-    ReadPolicy,
     async_runtime::watch::WatchReceiver,
     errors::{ClientWriteError, ForwardReason},
     impls::OneshotResponder,
@@ -64,6 +63,7 @@ use crate::{
     },
     log_clock::Stamp,
     machine_versions::MachineVersions,
+    reads::Reads,
     storage::state::SharedState,
     types::{BatchBytes, EntryReply, LogId, TypeConfig},
 };
@@ -81,6 +81,8 @@ pub struct Parts {
     pub raft: HoldfastRaft,
     /// Applied state.
     pub shared: SharedState,
+    /// What the applied state may speak for.
+    pub reads: Reads,
     /// The log clock.
     pub clock: NodeClock,
     /// Whether this node leads.
@@ -280,17 +282,8 @@ impl Batcher {
             return;
         }
         std::mem::swap(&mut self.reading_frames, &mut self.unread_frames);
-        let (raft, shared) = (self.parts.raft.clone(), self.parts.shared.clone());
-        let read = async move {
-            if planted!("sold-out-from-stale-state") {
-                return true;
-            }
-            let Ok(linearizer) = raft.get_read_linearizer(ReadPolicy::ReadIndex).await else {
-                return false;
-            };
-            shared.wait_applied(linearizer.read_log_id().index()).await;
-            true
-        };
+        let reads = self.parts.reads.clone();
+        let read = async move { planted!("sold-out-from-stale-state") || reads.linearized().await.is_ok() };
         self.reading = Some(read.boxed());
     }
 

@@ -22,7 +22,7 @@ use futures::{FutureExt, Stream, StreamExt, stream, stream::BoxStream};
 use openraft::{
     RPCTypes,
     network::RPCOption,
-    raft::{AppendEntriesRequest, StreamAppendResult},
+    raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult},
 };
 use prost::Message;
 use proto::internal as wire;
@@ -31,6 +31,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{
+    answered::Moment,
     client::PeerClient,
     peer::{CallError, Peer, within},
 };
@@ -80,7 +81,8 @@ struct Sent {
     prev: Option<LogId>,
     last: Option<LogId>,
     bytes: usize,
-    at: Instant,
+    term: u64,
+    moment: Moment,
 }
 
 struct Session<'s, S, I> {
@@ -88,7 +90,8 @@ struct Session<'s, S, I> {
     wire: Wire,
     /// `None` once openraft has nothing more to send.
     input: Option<I>,
-    /// News of a commit, and until when it may wait. openraft takes the answer to a later request for one to this.
+    /// News of a commit, and until when it may wait. openraft takes the answer to any request that ends at the same entry
+    /// for one to this, even to an earlier one: what proves the lead is [`super::Answered`].
     news: Option<(AppendEntriesRequest<TypeConfig>, Instant)>,
     in_flight: VecDeque<Sent>,
     in_flight_bytes: usize,
@@ -156,7 +159,7 @@ where
     async fn next(&mut self) -> Result<Option<StreamAppendResult<TypeConfig>>, CallError> {
         let patience = Duration::from_millis(self.client.peer.options().append_answer_ms_max);
         loop {
-            let oldest = self.in_flight.front().map(|sent| sent.at);
+            let oldest = self.in_flight.front().map(|sent| sent.moment.at);
             if self.input.is_none() && oldest.is_none() {
                 return Ok(None);
             }
@@ -201,6 +204,7 @@ where
     }
 
     fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> Result<(), CallError> {
+        let (term, moment) = (request.vote.leader_id.term, self.client.answered.moment());
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
         let message = convert::append_out(request);
@@ -215,7 +219,8 @@ where
             prev,
             last,
             bytes,
-            at: Instant::now(),
+            term,
+            moment,
         });
         Ok(())
     }
@@ -229,7 +234,15 @@ where
             .pop_front()
             .ok_or_else(|| Status::internal("answer to nothing"))?;
         self.in_flight_bytes -= sent.bytes;
-        Ok(convert::appended_in(answer, sent.prev, sent.last)?)
+        let result = convert::appended_in(answer, sent.prev, sent.last)?;
+        // Whose log differs has accepted the leader all the same.
+        if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+            let Sent { term, moment, .. } = sent;
+            self.client
+                .answered
+                .accepted(self.client.peer.node_id(), term, moment);
+        }
+        Ok(result)
     }
 }
 

@@ -15,6 +15,7 @@ use openraft::{
 };
 
 use super::{
+    answered::Answered,
     append_stream::{self, Wire},
     peer::{CallError, Peer, within},
     snapshot::{self, SnapshotSource},
@@ -29,15 +30,17 @@ type RpcError = RPCError<TypeConfig>;
 /// Speaks to one peer for openraft.
 pub struct PeerClient<S> {
     pub(super) peer: Arc<Peer>,
+    pub(super) answered: Answered,
     /// The append stream of the last session, when it ended with every request answered.
     pub(super) wire: Option<Wire>,
     snapshots: PhantomData<fn() -> S>,
 }
 
 impl<S> PeerClient<S> {
-    pub(super) fn new(peer: Arc<Peer>) -> Self {
+    pub(super) fn new(peer: Arc<Peer>, answered: Answered) -> Self {
         PeerClient {
             peer,
+            answered,
             wire: None,
             snapshots: PhantomData,
         }

@@ -27,11 +27,13 @@ use tokio::sync::watch;
 
 use crate::{seams::Net, types::NodeId, types::TypeConfig};
 
+mod answered;
 mod append_stream;
 mod client;
 mod peer;
 pub mod snapshot;
 
+pub use answered::{Answered, Moment};
 pub use client::PeerClient;
 pub use peer::{CallError, Peer};
 pub use proto::METADATA_CLUSTER;
@@ -244,6 +246,7 @@ struct PeersInner {
     net: Arc<dyn Net>,
     tls: Option<Arc<Tls>>,
     options: NetworkOptions,
+    answered: Answered,
     // One a node id, so it is bounded by the members there ever were while this process ran.
     // In order, so that connections close in one: a simulated run repeats to the byte.
     peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
@@ -269,6 +272,7 @@ impl Peers {
                 net,
                 tls,
                 options,
+                answered: Answered::default(),
                 peers: Mutex::default(),
             }),
         }
@@ -277,6 +281,11 @@ impl Peers {
     /// Who calls.
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
+    }
+
+    /// What they have answered this node as the leader.
+    pub fn answered(&self) -> &Answered {
+        &self.inner.answered
     }
 
     /// The connections to a member; a member that moved gets new ones.
@@ -355,6 +364,9 @@ impl<S: snapshot::SnapshotSource> RaftNetworkFactory<TypeConfig> for Network<S> 
     type Network = PeerClient<S>;
 
     async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> PeerClient<S> {
-        PeerClient::new(self.peers.member(target, &node.addr))
+        PeerClient::new(
+            self.peers.member(target, &node.addr),
+            self.peers.answered().clone(),
+        )
     }
 }

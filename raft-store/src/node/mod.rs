@@ -220,14 +220,20 @@ impl Node {
         );
         let versions = MachineVersions::new(config.node_id);
         let (lead, leading) = watch::channel(None);
+        let reads = Reads::new(
+            config.node_id,
+            raft.clone(),
+            shared.clone(),
+            peers.answered().clone(),
+        );
         let (door, batcher) = batcher::start(batcher::Parts {
             raft: raft.clone(),
             shared: shared.clone(),
+            reads: reads.clone(),
             clock: clock.clone(),
             lead: leading,
             versions: versions.clone(),
         });
-        let reads = Reads::new(raft.clone(), shared.clone());
         let (stop, stopped) = watch::channel(None);
         let clocks = clocks::Clocks {
             raft: raft.clone(),
