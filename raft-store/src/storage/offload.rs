@@ -4,11 +4,13 @@ use std::{io, panic, thread};
 
 use crate::seams::Workers;
 
-/// How nice work is that can wait: beside a busy thread of the usual niceness the system gives it a quarter of a core
-/// (weights 335 and 1,024, Linux's `sched_prio_to_weight`), and who wakes meanwhile goes first. At 10 a snapshot of a
-/// few million claims took minutes on a machine with more to do than it can: it must end, or the log grows.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 5;
+/// How nice work is that can wait but must end, as a snapshot, without which the log grows: beside a busy thread of the
+/// usual niceness the system gives it a quarter of a core (weights 335 and 1,024, Linux's `sched_prio_to_weight`), and
+/// who wakes meanwhile goes first.
+const MUST_END: i32 = 5;
+
+/// How nice work is that may lag, as the image: a tenth of a core (weight 110).
+pub(crate) const MAY_LAG: i32 = 10;
 
 /// Runs `work` beside the runtime, or in place where there are no threads (in simulation).
 ///
@@ -34,7 +36,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// [`blocking`], for what can wait: it [gives way](give_way) to claims.
+/// [`blocking`], for what can wait but must end: it [gives way](give_way) to claims.
 ///
 /// # Errors
 /// The runtime is shutting down and did not run it; there is no thread for it.
@@ -47,11 +49,11 @@ pub(crate) async fn background<T: Send + 'static>(
 ) -> io::Result<T> {
     match workers {
         Workers::Tasks => Ok(work()),
-        Workers::Threads => blocking(workers, move || give_way(work)).await?,
+        Workers::Threads => blocking(workers, move || give_way(MUST_END, work)).await?,
     }
 }
 
-/// Runs `work` on a thread of its own that gives way to all others. Its priority cannot be had back, hence the thread;
+/// Runs `work` on a thread of its own that gives way to all others, by this niceness. Its priority cannot be had back, hence the thread;
 /// and it must hold no lock that others wait for.
 ///
 /// # Errors
@@ -59,12 +61,13 @@ pub(crate) async fn background<T: Send + 'static>(
 ///
 /// # Panics
 /// When `work` does.
-pub(crate) fn give_way<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+pub(crate) fn give_way<T: Send>(niceness: i32, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let nice = || {
             // Only Linux has it for single threads. Where it is not allowed the work is done all the same.
-            #[cfg(target_os = "linux")]
-            let _ = rustix::process::setpriority_process(None, NICENESS);
+            if cfg!(target_os = "linux") {
+                let _ = rustix::process::setpriority_process(None, niceness);
+            }
             work()
         };
         let worker = thread::Builder::new().name("holdfast-beside".into());
@@ -85,7 +88,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_can_wait_gives_way_and_nobody_else_does() {
-        assert_eq!(background(Workers::Threads, niceness).await.unwrap(), NICENESS);
+        assert_eq!(background(Workers::Threads, niceness).await.unwrap(), MUST_END);
+        assert_eq!(give_way(MAY_LAG, niceness).unwrap(), MAY_LAG);
         assert_eq!(blocking(Workers::Threads, niceness).await.unwrap(), 0);
         assert_eq!(niceness(), 0);
     }

@@ -15,7 +15,7 @@ use super::store::{ImageStore, close_quietly};
 use crate::{
     storage::{
         error::StorageError,
-        offload::give_way,
+        offload::{MAY_LAG, give_way},
         rows::{Standing, index_of},
         state::{Cut, CutRows, SharedState, describe_panic},
     },
@@ -202,7 +202,7 @@ impl<C: Cuts> Writer<C> {
                 let begun = Instant::now();
                 self.written.send_replace(None);
                 // Only here: the cut itself is taken under the state's lock.
-                give_way(|| self.store.write(&cut))??;
+                give_way(MAY_LAG, || self.store.write(&cut))??;
                 self.written.send_replace(index_of(&cut.standing.last_log_id));
                 let worked = begun.elapsed();
                 metrics::histogram!("holdfast_image_cut_duration_seconds").record(worked);
