@@ -9,6 +9,9 @@
 //! - while the work goes on, the same request is told to come back;
 //! - afterwards it hears the first answer again, byte for byte, marked `Idempotent-Replayed: true`.
 //!
+//! Work that begins and ends with writes of its own takes the key along with the first of them ([`Ticket`]) and leaves
+//! the answer with the last ([`Place`]): each in one log entry, where it would be two.
+//!
 //! An owner that died keeps nobody waiting for long: its record is for the taking once the time that
 //! the work may take is over, in log time. That end is not written down: it follows from when the
 //! record goes by itself, which the store knows. Whoever takes over replaces the version he read, so
@@ -20,7 +23,10 @@
 //! Left out: whether the work itself may run twice. It may, after an owner's death, and must be
 //! harmless: what must not happen twice has keys of its own.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use axum::{
     body::Body,
@@ -28,6 +34,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use client::Error;
+use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -175,19 +182,54 @@ pub(crate) enum Outcome {
     Mismatch,
 }
 
+/// A key that comes with a request, before it is taken.
+pub(crate) struct Ticket {
+    store: Arc<dyn Documents>,
+    document: String,
+    record: Record,
+}
+
+impl Ticket {
+    pub(crate) fn new(store: Arc<dyn Documents>, scope: Scope<'_>, request: &RequestHash) -> Self {
+        Ticket {
+            store,
+            document: scope.document(),
+            record: Record {
+                format: FORMAT,
+                request: request.clone(),
+                kept_ms: KEPT_MS,
+                state: State::Running {
+                    work_ms_max: scope.work_ms_max,
+                },
+            },
+        }
+    }
+
+    /// The write that takes the key; refused where it was used before.
+    pub(crate) fn write(&self) -> DocumentWrite {
+        self.record.write_of(&self.document, 0)
+    }
+
+    /// The key was taken: its record has this version.
+    pub(crate) fn taken(self, version: u64) -> Guard {
+        Guard {
+            store: self.store,
+            place: Place {
+                document: self.document,
+                record: self.record,
+                version,
+                left: Arc::default(),
+            },
+            finished: false,
+        }
+    }
+}
+
 /// Carries `work` out at most once at a time for a key, and records its answer; or gives the answer
 /// that there is.
-pub(crate) async fn once(
-    store: Arc<dyn Documents>,
-    scope: Scope<'_>,
-    request: &RequestHash,
-    work: impl Future<Output = Result<Response, Problem>>,
-) -> Response {
-    match begin(store, scope, request).await {
-        Ok(Outcome::Fresh(guard)) => {
-            let answer = work.await.unwrap_or_else(IntoResponse::into_response);
-            guard.finish(answer).await
-        }
+pub(crate) async fn once(ticket: Ticket, work: impl Future<Output = Result<Response, Problem>>) -> Response {
+    match begin(ticket).await {
+        Ok(Outcome::Fresh(guard)) => guard.finish_with(work).await,
         Ok(Outcome::Replay(answer)) => answer.into_response(),
         Ok(Outcome::InFlight { remaining_ms }) => in_flight(remaining_ms).into_response(),
         Ok(Outcome::Mismatch) => mismatch().into_response(),
@@ -216,41 +258,25 @@ pub(crate) fn mismatch() -> Problem {
 ///
 /// # Errors
 /// The store cannot say, or the record is none that this release can read.
-pub(crate) async fn begin(
-    store: Arc<dyn Documents>,
-    scope: Scope<'_>,
-    request: &RequestHash,
-) -> Result<Outcome, Problem> {
-    let document = scope.document();
-    let record = Record {
-        format: FORMAT,
-        request: request.clone(),
-        kept_ms: KEPT_MS,
-        state: State::Running {
-            work_ms_max: scope.work_ms_max,
-        },
-    };
+pub(crate) async fn begin(ticket: Ticket) -> Result<Outcome, Problem> {
+    let Ticket {
+        store,
+        document,
+        record,
+    } = &ticket;
     let mut version = 0;
     for _ in 0..ROUNDS_MAX {
-        match write(&*store, &document, &record, version).await {
-            Ok(version) => {
-                return Ok(Outcome::Fresh(Guard {
-                    store,
-                    document,
-                    record,
-                    version,
-                    finished: false,
-                }));
-            }
+        match write(&**store, record.write_of(document, version)).await {
+            Ok(version) => return Ok(Outcome::Fresh(ticket.taken(version))),
             Err(error) if is_version_mismatch(&error) => {}
             Err(error) => return Err(error.into()),
         }
-        let Some(found) = store.document(&document).await? else {
+        let Some(found) = store.document(document).await? else {
             version = 0;
             continue;
         };
-        let known = Record::read(&document, &found.body)?;
-        if known.request != *request {
+        let known = Record::read(document, &found.body)?;
+        if known.request != record.request {
             return Ok(Outcome::Mismatch);
         }
         match known.state {
@@ -266,12 +292,25 @@ pub(crate) async fn begin(
         }
         version = found.version;
     }
+    // Others have it, again and again.
     Ok(Outcome::InFlight {
-        remaining_ms: scope.work_ms_max,
+        remaining_ms: RETRY_AFTER_S_MAX * 1_000,
     })
 }
 
 impl Record {
+    /// The write of this record over a version of it.
+    fn write_of(&self, document: &str, version_expected: u64) -> DocumentWrite {
+        let body = serde_json::to_vec(self).expect("a record is a plain map of texts and numbers");
+        DocumentWrite {
+            document: document.to_owned(),
+            body: body.into(),
+            version_expected,
+            fencing_token: 0,
+            ttl_ms: self.kept_ms,
+        }
+    }
+
     fn read(document: &str, body: &[u8]) -> Result<Record, Problem> {
         let unreadable = |why: String| {
             tracing::error!(document, why, "an idempotency record cannot be read");
@@ -288,40 +327,86 @@ impl Record {
     }
 }
 
-/// Writes the record over a version of it; gives its new one.
-async fn write(
-    store: &dyn Documents,
-    document: &str,
-    record: &Record,
-    version_expected: u64,
-) -> Result<u64, Error> {
-    let body = serde_json::to_vec(record).expect("a record is a plain map of texts and numbers");
-    let write = DocumentWrite {
-        document: document.to_owned(),
-        body: body.into(),
-        version_expected,
-        fencing_token: 0,
-        ttl_ms: record.kept_ms,
-    };
-    Ok(store.write_document(write, fresh_key()).await?.version)
+/// Writes a record; gives its new version.
+async fn write(store: &dyn Documents, record: DocumentWrite) -> Result<u64, Error> {
+    Ok(store.write_document(record, fresh_key()).await?.version)
+}
+
+/// A key that is taken: where its answer belongs. The work may leave it there itself, with its own last write.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    document: String,
+    record: Record,
+    version: u64,
+    /// Whether the work has.
+    left: Arc<AtomicBool>,
+}
+
+impl Place {
+    /// The write of this answer; refused once the key's owner has gone without one. `None`: it is none that is recorded.
+    pub(crate) fn write(&self, response: Response) -> Option<DocumentWrite> {
+        let (parts, body) = response.into_parts();
+        // Whoever makes an answer from what he has in hand has all of it.
+        let body = axum::body::to_bytes(body, ANSWER_BYTES_MAX)
+            .now_or_never()?
+            .ok()?;
+        let answer =
+            Answer::of(parts.status, &parts.headers, &body).filter(|_| error::is_final(parts.status))?;
+        Some(self.in_state(State::Answered(answer)))
+    }
+
+    /// That was written.
+    pub(crate) fn written(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    fn is_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
+    fn in_state(&self, state: State) -> DocumentWrite {
+        let record = Record {
+            state,
+            ..self.record.clone()
+        };
+        record.write_of(&self.document, self.version)
+    }
+
+    async fn settle(&self, store: &dyn Documents, state: State) {
+        if let Err(error) = write(store, self.in_state(state)).await {
+            tracing::warn!(document = self.document, %error, "an answer was given but not recorded under its key");
+        }
+    }
 }
 
 /// The right to answer for a key. Dropped without an answer, it frees the key.
 pub(crate) struct Guard {
     store: Arc<dyn Documents>,
-    document: String,
-    record: Record,
-    version: u64,
+    place: Place,
     finished: bool,
 }
 
 impl Guard {
+    /// Where the work may leave its answer.
+    pub(crate) fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    /// Carries the work out and records its answer.
+    pub(crate) async fn finish_with(self, work: impl Future<Output = Result<Response, Problem>>) -> Response {
+        let answer = work.await.unwrap_or_else(IntoResponse::into_response);
+        self.finish(answer).await
+    }
+
     /// Records the answer if it is final, frees the key if not, and gives the answer on.
     ///
     /// What goes wrong with the record takes nothing from the answer: it is true. The request sent again
     /// is then carried out again, which is harmless.
     pub(crate) async fn finish(mut self, response: Response) -> Response {
         self.finished = true;
+        if self.place.is_left() {
+            return response;
+        }
         let (parts, body) = response.into_parts();
         let body = match axum::body::to_bytes(body, usize::MAX).await {
             Ok(body) => body,
@@ -330,48 +415,32 @@ impl Guard {
                 return Problem::new(Kind::Internal, "").into_response();
             }
         };
-        self.record.state = State::Free;
+        let mut state = State::Free;
         if error::is_final(parts.status) {
             match Answer::of(parts.status, &parts.headers, &body) {
-                Some(answer) => self.record.state = State::Answered(answer),
+                Some(answer) => state = State::Answered(answer),
                 None => tracing::error!(
-                    document = self.document,
+                    document = self.place.document,
                     bytes = body.len(),
                     "an answer is too large to be recorded, or is no text"
                 ),
             }
         }
-        self.settle().await;
+        self.place.settle(&*self.store, state).await;
         Response::from_parts(parts, Body::from(body))
-    }
-
-    async fn settle(&self) {
-        let written = write(&*self.store, &self.document, &self.record, self.version).await;
-        if let Err(error) = written {
-            tracing::warn!(document = self.document, %error, "an answer was given but not recorded under its key");
-        }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.finished {
+        if self.finished || self.place.is_left() {
             return;
         }
         // Whoever waited for the answer is gone. Outside of a runtime the process is ending: then the
         // record comes free when its time is over.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let freed = Guard {
-                store: Arc::clone(&self.store),
-                document: self.document.clone(),
-                record: Record {
-                    state: State::Free,
-                    ..self.record.clone()
-                },
-                version: self.version,
-                finished: true,
-            };
-            runtime.spawn(async move { freed.settle().await });
+            let (store, place) = (Arc::clone(&self.store), self.place.clone());
+            runtime.spawn(async move { place.settle(&*store, State::Free).await });
         }
     }
 }

@@ -58,9 +58,7 @@ async fn ask(
     status: StatusCode,
 ) -> Response {
     once(
-        Arc::clone(store) as Arc<dyn Documents>,
-        scope,
-        &request(body),
+        Ticket::new(Arc::clone(store) as _, scope, &request(body)),
         async {
             let times = done.fetch_add(1, Ordering::SeqCst) + 1;
             Ok(answer(status, &format!("work {times}")))
@@ -79,7 +77,7 @@ fn kind(outcome: &Outcome) -> &'static str {
 }
 
 async fn start(store: &Arc<MachineStore>, body: &str) -> Outcome {
-    begin(Arc::clone(store) as Arc<dyn Documents>, SCOPE, &request(body))
+    begin(Ticket::new(Arc::clone(store) as _, SCOPE, &request(body)))
         .await
         .unwrap()
 }
@@ -116,6 +114,40 @@ async fn the_same_request_hears_the_same_answer_and_another_is_refused() {
     assert_eq!(other.0, 422);
     assert!(other.3.contains("urn:holdfast:problem:key-reused"), "{}", other.3);
     assert_eq!(done.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn work_may_take_the_key_and_leave_the_answer_with_writes_of_its_own() {
+    let (store, done) = (store(), AtomicUsize::new(0));
+    let ticket = || Ticket::new(Arc::clone(&store) as _, SCOPE, &request("{}"));
+    let taken = write(&*store, ticket().write()).await.unwrap();
+    let guard = ticket().taken(taken);
+    let told = || answer(StatusCode::CREATED, "paid");
+    let left = guard.place().write(told()).unwrap();
+    write(&*store, left.clone()).await.unwrap();
+    guard.place().written();
+    let changes = store.changes();
+    guard.finish(told()).await;
+    assert_eq!(store.changes(), changes, "it is there already");
+    let again = read(ask(&store, SCOPE, "{}", &done, StatusCode::OK).await).await;
+    assert_eq!((again.0, again.2, &*again.3), (201, true, r#"{"text":"paid"}"#));
+    let used = write(&*store, ticket().write()).await.unwrap_err();
+    assert!(is_version_mismatch(&used), "{used}");
+    assert_eq!(done.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn an_answer_left_too_late_is_refused_and_one_that_is_not_final_is_none() {
+    let (store, done) = (store(), AtomicUsize::new(0));
+    let guard = guard(start(&store, "{}").await);
+    let place = guard.place();
+    assert_eq!(place.write(answer(StatusCode::ACCEPTED, "wait")), None);
+    guard.finish(answer(StatusCode::ACCEPTED, "wait")).await;
+    let late = place.write(answer(StatusCode::CREATED, "paid")).unwrap();
+    let late = write(&*store, late).await.unwrap_err();
+    assert!(is_version_mismatch(&late), "{late}");
+    let again = read(ask(&store, SCOPE, "{}", &done, StatusCode::OK).await).await;
+    assert_eq!((again.0, again.2), (200, false));
 }
 
 #[tokio::test]
@@ -262,7 +294,7 @@ async fn a_lost_write_is_no_answer_and_the_key_comes_free() {
         Ok(answer(StatusCode::OK, "done"))
     };
     let shared = Arc::clone(&store) as Arc<dyn Documents>;
-    let answered = read(once(shared, scope, &request("{}"), work).await).await;
+    let answered = read(once(Ticket::new(shared, scope, &request("{}")), work).await).await;
     assert_eq!((answered.0, answered.2), (200, false));
     let again = read(ask(&store, scope, "{}", &done, StatusCode::OK).await).await;
     assert_eq!((again.2, again.3), (true, r#"{"text":"done"}"#.into()));
@@ -276,7 +308,7 @@ async fn what_cannot_be_recorded_is_answered_all_the_same() {
         Ok((StatusCode::OK, "x".repeat(ANSWER_BYTES_MAX + 1)).into_response())
     };
     let shared = Arc::clone(&store) as Arc<dyn Documents>;
-    let answered = read(once(shared, SCOPE, &request("{}"), work).await).await;
+    let answered = read(once(Ticket::new(shared, SCOPE, &request("{}")), work).await).await;
     assert_eq!((answered.0, answered.3.len()), (200, ANSWER_BYTES_MAX + 1));
     let again = read(ask(&store, SCOPE, "{}", &done, StatusCode::OK).await).await;
     assert!(!again.2);
@@ -285,7 +317,7 @@ async fn what_cannot_be_recorded_is_answered_all_the_same() {
     let largest = "\"".repeat(ANSWER_BYTES_MAX);
     let work = async { Ok((StatusCode::OK, largest.clone()).into_response()) };
     let shared = Arc::clone(&store) as Arc<dyn Documents>;
-    once(shared, scope, &request("{}"), work).await;
+    once(Ticket::new(shared, scope, &request("{}")), work).await;
     let again = read(ask(&store, scope, "{}", &done, StatusCode::OK).await).await;
     assert_eq!((again.2, again.3), (true, largest));
 }

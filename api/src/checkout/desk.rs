@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use client::{Claim, ClaimStatus, Error, Position};
 use tokio::{
-    sync::oneshot,
+    sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, sleep, timeout_at},
 };
 
@@ -16,12 +16,12 @@ use super::{
     Checkouts, Lost, Till,
     driver::End,
     journal::{ATTEMPTS_MAX, Closed, FORMAT, Journal, Request, closed_key, decode, open_key},
-    owner::Owner,
+    owner::{Owner, Paid},
     terms::{Doubt, Ending, Stage},
 };
 use crate::{
     error::{Kind, Members, Problem},
-    idempotency,
+    idempotency::{self, Guard, Ticket},
     orders::{self, Granted, Order},
     payment::{Currency, Money},
 };
@@ -63,6 +63,29 @@ pub(crate) enum Standing {
     Ended { attempt: u32, ending: Ending },
     /// An order is being cancelled.
     Cancelling,
+}
+
+/// A checkout that was begun here, with the room for it.
+pub(crate) struct Begun {
+    owner: Owner,
+    place: OwnedSemaphorePermit,
+}
+
+/// What came of beginning a first attempt.
+pub(crate) struct First {
+    /// The right to answer for the key; `Err`: it was not taken.
+    pub(crate) key: Result<Guard, Ticket>,
+    /// `None`: nothing was begun, or it was lost at once.
+    pub(crate) begun: Option<Begun>,
+}
+
+/// What came of beginning upon all that is known.
+enum Again {
+    Begun(Box<Begun>),
+    /// Nothing is to be begun: so it stands.
+    Stands(Standing),
+    /// Somebody was faster.
+    Changed,
 }
 
 /// What the store knows of a claim's checkout; by default nothing.
@@ -155,50 +178,64 @@ impl Checkouts {
         })
     }
 
+    /// Begins to pay for a claim, as nearly all come for the first time: upon the claim alone. What else there may be is
+    /// checked with the beginning itself, and the key is taken in the same entry; `paid` is the answer should there be an
+    /// order. Whatever is not as expected is left to [`Checkouts::pay`], which looks everything up.
+    pub(crate) async fn begin(&self, asked: &Asked, ticket: Ticket, paid: Paid) -> First {
+        let Some((journal, place)) = self.expected(asked).await else {
+            return First {
+                key: Err(ticket),
+                begun: None,
+            };
+        };
+        let (key_version, owner) =
+            Owner::begin_with(&self.store, journal, self.options.lease_ms, ticket.write()).await;
+        let Some(key_version) = key_version else {
+            return First {
+                key: Err(ticket),
+                begun: None,
+            };
+        };
+        let guard = ticket.taken(key_version);
+        let begun = owner.ok().map(|owner| Begun {
+            owner: owner.answering(guard.place(), paid),
+            place,
+        });
+        First {
+            key: Ok(guard),
+            begun,
+        }
+    }
+
+    /// The journal of a first attempt to pay for a claim that is held, and room for it.
+    async fn expected(&self, asked: &Asked) -> Option<(Journal, OwnedSemaphorePermit)> {
+        self.till.as_ref()?;
+        let found = self.store.find_claim(&asked.claim_id, Some(&asked.user)).await;
+        let (claim, sale_id, position) = found.ok()?;
+        if claim.status != ClaimStatus::Held {
+            return None;
+        }
+        let begun = self
+            .begun(asked, &claim, sale_id, &position, &Known::default())
+            .await;
+        Some((begun.ok()?, self.place()?))
+    }
+
     /// Pays for a claim, or says how that stands once the shopper's patience is over.
-    pub(crate) async fn pay(self: &Arc<Self>, asked: Asked) -> Result<Standing, Problem> {
+    pub(crate) async fn pay(
+        self: &Arc<Self>,
+        asked: Asked,
+        mut begun: Option<Begun>,
+    ) -> Result<Standing, Problem> {
         let deadline = Instant::now() + Duration::from_millis(self.options.budget_ms_max);
-        let till = self.till()?;
         for round in 0..ROUNDS_MAX {
-            let claim = self.store.find_claim(&asked.claim_id, Some(&asked.user));
-            let (claim, known) = if round == 0 {
-                // Nearly all come for the first time: what they begin upon is checked with the beginning itself, and only
-                // who was here before is looked up.
-                (claim.await, Ok(Known::default()))
-            } else {
-                futures::join!(claim, self.known(&asked.claim_id))
-            };
-            let ((claim, sale_id, position), known) = (claim?, known?);
-            if round == 0 && claim.status != ClaimStatus::Held {
-                continue;
-            }
-            let already = match self.already(&asked, &claim, &known) {
-                // Perhaps by a checkout that began between the two reads: the next look tells.
-                Err(problem) if round == 1 && problem.kind() == Kind::ClaimConfirmed => continue,
-                already => already?,
-            };
-            if let Some(standing) = already {
-                return match standing {
-                    Standing::Pending { .. } => self.wait_elsewhere(&asked.claim_id, deadline).await,
-                    standing => Ok(standing),
-                };
-            }
-            let journal = self.begun(&asked, &claim, sale_id, &position, &known).await?;
-            if let Some(wait) = till.steps.provider.refusing().filter(|_| journal.extended) {
-                let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                return Ok(Standing::Ended {
-                    attempt: journal.attempt,
-                    ending: Ending::ProviderUnavailable { retry_after_ms },
-                });
-            }
-            let place = self
-                .place()
-                .ok_or_else(|| Problem::busy("this node has all the checkouts under way that it can"))?;
-            let owner = match Owner::begin(&self.store, journal, self.options.lease_ms).await {
-                Ok(owner) => owner,
-                // By another attempt, or ours by a sweep that was faster: the next look tells.
-                Err(Lost::Taken) => continue,
-                Err(Lost::Away(error)) => return Err(error.into()),
+            let Begun { owner, place } = match begun.take() {
+                Some(begun) => begun,
+                None => match self.begin_again(&asked, round, deadline).await? {
+                    Again::Begun(begun) => *begun,
+                    Again::Stands(standing) => return Ok(standing),
+                    Again::Changed => continue,
+                },
             };
             let driven = self.spawn(owner, place);
             match self.wait(&asked.claim_id, driven, deadline).await? {
@@ -210,6 +247,53 @@ impl Checkouts {
             }
         }
         Err(in_progress())
+    }
+
+    /// Begins to pay for a claim upon all that is known of it.
+    async fn begin_again(
+        self: &Arc<Self>,
+        asked: &Asked,
+        round: usize,
+        deadline: Instant,
+    ) -> Result<Again, Problem> {
+        let till = self.till()?;
+        let (claim, known) = futures::join!(
+            self.store.find_claim(&asked.claim_id, Some(&asked.user)),
+            self.known(&asked.claim_id)
+        );
+        let ((claim, sale_id, position), known) = (claim?, known?);
+        let already = match self.already(asked, &claim, &known) {
+            // Perhaps by a checkout that began between the two reads: the next look tells.
+            Err(problem) if round == 0 && problem.kind() == Kind::ClaimConfirmed => {
+                return Ok(Again::Changed);
+            }
+            already => already?,
+        };
+        match already {
+            Some(Standing::Pending { .. }) => {
+                let standing = self.wait_elsewhere(&asked.claim_id, deadline).await?;
+                return Ok(Again::Stands(standing));
+            }
+            Some(standing) => return Ok(Again::Stands(standing)),
+            None => {}
+        }
+        let journal = self.begun(asked, &claim, sale_id, &position, &known).await?;
+        if let Some(wait) = till.steps.provider.refusing().filter(|_| journal.extended) {
+            let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            return Ok(Again::Stands(Standing::Ended {
+                attempt: journal.attempt,
+                ending: Ending::ProviderUnavailable { retry_after_ms },
+            }));
+        }
+        let place = self
+            .place()
+            .ok_or_else(|| Problem::busy("this node has all the checkouts under way that it can"))?;
+        match Owner::begin(&self.store, journal, self.options.lease_ms).await {
+            Ok(owner) => Ok(Again::Begun(Box::new(Begun { owner, place }))),
+            // By another attempt, or ours by a sweep that was faster: the next look tells.
+            Err(Lost::Taken) => Ok(Again::Changed),
+            Err(Lost::Away(error)) => Err(error.into()),
+        }
     }
 
     /// What this request comes to without a new attempt.

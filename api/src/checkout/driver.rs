@@ -67,7 +67,7 @@ pub(crate) async fn drive(steps: &Steps, mut owner: Owner, longest_call: Duratio
                     continue;
                 };
                 crash_points::before(Effect::RecordPaid);
-                let all = owner.end_with(books).await;
+                let all = owner.end_with(books, &ordered).await;
                 crash_points::after(Effect::RecordPaid);
                 match all {
                     Ok(true) => break over(owner.journal, Some(Box::new(ordered)), began),

@@ -31,9 +31,12 @@ use std::{
 };
 
 use client::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
 
-pub(crate) use desk::{Asked, Standing};
+pub(crate) use desk::{Asked, First, Standing};
 pub use options::CheckoutOptions;
 use {
     driver::End,
@@ -84,6 +87,8 @@ pub(crate) struct Checkouts {
     pub(crate) store: Arc<dyn Store>,
     room: Arc<Semaphore>,
     driven: Driven,
+    /// What the moments are counted from at which events are written.
+    began: Instant,
 }
 
 impl Checkouts {
@@ -100,6 +105,7 @@ impl Checkouts {
         Arc::new(Checkouts {
             room: Arc::new(Semaphore::new(options.in_flight_max)),
             driven: Driven::default(),
+            began: Instant::now(),
             options,
             till,
             store,

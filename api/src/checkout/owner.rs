@@ -8,10 +8,11 @@
 //! the echo of our own write, so the document is looked at before it counts as lost.
 //!
 //! What belongs to a write goes to the store with it, as one chain: the lease and the extension of the hold with the
-//! first, the step of a claim with the save that announces it, the books with the end.
+//! first, the step of a claim with the save that announces it, the books and the answer with the end.
 
 use std::{sync::Arc, time::Duration};
 
+use axum::response::Response;
 use client::{Chained, Document, Done, Error, Reason};
 use fault_points::{crash_point, planted};
 use tokio::time::{Instant, sleep};
@@ -23,7 +24,8 @@ use super::{
 };
 use crate::{
     documents::{DocumentWrite, fresh_key},
-    orders,
+    idempotency::Place,
+    orders::{self, Order},
     store::{Link, Step, Store},
 };
 
@@ -33,6 +35,9 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// How long the journal of a checkout that is over stays, in ms of log time: the shortest there is. It
 /// goes by itself, so closing it is one write and not two.
 const OVER_TTL_MS: u64 = 1;
+
+/// How a shopper is told of his order.
+pub(crate) type Paid = fn(&Order) -> Response;
 
 /// A checkout that this process owns.
 pub(crate) struct Owner {
@@ -47,6 +52,8 @@ pub(crate) struct Owner {
     leased: Instant,
     /// Log time when it became ours.
     pub(crate) since_ms: u64,
+    /// Where the answer is left for who asked, and how he is told of an order.
+    answer: Option<(Place, Paid)>,
 }
 
 /// Why it is owned no more, or was never.
@@ -63,10 +70,31 @@ impl Owner {
     /// is its turn, and extends the hold.
     pub(crate) async fn begin(
         store: &Arc<dyn Store>,
-        mut journal: Journal,
+        journal: Journal,
         lease_ms: u64,
     ) -> Result<Owner, Lost> {
-        let mut links = Vec::new();
+        Self::begin_after(store, journal, lease_ms, None).await.1
+    }
+
+    /// As [`Owner::begin`], in one entry with a write that goes first, and without which nothing begins; gives the
+    /// version of that, too, if it was made.
+    pub(crate) async fn begin_with(
+        store: &Arc<dyn Store>,
+        journal: Journal,
+        lease_ms: u64,
+        first: DocumentWrite,
+    ) -> (Option<u64>, Result<Owner, Lost>) {
+        Self::begin_after(store, journal, lease_ms, Some(first)).await
+    }
+
+    async fn begin_after(
+        store: &Arc<dyn Store>,
+        mut journal: Journal,
+        lease_ms: u64,
+        first: Option<DocumentWrite>,
+    ) -> (Option<u64>, Result<Owner, Lost>) {
+        let goes_first = first.is_some();
+        let mut links: Vec<Link> = first.map(Link::Write).into_iter().collect();
         if journal.stage == Stage::Begin {
             let check = |document, version_expected| Link::Check {
                 document,
@@ -107,14 +135,22 @@ impl Owner {
             version: 0,
             token: 0,
             leased: Instant::now(),
+            answer: None,
         };
         crash_point!("checkout-begins");
-        let Chained { mut done, end } = owner.chain(links).await?;
+        let Chained { mut done, end } = match owner.chain(links).await {
+            Ok(chained) => chained,
+            Err(lost) => return (None, Err(lost)),
+        };
         crash_point!("checkout-begun");
+        let first_version = match done.first() {
+            Some(Done::Document(first)) if goes_first => Some(first.version),
+            _ => None,
+        };
         let (Some(Done::Document(begun)), Some(Done::Document(lease))) =
             (done.get(written), done.get(written + 1))
         else {
-            return Err(not_begun(end));
+            return (first_version, Err(not_begun(end)));
         };
         (owner.saved, owner.version, owner.token) = (body, begun.version, lease.fencing_token);
         if extends {
@@ -124,7 +160,13 @@ impl Owner {
             };
             saga::record(&mut owner.journal, steps::settled(Step::Extend, extended));
         }
-        Ok(owner)
+        (first_version, Ok(owner))
+    }
+
+    /// Who asked is answered in the entry that ends the checkout, if it ends with an order.
+    pub(crate) fn answering(mut self, place: Place, paid: Paid) -> Self {
+        self.answer = Some((place, paid));
+        self
     }
 
     /// Saves the journal and takes a step with its claim, which is not taken unless the journal is saved.
@@ -153,9 +195,10 @@ impl Owner {
         Ok(steps::settled(step, came))
     }
 
-    /// Writes the books of a checkout that has been paid and lets its journal go, all of it in one entry and only while
-    /// it is ours. `false`: something of it is there already, or was refused; each is to be done by itself then.
-    pub(crate) async fn end_with(&mut self, books: Vec<DocumentWrite>) -> Result<bool, Lost> {
+    /// Writes the books of a checkout that has been paid, lets its journal go and answers who asked, all of it in one entry
+    /// and only while it is ours. `false`: something of it is there already, or was refused; each is to be done by itself
+    /// then.
+    pub(crate) async fn end_with(&mut self, books: Vec<DocumentWrite>, order: &Order) -> Result<bool, Lost> {
         let mut over = self.journal.clone();
         saga::record(&mut over, Outcome::Ordered(None));
         debug_assert_eq!(over.stage, Stage::Done);
@@ -166,13 +209,23 @@ impl Owner {
         }];
         links.extend(books.into_iter().map(Link::Write));
         links.push(Link::Write(self.write_of(encode(&over), OVER_TTL_MS)));
+        let ending = links.len();
+        let answer = self
+            .answer
+            .as_ref()
+            .and_then(|(place, paid)| place.write(paid(order)));
+        // Last: who went away has freed his key, which refuses this, and nothing else may depend on it.
+        links.extend(answer.map(Link::Write));
         crash_point!("checkout-end-begins");
-        let all = self.chain(links).await?.end.is_ok();
+        let done = self.chain(links).await?.done.len();
         crash_point!("checkout-ended");
-        if all {
+        if let Some((place, _)) = self.answer.as_ref().filter(|_| done > ending) {
+            place.written();
+        }
+        if done >= ending {
             self.journal = over;
         }
-        Ok(all)
+        Ok(done >= ending)
     }
 
     /// Carries a chain out, as long as it takes to know how far it came.
@@ -222,6 +275,7 @@ impl Owner {
             version: found.version,
             token: if unfenced { found.fencing_token } else { 0 },
             leased: Instant::now(),
+            answer: None,
         };
         match owner.lease().await {
             Ok(()) => {}

@@ -223,6 +223,25 @@ async fn an_answer_that_gets_lost_is_looked_up() {
 }
 
 #[tokio::test]
+async fn whoever_did_not_wait_hears_of_his_order_under_the_same_key() {
+    let world = World::new().await;
+    let process = world.process_with(world.provider(), |options| options.budget_ms_max = 300);
+    // Longer than he waits.
+    let card = "pm_sim_confirm_late";
+    let claim_id = world.claim("ada").await;
+    let undecided = process.pay(&claim_id, "ada", "k1", card).await;
+    assert_eq!(undecided.status, 202, "{:#}", undecided.json);
+    let standing = process.see_through(&claim_id, "ada").await;
+    assert_eq!(standing.json["status"], "paid", "{:#}", standing.json);
+    for replayed in [false, true] {
+        let paid = process.pay(&claim_id, "ada", "k1", card).await;
+        assert_eq!(paid.status, 201, "{:#}", paid.json);
+        assert_eq!(paid.headers.contains_key("idempotent-replayed"), replayed);
+    }
+    world.check_books().await;
+}
+
+#[tokio::test]
 async fn the_stores_answers_may_get_lost_as_well() {
     for lost in [1, 2, 3, 5, 8, 20] {
         let world = World::new().await;
@@ -238,7 +257,7 @@ async fn the_stores_answers_may_get_lost_as_well() {
             amount: None,
         };
         world.store.lose_answers(lost);
-        let standing = process.door.checkouts.pay(asked).await.unwrap();
+        let standing = process.door.checkouts.pay(asked, None).await.unwrap();
         assert!(matches!(standing, Standing::Ordered(_)), "{lost}: {standing:?}");
         world.check_books().await;
     }
@@ -396,18 +415,18 @@ async fn an_end_between_two_reads_does_not_hide_the_beginning() {
 }
 
 /// What a checkout costs the store, in rounds. The load harness makes the same writes beside the real checkouts
-/// (`benches/src/scenarios/checkout.rs`), to tell the store's time from ours: when this changes, so does that.
+/// (`benches/src/scenarios/checkout/shoppers.rs`), to tell the store's time from ours: when this changes, so does that.
 #[tokio::test]
-async fn a_checkout_that_succeeds_goes_to_the_store_six_times() {
+async fn a_checkout_that_succeeds_goes_to_the_store_four_times() {
     let world = World::new().await;
     let process = world.process();
     let claim_id = world.claim("ada").await;
     let before = world.store.changes();
     let paid = process.pay(&claim_id, "ada", "k1", "pm_card_visa").await;
     assert_eq!(paid.status, 201, "{:#}", paid.json);
-    // The key's record; the journal with its lease and the extension; the payment's id before it is confirmed; the journal
-    // with the confirmed claim; ledger and order with the journal's end; the key's answer.
-    assert_eq!(world.store.changes() - before, 6);
+    // The key's record and the journal with its lease and the extension; the payment's id before it is confirmed; the
+    // journal with the confirmed claim; ledger and order with the journal's end and the key's answer.
+    assert_eq!(world.store.changes() - before, 4);
     assert_eq!(world.store.refused(), 0);
 }
 

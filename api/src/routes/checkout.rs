@@ -12,13 +12,14 @@ use axum::{
 use super::orders;
 use crate::{
     auth::{Caller, Role},
-    checkout::{Asked, Standing, journal::Request, terms::Ending},
+    checkout::{Asked, First, Standing, journal::Request, terms::Ending},
     documents::Documents,
     door::Door,
     error::{self, Kind, Members, Problem},
     extract::{ClaimId, IdempotencyKey, JsonBody},
-    idempotency::{self, RequestHash, Scope},
+    idempotency::{self, RequestHash, Scope, Ticket},
     json::{CheckoutJson, OrderJson, ProblemJson, StandingJson},
+    orders::Order,
     payment::{Currency, Money},
     refusal::jitter_s,
 };
@@ -94,11 +95,16 @@ pub(super) async fn pay(
         amount,
     };
     let store: Arc<dyn Documents> = door.store.clone();
+    let ticket = Ticket::new(store, scope, &hash);
+    let First { key, begun } = door.checkouts.begin(&asked, ticket, paid).await;
     let work = async {
-        let standing = door.checkouts.pay(asked).await?;
+        let standing = door.checkouts.pay(asked, begun).await?;
         answer(&claim_id, standing)
     };
-    Ok(idempotency::once(store, scope, &hash, work).await)
+    Ok(match key {
+        Ok(guard) => guard.finish_with(work).await,
+        Err(ticket) => idempotency::once(ticket, work).await,
+    })
 }
 
 /// How the checkout of a claim stands
@@ -176,17 +182,20 @@ fn is_card_number(text: &str) -> bool {
 fn answer(claim_id: &str, standing: Standing) -> Result<Response, Problem> {
     let url = format!("/v1/claims/{claim_id}/checkout");
     match standing {
-        Standing::Ordered(order) => {
-            let mut response = orders::show(&order);
-            *response.status_mut() = error::CREATED;
-            locate(&mut response, &format!("/v1/orders/{}", order.order_id));
-            Ok(response)
-        }
+        Standing::Ordered(order) => Ok(paid(&order)),
         standing @ (Standing::Pending { .. } | Standing::ActionRequired { .. } | Standing::Cancelling) => {
             Ok(undecided(claim_id, &standing, &url))
         }
         Standing::Ended { ending, .. } => Err(refusal(ending)),
     }
+}
+
+/// There is an order.
+fn paid(order: &Order) -> Response {
+    let mut response = orders::show(order);
+    *response.status_mut() = error::CREATED;
+    locate(&mut response, &format!("/v1/orders/{}", order.order_id));
+    response
 }
 
 /// 202, and where to ask.

@@ -17,7 +17,7 @@ use crate::{
     door::Door,
     error::{Kind, Problem},
     extract::{IdempotencyKey, OrderId},
-    idempotency::{self, RequestHash, Scope},
+    idempotency::{self, RequestHash, Scope, Ticket},
     json::{OrderJson, ProblemJson, StandingJson},
     orders::{self, Order, OrderError},
 };
@@ -95,7 +95,7 @@ pub(super) async fn cancel(
             }
         }
     };
-    let response = idempotency::once(store, scope, &hash, work).await;
+    let response = idempotency::once(Ticket::new(store, scope, &hash), work).await;
     caller.answered(&order_id, response.status());
     Ok(response)
 }

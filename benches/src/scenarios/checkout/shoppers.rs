@@ -86,10 +86,6 @@ pub(super) async fn write_like_a_checkout(client: &Client, shopper: &Shopper) ->
             .put_document(document.to_owned(), body(bytes), version)
             .key(format!("{key}.{step}"))
     };
-    let taken = write(&record, RECORD_BYTES, 0, "take")
-        .ttl_ms(day_ms)
-        .send()
-        .await?;
     let check =
         |document: String, step: &str| client.check_document(document, 0).key(format!("{key}.{step}"));
     let lease = |token, step: &str| {
@@ -99,6 +95,7 @@ pub(super) async fn write_like_a_checkout(client: &Client, shopper: &Shopper) ->
     let extend = client.extend(claim_id, shopper.claim.fencing_token);
     let begun = client
         .chain()
+        .then(write(&record, RECORD_BYTES, 0, "take").ttl_ms(day_ms))
         .then(check(format!("checkout/closed/{claim_id}"), "closed"))
         .then(check(format!("orders/{claim_id}"), "ordered"))
         .then(write(&journal, JOURNAL_BYTES, 0, "begin"))
@@ -106,6 +103,7 @@ pub(super) async fn write_like_a_checkout(client: &Client, shopper: &Shopper) ->
         .then(extend.key(format!("{key}.extend")));
     let begun = all_of(begun.send().await)?;
     let [
+        Done::Document(taken),
         _,
         _,
         Done::Document(begun),
@@ -142,10 +140,9 @@ pub(super) async fn write_like_a_checkout(client: &Client, shopper: &Shopper) ->
             write(&journal, JOURNAL_BYTES, saved.version, "end")
                 .fencing_token(token)
                 .ttl_ms(1),
-        );
-    all_of(books.send().await)?;
-    let answer = write(&record, ANSWER_BYTES, taken.version, "answer").ttl_ms(day_ms);
-    answer.send().await.map(drop)
+        )
+        .then(write(&record, ANSWER_BYTES, taken.version, "answer").ttl_ms(day_ms));
+    all_of(books.send().await).map(drop)
 }
 
 fn all_of(chained: Chained) -> Result<Vec<Done>, Error> {
