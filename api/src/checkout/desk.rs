@@ -182,19 +182,18 @@ impl Checkouts {
     /// checked with the beginning itself, and the key is taken in the same entry; `paid` is the answer should there be an
     /// order. Whatever is not as expected is left to [`Checkouts::pay`], which looks everything up.
     pub(crate) async fn begin(&self, asked: &Asked, ticket: Ticket, paid: Paid) -> First {
-        let Some((journal, place)) = self.expected(asked).await else {
-            return First {
-                key: Err(ticket),
-                begun: None,
-            };
+        let not_taken = |ticket| First {
+            key: Err(ticket),
+            begun: None,
         };
+        let Some((journal, place)) = self.expected(asked).await else {
+            return not_taken(ticket);
+        };
+        let first = Some(ticket.write());
         let (key_version, owner) =
-            Owner::begin_with(&self.store, journal, self.options.lease_ms, ticket.write()).await;
+            Owner::begin_with(&self.store, journal, self.options.lease_ms, first).await;
         let Some(key_version) = key_version else {
-            return First {
-                key: Err(ticket),
-                begun: None,
-            };
+            return not_taken(ticket);
         };
         let guard = ticket.taken(key_version);
         let begun = owner.ok().map(|owner| Begun {

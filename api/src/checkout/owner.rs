@@ -73,21 +73,12 @@ impl Owner {
         journal: Journal,
         lease_ms: u64,
     ) -> Result<Owner, Lost> {
-        Self::begin_after(store, journal, lease_ms, None).await.1
+        Self::begin_with(store, journal, lease_ms, None).await.1
     }
 
     /// As [`Owner::begin`], in one entry with a write that goes first, and without which nothing begins; gives the
     /// version of that, too, if it was made.
     pub(crate) async fn begin_with(
-        store: &Arc<dyn Store>,
-        journal: Journal,
-        lease_ms: u64,
-        first: DocumentWrite,
-    ) -> (Option<u64>, Result<Owner, Lost>) {
-        Self::begin_after(store, journal, lease_ms, Some(first)).await
-    }
-
-    async fn begin_after(
         store: &Arc<dyn Store>,
         mut journal: Journal,
         lease_ms: u64,
