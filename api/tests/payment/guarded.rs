@@ -206,6 +206,24 @@ async fn the_breaker_opens_on_failures_and_says_for_how_long() {
     assert_eq!(server.seen().len(), 3, "it was asked unseen");
 }
 
+/// Not all of so many calls are judged: of those that go well as many as of those that fail.
+#[tokio::test]
+async fn it_opens_under_any_number_of_calls() {
+    const WELL: usize = 1_000;
+    let acts = (0..WELL).map(|_| answer(200, intent("requires_capture")));
+    let server = Server::start(acts.chain([failed()])).await;
+    let guarded = guard(&server, with_breaker(600_000));
+    for _ in 0..WELL {
+        confirm(&guarded).await.unwrap();
+    }
+    let mut failures = 0;
+    while guarded.refusing().is_none() {
+        assert!(failures < 100 * WELL, "it never opens");
+        assert!(confirm(&guarded).await.is_err());
+        failures += 1;
+    }
+}
+
 #[tokio::test]
 async fn declines_and_refusals_never_open_it() {
     let refused = answer(

@@ -10,7 +10,8 @@ use std::{
     sync::Arc,
 };
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     fault::{Draw, Faults, Whim},
@@ -43,6 +44,32 @@ pub struct Event {
     pub created_ms: u64,
     /// The event as Stripe writes it: what a webhook carries.
     pub body: Arc<str>,
+}
+
+/// An event as Stripe writes it.
+#[derive(Serialize)]
+struct Body<'a> {
+    api_version: &'a str,
+    created: u64,
+    data: Data<'a>,
+    id: &'a str,
+    livemode: bool,
+    object: &'a str,
+    pending_webhooks: u8,
+    request: Cause<'a>,
+    #[serde(rename = "type")]
+    kind: &'a str,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    object: &'a Value,
+}
+
+#[derive(Serialize)]
+struct Cause<'a> {
+    id: Option<&'a String>,
+    idempotency_key: Option<&'a String>,
 }
 
 /// One webhook to be sent. Hand it back with [`Provider::delivered`](super::Provider::delivered).
@@ -101,23 +128,27 @@ impl Mail {
             Some((request, key)) => (Some(request), key.as_ref()),
             None => (None, None),
         };
-        let body = json!({
-            "id": id,
-            "object": "event",
-            "api_version": API_VERSION,
-            "created": seconds(moment.now_ms),
-            "data": { "object": object },
-            "livemode": false,
-            "pending_webhooks": u8::from(sent),
-            "request": { "id": request, "idempotency_key": key },
-            "type": kind,
-        });
+        let body = Body {
+            api_version: API_VERSION,
+            created: seconds(moment.now_ms),
+            data: Data { object: &object },
+            id: &id,
+            livemode: false,
+            object: "event",
+            pending_webhooks: sent.into(),
+            request: Cause {
+                id: request,
+                idempotency_key: key,
+            },
+            kind,
+        };
+        let body = serde_json::to_string(&body).expect("what has names for keys can be written");
         let event = Arc::new(Event {
             id: id.clone(),
             kind,
             object_id,
             created_ms: moment.now_ms,
-            body: body.to_string().into(),
+            body: body.into(),
         });
         if self.events.len() == options.events_max {
             if let Some(oldest) = self.events.pop_front() {
