@@ -178,9 +178,9 @@ fn main() {
     let froze = begun.elapsed_s();
     let begun = Instant::now();
     let mut rows = Vec::new();
-    for key in frozen.row_keys() {
-        let mut value = Vec::new();
-        assert!(frozen.row(&key, &mut value));
+    for row in frozen.rows() {
+        let (key, mut value) = (row.key(), Vec::new());
+        assert!(frozen.row(&row, &key, &mut value));
         rows.push((key, value));
     }
     let written = begun.elapsed_s();

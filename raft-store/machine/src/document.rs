@@ -1,10 +1,11 @@
 //! Small keyed documents: compare-and-set on a version, fenced leases and time to live in log time.
 //!
-//! A document is an immutable `Arc`; a change replaces it. `due` names every document that log time
-//! will change, at the earlier of its lease's end and its own; it is derived and rebuilt on load.
+//! A document is an immutable `Arc`; a change replaces it. It is found by a keyed hash: in the ordered map, which lists
+//! and images are made from, every step of a search waits for memory. `due` names every document that log time will
+//! change, at the earlier of its lease's end and its own. Both are derived and rebuilt on load.
 
 use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
-use core::ops::Bound;
+use core::{mem, ops::Bound};
 
 use imbl::OrdMap;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
@@ -12,7 +13,9 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 use crate::{
     bytes::Put,
     command::LogMs,
+    hash::document_hash,
     reply::{DocumentList, DocumentView},
+    shards::{Shards, spread},
 };
 
 /// Most documents: an order, its journal, ledger entries, webhook events and idempotency records come to a
@@ -91,16 +94,64 @@ impl Document {
 }
 
 /// All documents.
-#[derive(Default)]
 pub(crate) struct Documents {
     map: OrdMap<Arc<[u8]>, Arc<Document>>,
+    places: Shards<Place>,
+    /// What hashes are keyed with.
+    secret: u128,
     due: BTreeSet<(LogMs, Arc<[u8]>)>,
+    /// Keys of what changed since they were last taken, each document once.
+    changed: Vec<Arc<[u8]>>,
+    /// How often they were taken.
+    taken: u32,
     bytes: u64,
     digest: u128,
     scratch: Vec<u8>,
 }
 
+/// A document as it is found by its hash.
+struct Place {
+    document: Arc<Document>,
+    hash: u32,
+    /// What `taken` was when it last changed: it is among the changed if it still is.
+    changed: u32,
+}
+
+impl Default for Documents {
+    fn default() -> Self {
+        Documents {
+            map: OrdMap::new(),
+            places: Shards::new(DOCUMENTS_MAX as u32),
+            secret: 0,
+            due: BTreeSet::new(),
+            changed: Vec::new(),
+            taken: 0,
+            bytes: 0,
+            digest: 0,
+            scratch: Vec::new(),
+        }
+    }
+}
+
 impl Documents {
+    /// Keys the hashes with the cluster's secret.
+    ///
+    /// # Panics
+    /// When there are documents already.
+    pub fn key_with(&mut self, secret: u128) {
+        assert!(
+            self.map.is_empty(),
+            "documents cannot be found under another secret"
+        );
+        self.secret = secret;
+    }
+
+    /// Keys of the documents that have changed since the last call; one that was deleted and made again, twice.
+    pub fn take_changed(&mut self) -> Vec<Arc<[u8]>> {
+        self.taken += 1;
+        mem::take(&mut self.changed)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.map.len()
@@ -118,7 +169,11 @@ impl Documents {
 
     /// A document.
     pub fn get(&self, key: &[u8]) -> Option<&Arc<Document>> {
-        self.map.get(key)
+        let hashed = document_hash(self.secret, key);
+        let hash = hashed as u32;
+        let is = |place: &Place| place.hash == hash && *place.document.key == *key;
+        let place = self.places.of(hashed).find(spread(hash), is)?;
+        Some(&place.document)
     }
 
     /// Whether the quota has room for this document in place of `before`, the one with its key.
@@ -132,28 +187,74 @@ impl Documents {
     pub fn put(&mut self, document: Document) {
         self.digest = self.digest.wrapping_add(document.digest(&mut self.scratch));
         self.bytes += document.bytes();
-        let due = document.due_ms().map(|due_ms| (due_ms, document.key.clone()));
-        if let Some(before) = self.map.insert(document.key.clone(), Arc::new(document)) {
+        let document = Arc::new(document);
+        let (key, due_ms) = (&document.key, document.due_ms());
+        let hashed = document_hash(self.secret, key);
+        let hash = hashed as u32;
+        let is = |place: &Place| place.hash == hash && place.document.key == *key;
+        let (table, changed) = (self.places.of_mut(hashed), self.taken);
+        let before = match table.find_mut(spread(hash), is) {
+            Some(place) => {
+                if place.changed != changed {
+                    place.changed = changed;
+                    self.changed.push(key.clone());
+                }
+                Some(mem::replace(&mut place.document, document.clone()))
+            }
+            None => {
+                self.changed.push(key.clone());
+                let place = Place {
+                    document: document.clone(),
+                    hash,
+                    changed,
+                };
+                table.insert_unique(spread(hash), place, |place| spread(place.hash));
+                None
+            }
+        };
+        let was_due_ms = before.and_then(|before| {
             self.forget(&before);
+            before.due_ms()
+        });
+        if was_due_ms != due_ms {
+            self.set_due(&document.key, was_due_ms, due_ms);
         }
-        // After the one before is forgotten: both may be due at the same time.
-        self.due.extend(due);
+        self.map.insert(document.key.clone(), document);
     }
 
     /// Deletes a document.
     pub fn remove(&mut self, key: &[u8]) -> Option<Arc<Document>> {
-        let document = self.map.remove(key)?;
+        let hashed = document_hash(self.secret, key);
+        let hash = hashed as u32;
+        let is = |place: &Place| place.hash == hash && *place.document.key == *key;
+        let place = self.places.of_mut(hashed).find_entry(spread(hash), is).ok()?;
+        let (
+            Place {
+                document, changed, ..
+            },
+            _,
+        ) = place.remove();
+        if changed != self.taken {
+            self.changed.push(document.key.clone());
+        }
+        self.map.remove(key);
         self.forget(&document);
+        self.set_due(&document.key, document.due_ms(), None);
         Some(document)
     }
 
-    /// Takes what is derived from a document back.
+    /// Takes what a document counts for back.
     fn forget(&mut self, document: &Document) {
         self.digest = self.digest.wrapping_sub(document.digest(&mut self.scratch));
         self.bytes -= document.bytes();
-        if let Some(due_ms) = document.due_ms() {
-            self.due.remove(&(due_ms, document.key.clone()));
+    }
+
+    /// Changes when a document is due.
+    fn set_due(&mut self, key: &Arc<[u8]>, before_ms: Option<LogMs>, after_ms: Option<LogMs>) {
+        if let Some(due_ms) = before_ms {
+            self.due.remove(&(due_ms, key.clone()));
         }
+        self.due.extend(after_ms.map(|due_ms| (due_ms, key.clone())));
     }
 
     /// When log time next changes a document.
@@ -161,23 +262,24 @@ impl Documents {
         self.due.first().map(|(due_ms, _)| *due_ms)
     }
 
-    /// Carries out the change that is due first: gives the document as it was, and whether it is
-    /// gone (else its lease ended).
-    pub fn expire(&mut self, now_ms: LogMs) -> Option<(Arc<Document>, bool)> {
-        let (due_ms, key) = self.due.first()?.clone();
-        if due_ms > now_ms {
+    /// Carries out the change that is due first: gives whether the document is gone (else its lease ended).
+    pub fn expire(&mut self, now_ms: LogMs) -> Option<bool> {
+        let (due_ms, key) = self.due.first()?;
+        if *due_ms > now_ms {
             return None;
         }
-        let before = self.remove(&key).expect("a document that is due exists");
-        let gone = before.expires_at_ms != 0 && before.expires_at_ms <= now_ms;
-        if !gone {
+        let document = self.get(key).expect("a document that is due exists").clone();
+        let gone = document.expires_at_ms != 0 && document.expires_at_ms <= now_ms;
+        if gone {
+            self.remove(&document.key);
+        } else {
             self.put(Document {
                 fencing_token: 0,
                 leased_until_ms: 0,
-                ..(*before).clone()
+                ..(*document).clone()
             });
         }
-        Some((before, gone))
+        Some(gone)
     }
 
     /// Documents in order of keys.
@@ -270,6 +372,50 @@ mod tests {
         documents.bytes = 10;
         documents.remove(b"ab");
         assert_eq!((documents.bytes, documents.len(), documents.digest()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_changed_is_named_once_until_it_is_taken() {
+        let mut documents = Documents::default();
+        let taken = |documents: &mut Documents| -> Vec<Vec<u8>> {
+            let changed = documents.take_changed();
+            changed.iter().map(|key| key.to_vec()).collect()
+        };
+        for _ in 0..3 {
+            documents.put(document(b"a", b"1"));
+            documents.put(document(b"b", b"1"));
+        }
+        assert_eq!(taken(&mut documents), [b"a", b"b"]);
+        assert!(taken(&mut documents).is_empty());
+        documents.put(document(b"b", b"2"));
+        documents.remove(b"b");
+        documents.remove(b"a");
+        assert_eq!(taken(&mut documents), [b"b", b"a"]);
+        documents.put(document(b"a", b"3"));
+        assert_eq!(taken(&mut documents), [b"a"]);
+        assert_eq!(documents.get(b"a").map(|found| &*found.body), Some(&b"3"[..]));
+        assert!(documents.get(b"b").is_none());
+    }
+
+    #[test]
+    fn a_lease_renewed_is_due_once() {
+        let mut documents = Documents::default();
+        let leased = |leased_until_ms| Document {
+            fencing_token: 1,
+            leased_until_ms,
+            ..document(b"a", b"")
+        };
+        for until_ms in [5, 9, 9, 7] {
+            documents.put(leased(until_ms));
+            assert_eq!(
+                (documents.due.len(), documents.next_due_ms()),
+                (1, Some(until_ms))
+            );
+        }
+        assert_eq!(documents.expire(6), None);
+        assert_eq!(documents.expire(7), Some(false));
+        assert!(documents.due.is_empty());
+        assert_eq!(documents.get(b"a").map(|free| free.fencing_token), Some(0));
     }
 
     #[test]

@@ -10,22 +10,20 @@
 //! A fence is a promise that a key will have no effect: it is never dropped early, so a full table
 //! refuses to promise more.
 
-use alloc::{
-    collections::{BTreeSet, VecDeque},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, vec::Vec};
 
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::{
     bytes::Put,
     command::{EFFECT_KEEP_MS, LogMs, Operation},
     reply::Receipt,
+    shards::{Shards, spread},
 };
 
 /// Most effects remembered of claims (extend, cancel) and documents: sixteen for each of a million
-/// checkouts a day. Each takes 110 to 170 bytes (measured), so some 2.4 GB when all are there: a third of what
+/// checkouts a day. Each takes some 130 bytes (measured), so some 2.2 GB when all are there: a third of what
 /// the documents take that so many checkouts leave.
 pub const EFFECTS_MAX: usize = 1 << 24;
 
@@ -101,23 +99,69 @@ impl Effect {
     }
 }
 
+/// Effects with their keys, oldest first: in the order of the log, since one command has one effect. Each has a number,
+/// by which it is found as long as it is kept. A clone shares what lies in both.
+#[derive(Clone, Default)]
+pub(crate) struct Kept {
+    all: Vector<(u128, Effect)>,
+    /// Number of the first: so many were forgotten before it.
+    first: u64,
+}
+
+impl Kept {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Number, key and effect of each.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u128, &Effect)> + Clone {
+        let numbered = (self.first..).zip(&self.all);
+        numbered.map(|(number, (key, effect))| (number, *key, effect))
+    }
+
+    /// The effect of this number, unless it is forgotten.
+    pub fn get(&self, number: u64) -> Option<&Effect> {
+        let offset = number.checked_sub(self.first)?;
+        self.all.get(offset as usize).map(|(_, effect)| effect)
+    }
+
+    fn number_next(&self) -> u64 {
+        self.first + self.all.len() as u64
+    }
+
+    /// The one whose number ends so: there are always fewer than 2^32.
+    fn ending(&self, number: u32) -> &(u128, Effect) {
+        &self.all[number.wrapping_sub(self.first as u32) as usize]
+    }
+}
+
 /// One of the two tables of effects.
 pub(crate) struct Effects {
-    map: OrdMap<u128, Effect>,
-    /// Oldest first, in the order of the log: one command has one effect.
-    order: VecDeque<u128>,
+    kept: Kept,
+    places: Shards<Place>,
     count_max: usize,
     digest: u128,
+    scratch: Vec<u8>,
+}
+
+/// Where a key's effect is.
+struct Place {
+    /// The low bits of its number.
+    number: u32,
+    /// The low bits of the key.
+    hash: u32,
 }
 
 impl Effects {
     /// An empty table.
     pub fn new(count_max: usize) -> Effects {
         Effects {
-            map: OrdMap::new(),
-            order: VecDeque::new(),
+            kept: Kept::default(),
+            places: Shards::new(count_max as u32),
             count_max,
             digest: 0,
+            scratch: Vec::new(),
         }
     }
 
@@ -126,54 +170,68 @@ impl Effects {
         self.digest
     }
 
-    /// The map, to be frozen.
-    pub fn map(&self) -> &OrdMap<u128, Effect> {
-        &self.map
+    /// All of them, to be frozen.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// What a key did.
     pub fn get(&self, key: u128) -> Option<&Effect> {
-        self.map.get(&key)
+        let hash = key as u32;
+        let is = |place: &Place| place.hash == hash && self.kept.ending(place.number).0 == key;
+        let place = self.places.of(key).find(spread(hash), is)?;
+        Some(&self.kept.ending(place.number).1)
     }
 
-    /// Remembers an effect, the latest of all; gives the key that was forgotten for it, if the table was
-    /// full.
-    pub fn insert(&mut self, key: u128, effect: Effect) -> Option<u128> {
-        let forgotten = if self.map.len() >= self.count_max {
+    /// Remembers an effect, the latest of all, and gives its number; and number and key of the one that was forgotten
+    /// for it, if the table was full.
+    pub fn insert(&mut self, key: u128, effect: Effect) -> (u64, Option<(u64, u128)>) {
+        debug_assert!(self.get(key).is_none(), "a key has one effect");
+        let forgotten = if self.kept.len() >= self.count_max {
             self.pop()
         } else {
             None
         };
-        self.digest = self.digest.wrapping_add(digest(key, &effect));
-        self.order.push_back(key);
-        let before = self.map.insert(key, effect);
-        assert!(before.is_none(), "a key has one effect");
-        forgotten
+        self.digest = self.digest.wrapping_add(digest(key, &effect, &mut self.scratch));
+        let number = self.kept.number_next();
+        let place = Place {
+            number: number as u32,
+            hash: key as u32,
+        };
+        let table = self.places.of_mut(key);
+        table.insert_unique(spread(place.hash), place, |place| spread(place.hash));
+        self.kept.all.push_back((key, effect));
+        (number, forgotten)
     }
 
-    /// Forgets the oldest effect if its time is over, and gives its key.
-    pub fn expire(&mut self, now_ms: LogMs) -> Option<u128> {
-        let oldest = *self.order.front()?;
-        let due = self
-            .map
-            .get(&oldest)
-            .is_some_and(|effect| effect.forgotten_ms() <= now_ms);
-        if due { self.pop() } else { None }
+    /// Forgets the oldest effect if its time is over, and gives its number and key.
+    pub fn expire(&mut self, now_ms: LogMs) -> Option<(u64, u128)> {
+        let (_, oldest) = self.kept.all.front()?;
+        if oldest.forgotten_ms() <= now_ms {
+            self.pop()
+        } else {
+            None
+        }
     }
 
-    fn pop(&mut self) -> Option<u128> {
-        let key = self.order.pop_front()?;
-        let effect = self.map.remove(&key).expect("the order names effects that exist");
-        self.digest = self.digest.wrapping_sub(digest(key, &effect));
-        Some(key)
+    fn pop(&mut self) -> Option<(u64, u128)> {
+        let (key, effect) = self.kept.all.pop_front()?;
+        let number = self.kept.first;
+        self.kept.first += 1;
+        let is = |place: &Place| place.number == number as u32;
+        let place = self.places.of_mut(key).find_entry(spread(key as u32), is);
+        place.ok().expect("a key that is kept has a place").remove();
+        self.digest = self.digest.wrapping_sub(digest(key, &effect, &mut self.scratch));
+        Some((number, key))
     }
 }
 
-pub(crate) fn digest(key: u128, effect: &Effect) -> u128 {
-    let mut bytes = Vec::with_capacity(96);
-    bytes.put_u128(key);
-    effect.encode(&mut bytes);
-    xxh3_128_with_seed(&bytes, EFFECT_SEED)
+/// An effect's part of the state's digest.
+pub(crate) fn digest(key: u128, effect: &Effect, scratch: &mut Vec<u8>) -> u128 {
+    scratch.clear();
+    scratch.put_u128(key);
+    effect.encode(scratch);
+    xxh3_128_with_seed(scratch, EFFECT_SEED)
 }
 
 /// Both tables of effects.
@@ -270,4 +328,73 @@ pub(crate) fn fence_digest(key: u128, until_ms: LogMs) -> u128 {
     bytes[..16].copy_from_slice(&key.to_le_bytes());
     bytes[16..].copy_from_slice(&until_ms.to_le_bytes());
     xxh3_128_with_seed(&bytes, FENCE_SEED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key like those that a keyed hash makes.
+    fn key(number: u64) -> u128 {
+        xxh3_128_with_seed(&number.to_le_bytes(), 7)
+    }
+
+    fn effect(number: u64) -> Effect {
+        Effect {
+            request: number,
+            receipt: Receipt {
+                log_index: number,
+                position: 0,
+                term: 1,
+                log_time_ms: number,
+            },
+            outcome: Outcome::Done,
+        }
+    }
+
+    #[test]
+    fn a_full_table_forgets_its_oldest_and_finds_all_others() {
+        const MAX: u64 = 5_000;
+        let mut table = Effects::new(MAX as usize);
+        let mut frozen = Vec::new();
+        for number in 0..4 * MAX {
+            let forgotten = number.checked_sub(MAX).map(|oldest| (oldest, key(oldest)));
+            assert_eq!(table.insert(key(number), effect(number)), (number, forgotten));
+            if number % 777 == 0 {
+                frozen.push((number, table.kept().clone()));
+            }
+        }
+        for number in 0..4 * MAX {
+            let expected = (number >= 3 * MAX).then(|| effect(number));
+            assert_eq!(table.get(key(number)), expected.as_ref(), "{number}");
+        }
+        assert_eq!(table.get(key(4 * MAX)), None);
+        for (last, kept) in frozen {
+            let first = (last + 1).saturating_sub(MAX);
+            let numbers: Vec<u64> = kept.iter().map(|(number, ..)| number).collect();
+            assert!(numbers.into_iter().eq(first..=last), "{last}");
+            for number in first.saturating_sub(3)..last + 3 {
+                let there = (first..=last).contains(&number).then(|| effect(number));
+                assert_eq!(kept.get(number), there.as_ref(), "{number} of {last}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_nothing_behind() {
+        let mut table = Effects::new(100);
+        for number in 0..50 {
+            table.insert(key(number), effect(number));
+        }
+        assert_eq!(table.expire(EFFECT_KEEP_MS - 1), None);
+        for number in 0..50 {
+            assert_eq!(table.expire(EFFECT_KEEP_MS + number), Some((number, key(number))));
+            assert_eq!(table.expire(EFFECT_KEEP_MS + number), None);
+        }
+        assert_eq!((table.digest(), table.kept().len()), (0, 0));
+        assert!((0..50).all(|number| table.get(key(number)).is_none()));
+        // What comes later is counted on.
+        assert_eq!(table.insert(key(3), effect(3)), (50, None));
+        assert_eq!(table.get(key(3)), Some(&effect(3)));
+    }
 }

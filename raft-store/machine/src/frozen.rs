@@ -10,9 +10,9 @@ use imbl::OrdMap;
 use crate::{
     claim::{BLOCK_RECORDS, Block, Packed},
     document::Document,
-    effect::Effect,
+    effect::Kept,
     machine::Machine,
-    rows::{self, Meta, Name, RowKey},
+    rows::{self, Meta, Row},
     sale::{Counters, Terms},
 };
 
@@ -21,7 +21,7 @@ pub struct Frozen {
     pub(crate) meta: Meta,
     pub(crate) sales: Vec<FrozenSale>,
     pub(crate) documents: OrdMap<Arc<[u8]>, Arc<Document>>,
-    pub(crate) effects: [OrdMap<u128, Effect>; 2],
+    pub(crate) effects: [Kept; 2],
     pub(crate) fences: OrdMap<u128, u64>,
 }
 
@@ -71,7 +71,10 @@ impl Machine {
             },
             sales: sales.collect(),
             documents: self.documents.map().clone(),
-            effects: [self.memory.common.map().clone(), self.memory.sales.map().clone()],
+            effects: [
+                self.memory.common.kept().clone(),
+                self.memory.sales.kept().clone(),
+            ],
             fences: self.fences.map().clone(),
         }
     }
@@ -88,24 +91,25 @@ impl Frozen {
         self.meta.digest
     }
 
-    /// Keys of all rows, kind by kind, `m` last. The same state always gives the same order.
-    pub fn row_keys(&self) -> impl Iterator<Item = RowKey> + '_ {
+    /// All rows, kind by kind, `m` last. The same state always gives the same order.
+    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
         let sales = || (1u32..).zip(&self.sales);
-        let blocks = sales().flat_map(|(number, sale)| {
-            (0..sale.blocks.len() as u32).map(move |block| rows::block_key(number, block))
+        let blocks = sales().flat_map(|(sale_number, sale)| {
+            (0..sale.blocks.len() as u32).map(move |block| Row::Block { sale_number, block })
         });
-        let documents = self.documents.iter().map(|(key, _)| rows::document_key(key));
-        let effects = (0u8..).zip(&self.effects);
-        let effects =
-            effects.flat_map(|(table, map)| map.iter().map(move |(key, _)| rows::effect_key(table, *key)));
-        let fences = self.fences.iter().map(|(key, _)| rows::fence_key(*key));
-        let sales = sales().map(|(number, _)| rows::sale_key(number));
+        let documents = self.documents.keys().cloned().map(|key| Row::Document { key });
+        let effects = (0u8..).zip(&self.effects).flat_map(|(table, kept)| {
+            let numbered = kept.iter();
+            numbered.map(move |(number, key, _)| Row::Effect { table, key, number })
+        });
+        let fences = self.fences.keys().map(|&key| Row::Fence { key });
+        let sales = sales().map(|(sale_number, _)| Row::Sale { sale_number });
         blocks
             .chain(documents)
             .chain(effects)
             .chain(fences)
             .chain(sales)
-            .chain([rows::META_KEY.to_vec()])
+            .chain([Row::Meta])
     }
 
     /// How many rows there are.
@@ -114,31 +118,33 @@ impl Frozen {
     }
 
     /// Appends the row's bytes (with its own checksum) to `out`; false when the row does not exist
-    /// here and must be deleted from the image.
-    pub fn row(&self, key: &[u8], out: &mut Vec<u8>) -> bool {
+    /// here and must be deleted from the image. `key` is the row's own.
+    pub fn row(&self, row: &Row, key: &[u8], out: &mut Vec<u8>) -> bool {
         let from = out.len();
-        let found = self.body(key, out).is_some();
+        let found = self.body(row, out).is_some();
         if found {
             rows::seal(key, out, from);
         }
         found
     }
 
-    fn body(&self, key: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    fn body(&self, row: &Row, out: &mut Vec<u8>) -> Option<()> {
         let sale_at = |sale_number: u32| self.sales.get((sale_number as usize).checked_sub(1)?);
-        match rows::name_of(key)? {
-            Name::Block { sale_number, block } => {
+        match row {
+            &Row::Block { sale_number, block } => {
                 let records = sale_at(sale_number)?.records(block);
                 rows::encode_block((!records.is_empty()).then_some(records)?, out);
             }
-            Name::Sale { sale_number } => {
+            &Row::Sale { sale_number } => {
                 let sale = sale_at(sale_number)?;
                 rows::encode_sale(&sale.terms, &sale.counters, sale.claims_made, out);
             }
-            Name::Document { key } => rows::encode_document(self.documents.get(key)?, out),
-            Name::Effect { table, key } => self.effects[usize::from(table)].get(&key)?.encode(out),
-            Name::Fence { key } => out.extend_from_slice(&self.fences.get(&key)?.to_le_bytes()),
-            Name::Meta => rows::encode_meta(&self.meta, out),
+            Row::Document { key } => rows::encode_document(self.documents.get(key)?, out),
+            &Row::Effect { table, number, .. } => {
+                self.effects.get(usize::from(table))?.get(number)?.encode(out);
+            }
+            Row::Fence { key } => out.extend_from_slice(&self.fences.get(key)?.to_le_bytes()),
+            Row::Meta => rows::encode_meta(&self.meta, out),
         }
         Some(())
     }

@@ -59,6 +59,13 @@ pub fn key_hash(
     finish(&hasher)
 }
 
+/// Keyed 128-bit hash of a document's key.
+pub(crate) fn document_hash(secret: u128, key: &[u8]) -> u128 {
+    let mut hasher = keyed(secret, b'd');
+    hasher.write(key);
+    hasher.finish128().as_u128()
+}
+
 /// A hasher under the secret; `kind` keeps users' and keys' hashes apart.
 fn keyed(secret: u128, kind: u8) -> Sip128 {
     let mut hasher = Sip128::new_with_keys(secret as u64, (secret >> 64) as u64);

@@ -1,9 +1,7 @@
 //! A sale's two lookups: a user's latest claim, and the claim that a key made or settled.
 //!
 //! Comparisons read the record itself. The tables are iterated only to be grown, so the order of a hash map
-//! cannot show. Users and keys are keyed hashes already, so their own bits place them. Each table is
-//! split into shards: growing one table of a million entries in one go would stall applying for tens
-//! of milliseconds; a shard's growth takes a few, and the shards do not grow in the same entry.
+//! cannot show. Users and keys are keyed hashes already, so their own bits place them.
 //!
 //! The table of users keeps 32 bits of the hash beside each slot, so that growing it fetches no
 //! records; with both tables so, a claim took 143 instead of 126 B, and a confirmed one, which has two keys,
@@ -15,13 +13,10 @@ use core::hint::black_box;
 
 use hashbrown::HashTable;
 
-use crate::claim::{Arena, Record, SLOT_NONE};
-
-/// Records for which one more shard pays.
-const SHARD_RECORDS: u32 = 32_768;
-
-/// Most shards of one table, 32 bytes each while empty.
-const SHARDS_MAX: u32 = 256;
+use crate::{
+    claim::{Arena, Record, SLOT_NONE},
+    shards::{Shards, spread},
+};
 
 /// The claims of a sale by user and by key. The halves know nothing of each other.
 pub(crate) struct Index {
@@ -40,64 +35,6 @@ pub(crate) struct Keys(Shards<u32>);
 struct Latest {
     slot: u32,
     hash: u32,
-}
-
-struct Shards<T> {
-    tables: Vec<HashTable<T>>,
-}
-
-impl<T> Shards<T> {
-    fn new(records_max: u32) -> Shards<T> {
-        let shards = (records_max / SHARD_RECORDS)
-            .clamp(1, SHARDS_MAX)
-            .next_power_of_two();
-        Shards {
-            tables: (0..shards).map(|_| HashTable::new()).collect(),
-        }
-    }
-
-    /// The shard is chosen by bits that the table itself does not look at.
-    ///
-    /// Shards fill unevenly on purpose: a third of the entries prefer the larger of two shards, so the
-    /// last fills twice as fast as the first and the others evenly between. Shards of one size would all
-    /// double at once, and right after it the tables would be as empty as they can be: 29 instead of
-    /// 22 bytes a claim, and all the stalls in a row.
-    fn place(&self, hashed: u128) -> usize {
-        let bits = (hashed >> 64) as u64;
-        let last = self.tables.len() - 1;
-        let one = bits as usize & last;
-        let other = (bits >> 16) as usize & last;
-        if (bits >> 32).is_multiple_of(3) {
-            one.max(other)
-        } else {
-            one
-        }
-    }
-
-    /// A count for each table.
-    fn nothing(&self) -> Vec<usize> {
-        self.tables.iter().map(|_| 0).collect()
-    }
-
-    /// Empty tables with room for so many entries each.
-    fn make_room(&mut self, entries: &[usize]) {
-        let rooms = entries.iter().map(|&entries| HashTable::with_capacity(entries));
-        self.tables = rooms.collect();
-    }
-
-    fn of(&self, hashed: u128) -> &HashTable<T> {
-        &self.tables[self.place(hashed)]
-    }
-
-    fn of_mut(&mut self, hashed: u128) -> &mut HashTable<T> {
-        let place = self.place(hashed);
-        &mut self.tables[place]
-    }
-}
-
-/// A hash of 32 bits as the table sees it: the tag comes from the top, the place from the bottom.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
 }
 
 fn key_of(arena: &Arena, entry: u32) -> u128 {

@@ -55,6 +55,7 @@ mod recount;
 pub mod reply;
 mod rows;
 mod sale;
+mod shards;
 mod view;
 
 pub use apply::{CHECKOUT_MAX_MS_MAX, SALES_MAX};
@@ -64,5 +65,5 @@ pub use frozen::Frozen;
 pub use load::{Halves, InTurn, LoadError, Loader};
 pub use machine::{Applied, LOG_INDEX_END, Machine};
 pub use recount::{Books, Recount, SaleBooks};
-pub use rows::{ROW_VERSION, RowKey};
+pub use rows::{ROW_VERSION, Row, RowKey};
 pub use sale::{CLAIMS_MAX_DEFAULT_MIN, CLAIMS_MAX_MAX, CLAIMS_PER_UNIT_DEFAULT};

@@ -194,8 +194,8 @@ impl Machine {
     /// Rows of the durable form, row `m` included.
     pub(crate) fn row_count(&self) -> u64 {
         let maps = self.documents.len()
-            + self.memory.common.map().len()
-            + self.memory.sales.map().len()
+            + self.memory.common.kept().len()
+            + self.memory.sales.kept().len()
             + self.fences.map().len();
         self.sales.len() as u64 + self.blocks + maps as u64 + 1
     }

@@ -15,13 +15,13 @@ use crate::{
     frozen::{Frozen, FrozenSale},
     machine::{self, Machine},
     reply::ClaimStatus,
-    rows::{self, Name, RowKey},
+    rows::{self, Row},
 };
 
 /// A recount under way.
 pub struct Recount<'a> {
     frozen: &'a Frozen,
-    keys: Box<dyn Iterator<Item = RowKey> + Send + 'a>,
+    rows: Box<dyn Iterator<Item = Row> + Send + 'a>,
     /// Units held and confirmed by sale, the sale numbered `n` at `n - 1`.
     units: Vec<(u64, u64)>,
     digest: u128,
@@ -105,7 +105,7 @@ impl Frozen {
     pub fn recount(&self) -> Recount<'_> {
         Recount {
             frozen: self,
-            keys: Box::new(self.row_keys()),
+            rows: Box::new(self.rows()),
             units: vec![(0, 0); self.sales.len()],
             digest: 0,
             scratch: Vec::new(),
@@ -126,10 +126,10 @@ impl Recount<'_> {
     /// one document.
     pub fn step(&mut self, rows_max: usize) -> bool {
         for _ in 0..rows_max {
-            let Some(key) = self.keys.next() else {
+            let Some(row) = self.rows.next() else {
                 return false;
             };
-            self.count(&key);
+            self.count(&row);
         }
         true
     }
@@ -139,7 +139,7 @@ impl Recount<'_> {
     /// # Panics
     /// When there are rows left to count.
     pub fn books(mut self) -> Books {
-        assert!(self.keys.next().is_none(), "the recount is not over");
+        assert!(self.rows.next().is_none(), "the recount is not over");
         let sales = self.frozen.sales.iter().zip(&self.units);
         Books {
             applied_index: self.frozen.applied_index(),
@@ -149,12 +149,11 @@ impl Recount<'_> {
         }
     }
 
-    fn count(&mut self, key: &[u8]) {
+    fn count(&mut self, row: &Row) {
         let frozen = self.frozen;
-        let name = rows::name_of(key).expect("keys of a frozen state name its rows");
-        let part = match name {
-            Name::Block { sale_number, block } => return self.count_block(sale_number, block),
-            Name::Sale { sale_number } => {
+        let part = match row {
+            &Row::Block { sale_number, block } => return self.count_block(sale_number, block),
+            &Row::Sale { sale_number } => {
                 let sale = &frozen.sales[sale_number as usize - 1];
                 rows::terms_digest(
                     sale_number,
@@ -164,10 +163,14 @@ impl Recount<'_> {
                     &mut self.scratch,
                 )
             }
-            Name::Document { key } => frozen.documents[key].digest(&mut self.scratch),
-            Name::Effect { table, key } => effect::digest(key, &frozen.effects[usize::from(table)][&key]),
-            Name::Fence { key } => effect::fence_digest(key, frozen.fences[&key]),
-            Name::Meta => {
+            Row::Document { key } => frozen.documents[key].digest(&mut self.scratch),
+            &Row::Effect { table, key, number } => {
+                let effect = frozen.effects[usize::from(table)].get(number);
+                let effect = effect.expect("a frozen state has the rows that it names");
+                effect::digest(key, effect, &mut self.scratch)
+            }
+            Row::Fence { key } => effect::fence_digest(*key, frozen.fences[key]),
+            Row::Meta => {
                 let meta = &frozen.meta;
                 machine::clock_digest(&meta.clock, &meta.founding, meta.sales, &mut self.scratch)
             }

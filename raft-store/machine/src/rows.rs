@@ -37,6 +37,58 @@ pub const ROW_VERSION: u16 = 1;
 /// The bytes are big-endian and sort by kind, sale, block: `b|sale|block`, `s|sale`, `d|…`, `e|…`, `m`.
 pub type RowKey = Vec<u8>;
 
+/// One row of a [`Frozen`](crate::Frozen) state, and where in it it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A block of claims.
+    Block {
+        /// Number of the sale.
+        sale_number: u32,
+        /// Which of its blocks.
+        block: u32,
+    },
+    /// A sale.
+    Sale {
+        /// Its number.
+        sale_number: u32,
+    },
+    /// A document.
+    Document {
+        /// Its key.
+        key: Arc<[u8]>,
+    },
+    /// What is remembered of a key.
+    Effect {
+        /// In which table.
+        table: u8,
+        /// The key.
+        key: u128,
+        /// Its number in the table.
+        number: u64,
+    },
+    /// A key that will have no effect.
+    Fence {
+        /// The key.
+        key: u128,
+    },
+    /// What speaks for all others.
+    Meta,
+}
+
+impl Row {
+    /// Its key in image and snapshot.
+    pub fn key(&self) -> RowKey {
+        match self {
+            Row::Block { sale_number, block } => block_key(*sale_number, *block),
+            Row::Sale { sale_number } => sale_key(*sale_number),
+            Row::Document { key } => key_of(b'd', &[key]),
+            Row::Effect { table, key, .. } => key_of(b'e', &[&[*table], &key.to_be_bytes()]),
+            Row::Fence { key } => key_of(b'f', &[&key.to_be_bytes()]),
+            Row::Meta => META_KEY.to_vec(),
+        }
+    }
+}
+
 /// The row that speaks for all others.
 pub(crate) const META_KEY: &[u8] = b"m";
 
@@ -76,21 +128,6 @@ pub(crate) fn block_key(sale_number: u32, block: u32) -> RowKey {
 /// Key of a sale.
 pub(crate) fn sale_key(sale_number: u32) -> RowKey {
     key_of(b's', &[&sale_number.to_be_bytes()])
-}
-
-/// Key of a document.
-pub(crate) fn document_key(key: &[u8]) -> RowKey {
-    key_of(b'd', &[key])
-}
-
-/// Key of an effect.
-pub(crate) fn effect_key(table: u8, key: u128) -> RowKey {
-    key_of(b'e', &[&[table], &key.to_be_bytes()])
-}
-
-/// Key of a fence.
-pub(crate) fn fence_key(key: u128) -> RowKey {
-    key_of(b'f', &[&key.to_be_bytes()])
 }
 
 /// What a row's key names.

@@ -259,9 +259,12 @@ pub fn decode(bytes: &[u8]) -> usize {
 pub fn rows(machine: &Machine) -> usize {
     let frozen = machine.freeze();
     let (mut bytes, mut row) = (0, Vec::new());
-    for key in frozen.row_keys() {
+    for named in frozen.rows() {
         row.clear();
-        assert!(frozen.row(&key, &mut row), "a row is named but not there");
+        assert!(
+            frozen.row(&named, &named.key(), &mut row),
+            "a row is named but not there"
+        );
         bytes += row.len();
     }
     bytes

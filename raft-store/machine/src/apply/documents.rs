@@ -18,15 +18,13 @@ use crate::{
     effect::Outcome,
     event::Change,
     reply::{Field, Rejection, Reply},
-    rows,
 };
 
 impl Entry<'_> {
     /// Ends leases and documents that are due.
     pub(super) fn expire_documents(&mut self) {
         let now_ms = self.now_ms();
-        while let Some((before, gone)) = self.machine.documents.expire(now_ms) {
-            self.machine.changes.rows.insert(rows::document_key(&before.key));
+        while let Some(gone) = self.machine.documents.expire(now_ms) {
             if gone {
                 self.event(0, Change::DocumentChanged(0));
             }
@@ -35,7 +33,7 @@ impl Entry<'_> {
 
     /// Everything about documents.
     pub(super) fn change_document(&mut self, command: &Command<'_>) -> Result<Reply, Rejection> {
-        let request = request_of(&command.body);
+        let request = request_of(&command.body, &mut self.machine.scratch);
         if let Some(effect) = self.remembered(Operation::Document, command.key, request)?
             && let Some(answer) = self.machine.answer(&effect)
         {
@@ -89,7 +87,6 @@ impl Entry<'_> {
             After::AsBefore(_) => false,
         };
         if changed {
-            self.machine.changes.rows.insert(rows::document_key(key));
             self.event(0, Change::DocumentChanged(version));
         }
         Ok(Reply::Document {
@@ -227,8 +224,8 @@ fn check_token(current: u64, leased_until_ms: u64, presented: u64) -> Result<(),
 }
 
 /// Hash of what a change of a document asks for.
-fn request_of(body: &Body<'_>) -> u64 {
-    let mut bytes = Vec::new();
+fn request_of(body: &Body<'_>, bytes: &mut Vec<u8>) -> u64 {
+    bytes.clear();
     match body {
         Body::PutDocument(put) => {
             bytes.push(b'p');
@@ -266,5 +263,5 @@ fn request_of(body: &Body<'_>) -> u64 {
         }
         _ => unreachable!("not about a document: {body:?}"),
     }
-    xxh3_64_with_seed(&bytes, u64::from(b'd'))
+    xxh3_64_with_seed(bytes, u64::from(b'd'))
 }

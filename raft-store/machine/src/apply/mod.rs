@@ -27,7 +27,7 @@ use crate::{
     event::{BY_TIME, Change, EntryEvents, Kept},
     machine::{Applied, Machine},
     reply::{Field, Grant, Receipt, Rejection, Reply, Resolution},
-    rows,
+    rows::{self, Row},
     sale::Sale,
 };
 
@@ -233,16 +233,19 @@ impl Entry<'_> {
             self.expire_claims(sale_number);
         }
         self.expire_documents();
-        for (table, tag) in [
+        for (effects, table) in [
             (&mut self.machine.memory.common, rows::EFFECT_COMMON),
             (&mut self.machine.memory.sales, rows::EFFECT_SALE),
         ] {
-            while let Some(key) = table.expire(now_ms) {
-                self.machine.changes.rows.insert(rows::effect_key(tag, key));
+            while let Some((number, key)) = effects.expire(now_ms) {
+                self.machine
+                    .changes
+                    .effects
+                    .push(Row::Effect { table, key, number });
             }
         }
         while let Some(key) = self.machine.fences.expire(now_ms) {
-            self.machine.changes.rows.insert(rows::fence_key(key));
+            self.machine.changes.fences.insert(key);
         }
         self.pass_hours();
     }
@@ -315,6 +318,7 @@ impl Entry<'_> {
             return Err(Rejection::Founding);
         }
         self.machine.founding = Some(found);
+        self.machine.documents.key_with(found.secret);
         Ok(Reply::Done(self.at))
     }
 
@@ -353,7 +357,7 @@ impl Entry<'_> {
                 return Err(Rejection::TableFull);
             }
             self.machine.fences.insert(resolve.key, fenced_until_ms);
-            self.machine.changes.rows.insert(rows::fence_key(resolve.key));
+            self.machine.changes.fences.insert(resolve.key);
         }
         Ok(Reply::Resolved(Resolution::Abandoned { fenced_until_ms }))
     }
@@ -375,10 +379,13 @@ impl Entry<'_> {
             receipt: self.at,
             outcome,
         };
-        let forgotten = self.machine.memory.of_mut(operation).insert(key, effect);
-        let tag = rows::effect_tag(operation);
-        for key in forgotten.into_iter().chain([key]) {
-            self.machine.changes.rows.insert(rows::effect_key(tag, key));
+        let (number, forgotten) = self.machine.memory.of_mut(operation).insert(key, effect);
+        let table = rows::effect_tag(operation);
+        for (number, key) in forgotten.into_iter().chain([(number, key)]) {
+            self.machine
+                .changes
+                .effects
+                .push(Row::Effect { table, key, number });
         }
     }
 

@@ -50,10 +50,10 @@ pub fn events(machine: &Machine, entry: &EntryEvents) -> Vec<Event> {
 /// All rows of a frozen state, checked against what it says about them.
 pub fn rows_of(frozen: &Frozen) -> BTreeMap<RowKey, Vec<u8>> {
     let mut rows = BTreeMap::new();
-    for key in frozen.row_keys() {
-        let mut value = Vec::new();
+    for row in frozen.rows() {
+        let (key, mut value) = (row.key(), Vec::new());
         assert!(
-            frozen.row(&key, &mut value),
+            frozen.row(&row, &key, &mut value),
             "row {} is named but not there",
             key.escape_ascii()
         );
@@ -74,11 +74,11 @@ pub fn load(rows: &BTreeMap<RowKey, Vec<u8>>) -> Result<Machine, LoadError> {
 
 /// Brings an image up to date the way its writer does: dirty rows are written or deleted.
 pub fn write_dirty(machine: &mut Machine, image: &mut BTreeMap<RowKey, Vec<u8>>) {
-    let keys = machine.take_dirty();
+    let dirty = machine.take_dirty();
     let frozen = machine.freeze();
-    for key in keys {
-        let mut value = Vec::new();
-        if frozen.row(&key, &mut value) {
+    for row in dirty {
+        let (key, mut value) = (row.key(), Vec::new());
+        if frozen.row(&row, &key, &mut value) {
             image.insert(key, value);
         } else {
             image.remove(&key);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fault_points::crash_point;
-use inventory_machine::Machine;
+use inventory_machine::{Machine, Row};
 
 use crate::storage::{
     error::{Newer, StorageError},
@@ -307,14 +307,14 @@ impl ImageStore {
         self.db.insert(KEY_WRITING, encode_writing(self.cut))?;
         crash_point!("image-cut-begun");
         match &cut.rows {
-            CutRows::Changed(keys) => self.write_rows(cut, keys.iter())?,
+            CutRows::Changed(rows) => self.write_rows(cut, rows.iter().cloned())?,
             CutRows::All => {
                 let rows = self.db.iter().keys().filter_map(|key| match key {
                     Ok(key) if *key == *KEY_WRITING => None,
                     key => Some(key.map(|key| (key.to_vec(), None))),
                 });
                 self.write_batches(rows)?;
-                self.write_rows(cut, cut.frozen.row_keys())?;
+                self.write_rows(cut, cut.frozen.rows())?;
             }
         }
         crash_point!("image-cut-rows-written");
@@ -327,11 +327,11 @@ impl ImageStore {
         Ok(())
     }
 
-    fn write_rows<K: AsRef<[u8]>>(&self, cut: &Cut, keys: impl Iterator<Item = K>) -> sled::Result<()> {
-        self.write_batches(keys.map(|key| {
-            let mut row = Vec::new();
-            let there = cut.frozen.row(key.as_ref(), &mut row);
-            Ok((key.as_ref().to_vec(), there.then_some(row)))
+    fn write_rows(&self, cut: &Cut, rows: impl Iterator<Item = Row>) -> sled::Result<()> {
+        self.write_batches(rows.map(|row| {
+            let (key, mut value) = (row.key(), Vec::new());
+            let there = cut.frozen.row(&row, &key, &mut value);
+            Ok((key, there.then_some(value)))
         }))
     }
 

@@ -87,10 +87,11 @@ pub(crate) fn write(file: &dyn DiskFile, frozen: &Frozen, standing: &Standing) -
         .extend_from_slice(&(record.len() as u32).to_be_bytes());
     writer.buffer.extend_from_slice(&record);
     let mut rows: u64 = 0;
-    for key in frozen.row_keys() {
+    for row in frozen.rows() {
+        let key = row.key();
         record.clear();
         assert!(
-            frozen.row(&key, &mut record),
+            frozen.row(&row, &key, &mut record),
             "a frozen state names a row that it does not have"
         );
         assert!(

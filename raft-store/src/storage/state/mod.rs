@@ -23,7 +23,7 @@ use std::{
     },
 };
 
-use inventory_machine::{Frozen, Machine, RowKey};
+use inventory_machine::{Frozen, Machine, Row};
 use tokio::sync::watch;
 
 use super::rows::{Standing, highest_node_id};
@@ -111,7 +111,7 @@ impl Held {
 /// Which rows of the image a cut writes.
 pub(crate) enum CutRows {
     /// These have changed since the last cut.
-    Changed(Vec<RowKey>),
+    Changed(Vec<Row>),
     /// All there are, in place of all that was.
     All,
 }
