@@ -37,8 +37,8 @@ pub const ROW_VERSION: u16 = 1;
 /// The bytes are big-endian and sort by kind, sale, block: `b|sale|block`, `s|sale`, `d|…`, `e|…`, `m`.
 pub type RowKey = Vec<u8>;
 
-/// One row of a [`Frozen`](crate::Frozen) state, and where in it it lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One row of a [`Frozen`](crate::Frozen) state, and where in it it lies. Rows of a kind are in the order of their keys.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Row {
     /// A block of claims.
     Block {

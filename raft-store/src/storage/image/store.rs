@@ -301,22 +301,45 @@ impl ImageStore {
         })
     }
 
-    /// Writes one cut.
-    pub(super) fn write_cut(&mut self, cut: &Cut) -> sled::Result<()> {
-        self.cut += 1;
-        self.db.insert(KEY_WRITING, encode_writing(self.cut))?;
-        crash_point!("image-cut-begun");
+    /// Writes the rows of a cut, but for the first so many, until there are no more or somebody wants it to end: then it
+    /// gives how many are written.
+    pub(super) fn write_rows(
+        &mut self,
+        cut: &Cut,
+        written: usize,
+        until: &dyn Fn() -> bool,
+    ) -> sled::Result<Option<usize>> {
+        if written == 0 {
+            self.cut += 1;
+            self.db.insert(KEY_WRITING, encode_writing(self.cut))?;
+            crash_point!("image-cut-begun");
+        }
+        let row = |row: Row| {
+            let (key, mut value) = (row.key(), Vec::new());
+            let there = cut.frozen.row(&row, &key, &mut value);
+            Ok((key, there.then_some(value)))
+        };
         match &cut.rows {
-            CutRows::Changed(rows) => self.write_rows(cut, rows.iter().cloned())?,
+            CutRows::Changed(rows) => {
+                let rows = rows[written..].iter().cloned().map(row);
+                self.write_batches(rows, written, until)
+            }
             CutRows::All => {
-                let rows = self.db.iter().keys().filter_map(|key| match key {
-                    Ok(key) if *key == *KEY_WRITING => None,
-                    key => Some(key.map(|key| (key.to_vec(), None))),
-                });
-                self.write_batches(rows)?;
-                self.write_rows(cut, cut.frozen.rows())?;
+                if written == 0 {
+                    let rows = self.db.iter().keys().filter_map(|key| match key {
+                        Ok(key) if *key == *KEY_WRITING => None,
+                        key => Some(key.map(|key| (key.to_vec(), None))),
+                    });
+                    self.write_batches(rows, 0, &|| false)?;
+                }
+                let rows = cut.frozen.rows().skip(written).map(row);
+                self.write_batches(rows, written, until)
             }
         }
+    }
+
+    /// Ends a cut, whose rows are written.
+    pub(super) fn complete(&mut self, cut: &Cut) -> sled::Result<()> {
         crash_point!("image-cut-rows-written");
         self.db
             .insert(KEY_COMPLETE, encode_complete(self.cut, &cut.standing))?;
@@ -327,19 +350,13 @@ impl ImageStore {
         Ok(())
     }
 
-    fn write_rows(&self, cut: &Cut, rows: impl Iterator<Item = Row>) -> sled::Result<()> {
-        self.write_batches(rows.map(|row| {
-            let (key, mut value) = (row.key(), Vec::new());
-            let there = cut.frozen.row(&row, &key, &mut value);
-            Ok((key, there.then_some(value)))
-        }))
-    }
-
-    /// Writes rows, or removes those without a value, in batches of bounded size.
+    /// Writes rows, or removes those without a value, in batches of bounded size; between two of them it may end.
     fn write_batches(
         &self,
         rows: impl Iterator<Item = sled::Result<(Vec<u8>, Option<Vec<u8>>)>>,
-    ) -> sled::Result<()> {
+        mut written: usize,
+        until: &dyn Fn() -> bool,
+    ) -> sled::Result<Option<usize>> {
         let mut batch = sled::Batch::default();
         let mut bytes = 0;
         for row in rows {
@@ -349,15 +366,19 @@ impl ImageStore {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
             }
+            written += 1;
             if bytes >= CUT_BATCH_BYTES_MAX {
                 self.db.apply_batch(std::mem::take(&mut batch))?;
                 bytes = 0;
+                if until() {
+                    return Ok(Some(written));
+                }
             }
         }
         if bytes > 0 {
             self.db.apply_batch(batch)?;
         }
-        Ok(())
+        Ok(None)
     }
 }
 
