@@ -40,6 +40,10 @@ pub(crate) const SNAPSHOT_BYTES_MIN: u64 = PREFIX_BYTES as u64 + TRAILER_BYTES;
 /// Bytes written or read at once: large enough for the disk, small beside everything else.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// Bytes after which what is written is synced: the log is synced on the same disk, and waits for whatever the system
+/// has gathered to be written.
+const SYNC_EVERY_BYTES: u64 = 1 << 20;
+
 /// Largest row: the machine's largest are documents of 16 KiB, so this leaves room for what may come.
 const ROW_BYTES_MAX: usize = 16 << 20;
 
@@ -70,7 +74,7 @@ pub(crate) struct Contents {
     pub(crate) checksum: u128,
 }
 
-/// Writes the whole state; returns length and checksum. Does not sync.
+/// Writes the whole state; returns length and checksum. Its end is not synced.
 pub(crate) fn write(file: &dyn DiskFile, frozen: &Frozen, standing: &Standing) -> io::Result<(u64, u128)> {
     let mut writer = Writer {
         file,
@@ -133,8 +137,12 @@ impl Writer<'_> {
     fn write_out(&mut self) -> io::Result<()> {
         self.file.write_at(self.offset, &self.buffer)?;
         self.hash.update(&self.buffer);
+        let begun = self.offset / SYNC_EVERY_BYTES;
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
+        if self.offset / SYNC_EVERY_BYTES != begun {
+            self.file.sync()?;
+        }
         Ok(())
     }
 }
