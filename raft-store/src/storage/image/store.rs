@@ -432,3 +432,84 @@ fn set_aside(dir: &Path) -> io::Result<()> {
     }
     before.into_iter().try_for_each(fs::remove_dir_all)
 }
+
+#[cfg(test)]
+mod tests {
+    use inventory_machine::{
+        codec::{Batch, BatchEncoder},
+        command::{self, Body, Command, PutDocument},
+    };
+
+    use super::*;
+    use crate::storage::{rows::log_id, state::SharedState};
+
+    /// A state with so many documents that their rows are several batches.
+    fn large() -> SharedState {
+        let mut machine = Machine::default();
+        let mut encoder = BatchEncoder::new();
+        let mut push = |key: u128, body: Body<'_>| {
+            encoder.push(&Command {
+                follows: false,
+                principal: 1,
+                key,
+                not_after_ms: 1,
+                body,
+            });
+        };
+        push(
+            1,
+            Body::Found(command::Found {
+                cluster_id: 1,
+                secret: 2,
+                incarnation: 1,
+            }),
+        );
+        for number in 0..200 {
+            push(
+                2 + number,
+                Body::PutDocument(PutDocument {
+                    document: format!("d/{number}").as_bytes(),
+                    body: &[b'x'; 8 << 10],
+                    version_expected: 0,
+                    fencing_token: 0,
+                    ttl_ms: 0,
+                }),
+            );
+        }
+        let bytes = encoder.finish(1, 1);
+        let batch = Batch::parse(&bytes).unwrap();
+        machine.apply(1, 1, &batch).unwrap();
+        let standing = Standing {
+            last_log_id: Some(log_id(1, 1, 1)),
+            ..Standing::default()
+        };
+        SharedState::new(machine, standing, false)
+    }
+
+    #[test]
+    fn a_cut_written_piece_by_piece_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        for all in [true, false] {
+            let path = dir.path().join(all.to_string());
+            let (mut store, _) = ImageStore::open(&path).unwrap();
+            let mut cut = large().cut().unwrap();
+            if all {
+                cut.rows = CutRows::All;
+            }
+            let (mut written, mut pieces) = (0, 1);
+            while let Some(so_far) = store.write_rows(&cut, written, &|| true).unwrap() {
+                assert!(so_far > written);
+                (written, pieces) = (so_far, pieces + 1);
+            }
+            assert!(pieces > 4, "{pieces}");
+            store.complete(&cut).unwrap();
+            drop(store);
+            let (_, found) = ImageStore::open(&path).unwrap();
+            let Found::Whole { machine, standing } = found else {
+                panic!("the image is not whole");
+            };
+            assert_eq!(machine.digest(), cut.frozen.digest());
+            assert_eq!(standing, cut.standing);
+        }
+    }
+}

@@ -275,6 +275,7 @@ mod tests {
         fails: fn() -> io::Result<()>,
         /// Whoever gives way comes to no end; told by the highest index.
         rows_endless: bool,
+        ended: bool,
     }
 
     impl Cuts for Told {
@@ -290,9 +291,12 @@ mod tests {
                 }
                 return Ok(Some(1));
             }
+            assert_eq!(written, usize::from(self.rows_endless), "goes on where it ended");
+            self.ended = true;
             Ok(None)
         }
         fn complete(&mut self, cut: &Cut) -> io::Result<()> {
+            assert!(std::mem::take(&mut self.ended), "no rows are left");
             self.standing = Some(cut.standing.clone());
             // A test that has seen enough is gone.
             let _ = self
@@ -325,6 +329,7 @@ mod tests {
             written,
             fails,
             rows_endless: false,
+            ended: false,
         };
         (
             start(told_to, Path::new("image"), state(applied), synced, cut_every).expect("a thread"),
@@ -377,6 +382,7 @@ mod tests {
                 written,
                 fails: || Ok(()),
                 rows_endless: true,
+                ended: false,
             };
             let (_sync, synced) = watch::channel(Some(log_id(1, 1, 9)));
             let image = start(endless, Path::new("image"), state(9), synced, Duration::ZERO);
